@@ -1,0 +1,86 @@
+"""Actions on audiences."""
+
+from typing import Any
+
+from app.activities.actions.base import MAXIMUM_LISTED, Kind, Parameter, Payload, action, in_chunks
+from app.destinations import Knock
+
+# What Knock takes in one call.
+MEMBERS_A_CALL = 1000
+
+KEY = Parameter(
+    "key",
+    Kind.KEY,
+    "Audience",
+    "The key of the audience, as text.",
+    required=True,
+    literal=True,
+    aliases=("audience", "audience_key"),
+    placeholder="trial-users",
+)
+MEMBERS = Parameter(
+    "members",
+    Kind.MEMBERS,
+    "Members",
+    "One user or many: ids, users to identify, or objects with a `user` and a `tenant`. "
+    f"More than {MEMBERS_A_CALL} go in several calls.",
+    required=True,
+    aliases=("user_id", "user_ids", "user", "users"),
+    limit=MAXIMUM_LISTED,
+    placeholder="body.users.*.user_id",
+)
+TENANT = Parameter(
+    "tenant",
+    Kind.ID,
+    "Tenant",
+    "The id of the tenant within which they are members, unless a member names its own.",
+    aliases=("tenant_id",),
+    placeholder="body.tenant_id",
+)
+
+
+@action(
+    "audiences_add_member",
+    title="Add to audience",
+    order=90,
+    parameters=(
+        KEY,
+        MEMBERS,
+        TENANT,
+        Parameter(
+            "create_audience",
+            Kind.BOOLEAN,
+            "Create audience",
+            "Whether to create the audience when it is not there; it is, unless this is false.",
+            placeholder="true",
+        ),
+    ),
+)
+async def audiences_add_member(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
+    """Add users to the audience."""
+    members = _members(payload)
+    for chunk, key in in_chunks(members, MEMBERS_A_CALL, idempotency_key):
+        await knock.audiences.add_members(
+            payload["key"],
+            members=chunk,
+            create_audience=payload.get("create_audience", True),
+            idempotency_key=key,
+        )
+    return {"members": len(members)}
+
+
+@action("audiences_remove_member", title="Remove from audience", order=100, parameters=(KEY, MEMBERS, TENANT))
+async def audiences_remove_member(
+    knock: Knock, payload: Payload, idempotency_key: str
+) -> dict[str, Any] | None:
+    """Remove users from the audience."""
+    members: list[Any] = [{**each, "user": {"id": each["user"]["id"]}} for each in _members(payload)]
+    for chunk, key in in_chunks(members, MEMBERS_A_CALL, idempotency_key):
+        await knock.audiences.remove_members(payload["key"], members=chunk, idempotency_key=key)
+    return {"members": len(members)}
+
+
+def _members(payload: Payload) -> list[Any]:
+    """The members, each with its tenant: its own, or the one for all."""
+    common = {"tenant": payload["tenant"]} if "tenant" in payload else {}
+    return [{**common, **each} for each in payload["members"]]

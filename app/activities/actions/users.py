@@ -1,0 +1,61 @@
+"""Actions on users."""
+
+from typing import Any
+
+from app.activities.actions.base import Kind, Parameter, Payload, action
+from app.destinations import Knock, as_data
+
+USER_ID = Parameter(
+    "id",
+    Kind.ID,
+    "ID",
+    "The user's id in your system.",
+    required=True,
+    aliases=("user_id",),
+    placeholder="body.user_id",
+)
+
+
+@action(
+    "users_identify",
+    title="Identify user",
+    order=10,
+    parameters=(
+        USER_ID,
+        Parameter("name", Kind.TEXT, "Name", "Display name.", placeholder="body.name"),
+        Parameter("email", Kind.TEXT, "Email", "Primary email address.", placeholder="body.email"),
+        Parameter(
+            "phone_number",
+            Kind.TEXT,
+            "Phone number",
+            "In E.164, for example +15550100100.",
+            placeholder="body.phone",
+        ),
+        Parameter("avatar", Kind.TEXT, "Avatar", "URL of a picture.", placeholder="body.avatar_url"),
+        Parameter("timezone", Kind.TEXT, "Timezone", "A tz database name.", placeholder="body.timezone"),
+        Parameter("locale", Kind.TEXT, "Locale", "For example en-GB.", placeholder="body.locale"),
+        Parameter(
+            "properties",
+            Kind.OBJECT,
+            "Custom properties",
+            "An object whose keys are set on the user beside the fields above.",
+            aliases=("custom_properties",),
+            placeholder="body.metadata",
+        ),
+    ),
+)
+async def users_identify(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
+    """Create the user, or update the properties that are given."""
+    fields = {name: value for name, value in payload.items() if name not in ("id", "properties")}
+    properties = {name: value for name, value in payload.get("properties", {}).items() if name != "id"}
+    user = await knock.users.update(
+        payload["id"], extra_body={**properties, **fields}, idempotency_key=idempotency_key
+    )
+    return as_data(user)
+
+
+@action("users_delete", title="Delete user", order=20, parameters=(USER_ID,))
+async def users_delete(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
+    """Delete the user."""
+    await knock.users.delete(payload["id"], idempotency_key=idempotency_key)
+    return None

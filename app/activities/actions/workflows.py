@@ -1,0 +1,99 @@
+"""Actions on Knock's workflows."""
+
+from datetime import timedelta
+from typing import Any
+
+from app.activities.actions.base import (
+    MAXIMUM_DATA_BYTES,
+    MAXIMUM_RECIPIENTS,
+    Kind,
+    Parameter,
+    Payload,
+    action,
+)
+from app.destinations import Knock, as_data
+
+KEY = Parameter(
+    "key",
+    Kind.KEY,
+    "Workflow",
+    "The key of the workflow, as text.",
+    required=True,
+    literal=True,
+    aliases=("workflow", "workflow_key"),
+    placeholder="welcome",
+)
+
+
+@action(
+    "workflows_cancel",
+    title="Cancel workflow",
+    order=110,
+    parameters=(
+        KEY,
+        Parameter(
+            "cancellation_key",
+            Kind.ID,
+            "Cancellation key",
+            "The key that the workflow was triggered with.",
+            required=True,
+            placeholder="body.order_id",
+        ),
+        Parameter(
+            "recipients",
+            Kind.REFERENCES,
+            "Recipients",
+            "Cancel for these recipients only.",
+            limit=MAXIMUM_RECIPIENTS,
+            placeholder="body.user_id",
+        ),
+    ),
+)
+async def workflows_cancel(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
+    """Cancel the runs of a workflow that were triggered with a cancellation key."""
+    arguments = {name: value for name, value in payload.items() if name != "key"}
+    await knock.workflows.cancel(payload["key"], **arguments, idempotency_key=idempotency_key)
+    return None
+
+
+@action(
+    "workflows_trigger",
+    title="Trigger workflow",
+    order=120,
+    # Knock remembers an idempotency key for 24 hours: a retry after that could notify twice.
+    give_up_after=timedelta(hours=23),
+    parameters=(
+        KEY,
+        Parameter(
+            "recipients",
+            Kind.RECIPIENTS,
+            "Recipients",
+            "Who is notified: user ids, users to identify, or objects with a collection.",
+            required=True,
+            limit=MAXIMUM_RECIPIENTS,
+            placeholder="body.user_id",
+        ),
+        Parameter(
+            "data",
+            Kind.OBJECT,
+            "Data",
+            "An object for the workflow's templates.",
+            maximum_bytes=MAXIMUM_DATA_BYTES,
+            placeholder="body",
+        ),
+        Parameter("actor", Kind.RECIPIENT, "Actor", "Who did it.", placeholder="body.actor_id"),
+        Parameter("tenant", Kind.TENANT, "Tenant", "On whose behalf.", placeholder="body.tenant_id"),
+        Parameter(
+            "cancellation_key",
+            Kind.ID,
+            "Cancellation key",
+            "Names this trigger, so that it can be cancelled.",
+            placeholder="body.order_id",
+        ),
+    ),
+)
+async def workflows_trigger(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
+    """Run a workflow for its recipients."""
+    arguments = {name: value for name, value in payload.items() if name != "key"}
+    run = await knock.workflows.trigger(payload["key"], **arguments, idempotency_key=idempotency_key)
+    return as_data(run)

@@ -1,0 +1,106 @@
+"""The activity `map_event`: from a decoded event to the actions to run, each evaluated and stored.
+
+What is evaluated here is what is sent on every attempt. The actions' own activities come next
+(`app/activities/run_action.py`).
+"""
+
+from itertools import groupby
+
+from temporalio import activity
+
+from app.action_log import ActionLog, StoredAction
+from app.activities.actions.base import ActionType
+from app.activities.actions.parameters import InvalidParameter, MissingParameter, evaluate_parameters
+from app.activities.actions.registry import action_types
+from app.config import ActiveMapping, Configuration
+from app.database import to_json
+from app.event_log import EventLog, StoredEvent
+from app.mapping import DecodedEvent
+from app.models.contracts import ActionRef, EventRef, MappedEvent
+from app.models.status import ActionStatus
+from app.models.types import derived_id, digest_of, now
+
+
+class MapEvent:
+    """Evaluates the active mappings of an event's type."""
+
+    def __init__(self, events: EventLog, actions: ActionLog, configuration: Configuration) -> None:
+        self._events = events
+        self._actions = actions
+        self._configuration = configuration
+
+    @activity.defn
+    async def map_event(self, event: EventRef) -> MappedEvent:
+        stored = await self._events.load(event.event_id)
+        endpoint = self._configuration.endpoint(stored.environment, stored.source_key)
+        mappings = endpoint.mappings.get(stored.event_type or "", ()) if endpoint else ()
+        if not mappings:
+            return MappedEvent(mapped=False)
+        decoded = stored.decoded()
+        order = list(action_types())
+        actions = [
+            await self._actions.add(evaluate_mapping(stored, decoded, mapping))
+            for mapping in sorted(mappings, key=lambda each: order.index(each.action_type))
+        ]
+        return _mapped(stored, actions)
+
+
+def evaluate_mapping(event: StoredEvent, decoded: DecodedEvent, mapping: ActiveMapping) -> StoredAction:
+    """The action that a mapping makes of an event: pending, skipped or failed."""
+    action = action_types()[mapping.action_type]
+    status, payload, error = _evaluate(action, mapping, decoded)
+    return StoredAction(
+        id=derived_id(event.id, str(mapping.id)),
+        event_id=event.id,
+        mapping_id=mapping.id,
+        action_type=mapping.action_type,
+        parameters=mapping.parameters,
+        payload=payload,
+        idempotency_key=None if payload is None else _idempotency_key(event, mapping, payload),
+        status=status,
+        error=error,
+        finished_at=None if status is ActionStatus.PENDING else now(),
+    )
+
+
+def _evaluate(
+    action: ActionType, mapping: ActiveMapping, decoded: DecodedEvent
+) -> tuple[ActionStatus, dict[str, object] | None, str | None]:
+    try:
+        return ActionStatus.PENDING, evaluate_parameters(action, mapping.parameters, decoded), None
+    except MissingParameter as error:
+        return ActionStatus.SKIPPED, None, str(error)
+    except InvalidParameter as error:
+        return ActionStatus.FAILED, None, str(error)
+
+
+def _idempotency_key(event: StoredEvent, mapping: ActiveMapping, payload: dict[str, object]) -> str:
+    """The same for a retry, a crash after the call, and the next event that repeats this one."""
+    return digest_of(
+        event.environment,
+        event.source_key,
+        event.event_type or "",
+        event.idempotency_key or str(event.id),
+        str(mapping.id),
+        to_json(payload),
+    ).hex()
+
+
+def _mapped(event: StoredEvent, actions: list[StoredAction]) -> MappedEvent:
+    runnable = [each for each in actions if each.status in (ActionStatus.PENDING, ActionStatus.SUCCEEDED)]
+    kinds = groupby(runnable, key=lambda each: each.action_type)
+    return MappedEvent(
+        mapped=True,
+        kinds=[[_reference(event, each) for each in kind] for _, kind in kinds],
+        skipped=sum(each.status is ActionStatus.SKIPPED for each in actions),
+        failed=sum(each.status is ActionStatus.FAILED for each in actions),
+    )
+
+
+def _reference(event: StoredEvent, action: StoredAction) -> ActionRef:
+    return ActionRef(
+        action_id=action.id,
+        action_type=action.action_type,
+        environment=event.environment,
+        give_up_after=action_types()[action.action_type].give_up_after.total_seconds(),
+    )

@@ -1,0 +1,98 @@
+"""The activity `record_outcome`: the last stage, into the event log, with one wide line into the process log."""
+
+import logging
+from collections.abc import Callable
+from uuid import UUID
+
+from temporalio import activity
+
+from app.action_log import ActionLog
+from app.event_log import EventLog, Finished, StoredEvent
+from app.inbox import CHANNEL
+from app.models.contracts import EventOutcome
+from app.models.status import EventStatus
+from app.models.types import now
+
+logger = logging.getLogger(__name__)
+
+
+class RecordOutcome:
+    """Records what became of an event and of its duplicates. `on_finished` hears of each event."""
+
+    def __init__(self, events: EventLog, actions: ActionLog, on_finished: Callable[[UUID], None]) -> None:
+        self._events = events
+        self._actions = actions
+        self._on_finished = on_finished
+
+    @activity.defn
+    async def record_outcome(self, outcome: EventOutcome) -> EventOutcome:
+        event = await self._events.load(outcome.event_id)
+        if outcome.gave_up:
+            await self._actions.give_up(outcome.gave_up)
+        info = activity.info()
+        finished = Finished(
+            id=event.id,
+            status=outcome.status,
+            finished_at=now(),
+            error=_error(event, outcome),
+            workflow_id=info.workflow_id,
+            run_id=info.workflow_run_id,
+        )
+        await self._events.finish(finished)
+        self._on_finished(event.id)
+        await self._settle(outcome, finished)
+        _log(event, outcome, finished)
+        return outcome
+
+    async def _settle(self, outcome: EventOutcome, original: Finished) -> None:
+        """Duplicates share a success. After a failure they go back, and the next one executes."""
+        duplicates = [each for each in outcome.duplicates if each != outcome.event_id]
+        if not duplicates:
+            return
+        if outcome.status in (EventStatus.FAILED, EventStatus.REJECTED):
+            await self._events.release(duplicates, CHANNEL)
+            return
+        for duplicate in duplicates:
+            await self._events.finish(
+                Finished(
+                    id=duplicate,
+                    status=EventStatus.IDEMPOTENT,
+                    finished_at=original.finished_at,
+                    workflow_id=original.workflow_id,
+                    run_id=original.run_id,
+                    duplicate_of=original.id,
+                )
+            )
+
+
+def _error(event: StoredEvent, outcome: EventOutcome) -> str | None:
+    if outcome.cancelled:
+        return "the workflow was cancelled in Temporal"
+    if outcome.status is EventStatus.REJECTED:
+        return "the event could not be verified when it was processed; see verification_reason"
+    if outcome.status is EventStatus.FAILED:
+        return f"{outcome.failed} actions failed"
+    if outcome.status is EventStatus.IGNORED and event.error is None:
+        return "no active mapping for this event type"
+    return None
+
+
+def _log(event: StoredEvent, outcome: EventOutcome, finished: Finished) -> None:
+    logger.info(
+        "event",
+        extra={
+            "event_id": str(event.id),
+            "environment": event.environment,
+            "source": event.source_key,
+            "event_type": event.event_type,
+            "status": outcome.status.value,
+            "verification": event.verification_status,
+            "succeeded": outcome.succeeded,
+            "skipped": outcome.skipped,
+            "failed": outcome.failed,
+            "duplicates": len(outcome.duplicates),
+            "duration_ms": round((finished.finished_at - event.received_at).total_seconds() * 1000),
+            "workflow_id": finished.workflow_id,
+            "run_id": finished.run_id,
+        },
+    )

@@ -1,0 +1,69 @@
+"""Who calls the directory: the environment that an `sk_...` key opens, or a worker of this same process."""
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.errors import RequestError
+from app.runtime import Runtime
+from app.secrets import token_hash
+
+BEARER = HTTPBearer(auto_error=False, scheme_name="Environment key", description="`doorbell key create`")
+
+_ENVIRONMENT = text("""
+SELECT environments.slug FROM environment_keys JOIN environments ON environments.slug = environment_keys.environment
+WHERE key_hash = :key_hash AND revoked_at IS NULL AND deleted_at IS NULL
+""")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose directory a request is about."""
+
+    environment: str
+    engine: AsyncEngine
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A connection whose work is committed, whole, at the end of the block."""
+        return self.engine.begin()
+
+    def statement(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A connection for one statement, which is a transaction by itself: one round trip instead of three."""
+        return self.engine.execution_options(isolation_level="AUTOCOMMIT").connect()
+
+
+async def authorised_caller(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
+) -> Caller:
+    """The environment of the key in the request.
+
+    Raises:
+        RequestError: 401, without a key or with one that opens nothing.
+    """
+    if credentials is None or not credentials.credentials:
+        raise RequestError(401, "api_key_missing", "No valid API key provided")
+    runtime: Runtime = request.app.state.runtime
+    async with runtime.engine.connect() as connection:
+        found = await connection.execute(_ENVIRONMENT, {"key_hash": token_hash(credentials.credentials)})
+        environment = found.scalar()
+    if environment is None:
+        raise RequestError(401, "api_key_invalid", "The API key is unknown or was revoked")
+    return Caller(environment, runtime.engine)
+
+
+async def trusted_caller(request: Request) -> Caller:
+    """The environment that the worker names as its bearer token.
+
+    Only `app/destinations.py` of the same process reaches an application with this dependency: no socket leads
+    to it, and the slug comes from the configuration, never from an event or a request.
+    """
+    environment = request.headers["authorization"].removeprefix("Bearer ")
+    return Caller(environment, request.app.state.engine)
+
+
+CallerDep = Annotated[Caller, Depends(authorised_caller)]

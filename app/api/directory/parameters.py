@@ -1,0 +1,51 @@
+"""Query parameters that several lists share."""
+
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import Depends, Query
+from pydantic import TypeAdapter, ValidationError
+
+from app.api.directory.requests import RecipientReference, reference_of
+from app.directory.pages import PageRequest
+from app.directory.recipients import Reference
+from app.errors import FieldError, RequestError
+
+# What Knock gives at most; asking for more gets this many.
+MAXIMUM_PAGE_SIZE = 50
+
+_REFERENCE: TypeAdapter[Any] = TypeAdapter(RecipientReference)
+
+
+def page_request(
+    after: Annotated[str | None, Query(description="The cursor to fetch entries after.")] = None,
+    before: Annotated[str | None, Query(description="The cursor to fetch entries before.")] = None,
+    page_size: Annotated[
+        int, Query(ge=1, description=f"Entries a page, at most {MAXIMUM_PAGE_SIZE}.")
+    ] = MAXIMUM_PAGE_SIZE,
+) -> PageRequest:
+    return PageRequest(min(page_size, MAXIMUM_PAGE_SIZE), after or None, before or None)
+
+
+PageDep = Annotated[PageRequest, Depends(page_request)]
+Include = Annotated[list[Literal["preferences"]], Query(description="What to show beside the properties.")]
+
+
+def references(texts: list[str], field: str) -> list[Reference]:
+    """Recipients as a query writes them: an id, or JSON of a reference or of a list of them.
+
+    Raises:
+        RequestError: one of them is neither.
+    """
+    return [reference_of(each) for text in texts for each in _references(text, field)]
+
+
+def _references(text: str, field: str) -> list[Any]:
+    try:
+        values = orjson.loads(text) if text.startswith(("{", "[")) else text
+        return [
+            _REFERENCE.validate_python(each) for each in (values if isinstance(values, list) else [values])
+        ]
+    except (orjson.JSONDecodeError, ValidationError):
+        error = FieldError(field, "is not a user's id or an object's id and collection")
+        raise RequestError(422, "invalid_params", f"{field} {error.message}", errors=[error]) from None

@@ -1,0 +1,177 @@
+"""How the directory reads requests: ids with encoded slashes, `name[]` queries, JSON that Postgres can store."""
+
+import re
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import orjson
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.datastructures import QueryParams
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.errors import FieldError, RequestError
+from app.models.types import new_id
+
+# Room for a workflow's data, 10 MB, and a thousand recipients beside it.
+MAXIMUM_BODY_BYTES = 16 * 1024 * 1024
+# Merging goes level by level; Postgres's stack holds more than this.
+MAXIMUM_DEPTH = 100
+
+_BRACKETED = re.compile(r"([^\[\]]+)((?:\[\w*\])+)")
+_UNION_TAGS = frozenset({"id-string", "inline-user", "inline-object", "inline-tenant", "reference"})
+
+
+class DirectoryRequest(Request):
+    """A request whose JSON can be stored and whose query is read as Knock's SDKs write it."""
+
+    async def body(self) -> bytes:
+        """The body, bounded while it is read."""
+        if not hasattr(self, "_body"):
+            chunks: list[bytes] = []
+            size = 0
+            async for chunk in self.stream():
+                size += len(chunk)
+                if size > MAXIMUM_BODY_BYTES:
+                    raise RequestError(
+                        413, "request_too_large", f"A request has at most {MAXIMUM_BODY_BYTES} bytes"
+                    )
+                chunks.append(chunk)
+            self._body = b"".join(chunks)
+        return self._body
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            body = await self.body()
+            try:
+                self._json = orjson.loads(body)
+            except orjson.JSONDecodeError as error:
+                raise RequestError(400, "invalid_json", f"The body is not JSON: {error}") from None
+            check_storable(body, self._json)
+        return self._json
+
+    @property
+    def query_params(self) -> QueryParams:
+        if not hasattr(self, "_query_params"):
+            query = self.scope["query_string"].decode("latin-1")
+            self._query_params = QueryParams(list(plain_query(query)) if query else [])
+        return self._query_params
+
+
+class DirectoryRoute(APIRoute):
+    """A route that reads its request as a DirectoryRequest and names the fields that are wrong."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            request = DirectoryRequest(request.scope, request.receive)
+            request.state.request_id = str(new_id())
+            _restore_path_params(request)
+            if await request.body():
+                # Before FastAPI does, which would hide what is wrong behind an answer of its own.
+                await request.json()
+            try:
+                response = await handle(request)
+            except RequestValidationError as error:
+                raise invalid_parameters(error) from None
+            response.headers["x-request-id"] = request.state.request_id
+            return response
+
+        return handler
+
+
+class EncodedSlashes:
+    """Lets `%2F` in an id survive routing, which works on the decoded path."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and b"%2f" in (raw_path := scope.get("raw_path") or b"").lower():
+            scope = {**scope, "path": raw_path.decode("latin-1"), "doorbell_encoded_path": True}
+        await self._app(scope, receive, send)
+
+
+def _restore_path_params(request: Request) -> None:
+    if request.scope.get("doorbell_encoded_path"):
+        for name, value in request.path_params.items():
+            request.path_params[name] = unquote(value)
+    if any("\x00" in str(value) for value in request.path_params.values()):
+        raise _unstorable("the path")
+
+
+def plain_query(query: str) -> Iterator[tuple[str, str]]:
+    """The query's parameters with brackets read: `a[]=1` is `a=1`; `a[id]=1&a[collection]=2` is JSON under `a`."""
+    objects: dict[str, dict[str, str]] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if "\x00" in name or "\x00" in value:
+            raise _unstorable("the query")
+        bracketed = _BRACKETED.fullmatch(name)
+        base, inner = (bracketed[1], bracketed[2].strip("[]")) if bracketed else (name, "")
+        member = inner.rpartition("[")[2].rpartition("]")[2]
+        if not member or member.isdigit():
+            yield base, value
+            continue
+        members = objects.setdefault(base, {})
+        if member in members:
+            yield base, orjson.dumps(members).decode()
+            members.clear()
+        members[member] = value
+    for base, members in objects.items():
+        yield base, orjson.dumps(members).decode()
+
+
+def check_storable(body: bytes, parsed: Any) -> None:
+    """Refuse what Postgres cannot hold as jsonb.
+
+    Raises:
+        RequestError: it names the character or the depth.
+    """
+    if b"\\u0000" in body and "\x00" in "".join(_texts(parsed)):
+        raise _unstorable("the body")
+    if body.count(b"[") + body.count(b"{") > MAXIMUM_DEPTH and _depth(parsed) > MAXIMUM_DEPTH:
+        raise RequestError(422, "invalid_params", f"The body is nested more than {MAXIMUM_DEPTH} levels deep")
+
+
+def invalid_parameters(error: RequestValidationError) -> RequestError:
+    """Knock's answer to parameters that do not fit."""
+    errors = [FieldError(_field(each["loc"]), each["msg"]) for each in error.errors()]
+    first = errors[0]
+    return RequestError(422, "invalid_params", f"{first.field}: {first.message}", errors=errors)
+
+
+def _field(location: tuple[str | int, ...]) -> str:
+    parts = [str(part) for part in location[1:] if part not in _UNION_TAGS]
+    return ".".join(parts) or str(location[0])
+
+
+def _unstorable(where: str) -> RequestError:
+    return RequestError(422, "invalid_params", f"The character U+0000 in {where} cannot be stored")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from value
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _depth(value: Any) -> int:
+    """Levels of nesting, counted without recursion."""
+    level, depth = [value], 0
+    while level := [
+        item
+        for each in level
+        if isinstance(each, dict | list)
+        for item in (each.values() if isinstance(each, dict) else each)
+    ]:
+        depth += 1
+    return depth

@@ -1,0 +1,9 @@
+"""All routes of the directory, for the public application and for the one in process."""
+
+from fastapi import APIRouter
+
+from app.api.directory import users, workflows
+
+router = APIRouter()
+router.include_router(users.router)
+router.include_router(workflows.router)

@@ -1,0 +1,143 @@
+"""Workflows: trigger and cancel, and the runs that came of it."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from app.api.directory import answers
+from app.api.directory.access import CallerDep
+from app.api.directory.answers import Answer
+from app.api.directory.parameters import PageDep, references
+from app.api.directory.request import DirectoryRoute
+from app.api.directory.requests import (
+    CancelWorkflowRequest,
+    Id,
+    RunStatus,
+    TriggerWorkflowRequest,
+    reference_of,
+)
+from app.database import to_json
+from app.directory.idempotency import claim_key
+from app.directory.lists import list_runs
+from app.directory.recipients import set_recipients
+from app.directory.workflow_runs import Trigger, cancel_runs, get_run, record_trigger
+from app.errors import FieldError, RequestError
+from app.models.types import digest_of, new_id
+
+router = APIRouter(prefix="/v1", tags=["Workflows"], route_class=DirectoryRoute)
+
+MAXIMUM_DATA_BYTES = 10 * 1024 * 1024
+
+
+@router.post("/workflows/{key}/trigger", summary="Trigger a workflow")
+async def trigger_workflow(
+    key: Id,
+    body: TriggerWorkflowRequest,
+    request: Request,
+    caller: CallerDep,
+    idempotency_key: Annotated[str | None, Header()] = None,
+) -> Answer:
+    """Run a workflow for up to 1,000 recipients; those given as objects are identified first.
+
+    A request repeated with its Idempotency-Key within 24 hours gets the first answer again and runs nothing.
+    """
+    trigger = _trigger(key, body)
+    answer = {"workflow_run_id": str(workflow_run_id := new_id())}
+    async with caller.transaction() as connection:
+        if idempotency_key:
+            kept = await claim_key(
+                connection,
+                caller.environment,
+                idempotency_key,
+                request_digest=await _digest(request),
+                request_id=request.state.request_id,
+                response=answer,
+            )
+            if kept is not None:
+                return _again(kept.response, kept.request_id)
+        await set_recipients(connection, caller.environment, body.profiles())
+        await record_trigger(connection, caller.environment, workflow_run_id, trigger)
+    return Answer(answer)
+
+
+def _trigger(key: str, body: TriggerWorkflowRequest) -> Trigger:
+    if body.data is not None and len(to_json(body.data)) > MAXIMUM_DATA_BYTES:
+        error = FieldError("data", "has more than 10 MB")
+        raise RequestError(422, "invalid_params", f"data {error.message}", errors=[error])
+    return Trigger(
+        workflow=key,
+        recipients=[reference_of(each) for each in body.recipients],
+        actor=None if body.actor is None else reference_of(body.actor),
+        tenant=body.tenant if body.tenant is None or isinstance(body.tenant, str) else body.tenant.id,
+        cancellation_key=body.cancellation_key,
+        data=body.data,
+        settings=None if body.settings is None else body.settings.model_dump(exclude_none=True),
+    )
+
+
+async def _digest(request: Request) -> str:
+    """The same for the same request, however its JSON is laid out."""
+    body = orjson.dumps(await request.json(), option=orjson.OPT_SORT_KEYS)
+    return digest_of(request.url.path, body.decode()).hex()
+
+
+def _again(response: dict[str, object], original_request_id: str) -> Answer:
+    return Answer(
+        response, headers={"idempotent-replayed": "true", "original-x-request-id": original_request_id}
+    )
+
+
+@router.post("/workflows/{key}/cancel", summary="Cancel a workflow", status_code=204)
+async def cancel_workflow(key: str, body: CancelWorkflowRequest, caller: CallerDep) -> Response:
+    """Cancel the runs of a workflow that were triggered with this cancellation key and are not done."""
+    recipients = None if body.recipients is None else [reference_of(each) for each in body.recipients]
+    async with caller.statement() as connection:
+        await cancel_runs(connection, caller.environment, key, body.cancellation_key, recipients)
+    return Response(status_code=204)
+
+
+@router.get("/workflow_recipient_runs", summary="List workflow runs")
+async def list_workflow_recipient_runs(
+    caller: CallerDep,
+    page: PageDep,
+    workflow: str | None = None,
+    status: Annotated[list[RunStatus], Query()] = [],  # noqa: B006
+    tenant: str | None = None,
+    has_errors: bool | None = None,
+    recipient: Annotated[str | None, Query(description="A user's id, or `{id, collection}`.")] = None,
+    starting_at: datetime | None = None,
+    ending_at: datetime | None = None,
+) -> Answer:
+    """One entry for each recipient of each trigger, the newest first."""
+    only = references([recipient], "recipient")[0] if recipient else None
+    async with caller.statement() as connection:
+        runs = await list_runs(
+            connection,
+            caller.environment,
+            page,
+            workflow=workflow,
+            statuses=status,
+            tenant=tenant,
+            has_errors=has_errors,
+            recipient=only,
+            starting_at=starting_at,
+            ending_at=ending_at,
+        )
+    return answers.page(runs, answers.recipient_run, "items")
+
+
+@router.get("/workflow_recipient_runs/{id}", summary="Get a workflow run")
+async def get_workflow_recipient_run(id: str, caller: CallerDep) -> Answer:
+    """One recipient's run, with the events that it went through."""
+    try:
+        run_id = UUID(id)
+    except ValueError:
+        raise answers.missing("workflow recipient run") from None
+    async with caller.statement() as connection:
+        run = await get_run(connection, caller.environment, run_id)
+    if run is None:
+        raise answers.missing("workflow recipient run")
+    return Answer({**answers.recipient_run(run), "events": []})

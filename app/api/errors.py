@@ -1,0 +1,172 @@
+"""How errors are answered: every refusal and failure in Knock's error body, nothing of the inside in any of them."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import FieldError, Rejected, RequestError
+from app.validation import field_errors, invalid_fields
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER = 5
+
+
+class ErrorDetail(BaseModel):
+    """One field that is wrong."""
+
+    field: str = Field(
+        description="The field, as a path into the request.",
+        examples=["source.environment_settings.development.mappings.0.action_type"],
+    )
+    message: str = Field(description="What is wrong with it.", examples=["is required"])
+
+
+class ErrorBody(BaseModel):
+    """An error. `errors` lists every field that is wrong, and is there with status 422 only."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "code": "resource_missing",
+                "message": "There is no source 'stripe'",
+                "status": 404,
+                "type": "invalid_request_error",
+            }
+        }
+    )
+
+    code: str = Field(description="What went wrong, for programs.")
+    message: str = Field(description="What went wrong, for people.")
+    status: int = Field(description="The HTTP status.")
+    type: str = Field(description="`authentication_error`, `invalid_request_error` or `api_error`.")
+    errors: list[ErrorDetail] | None = Field(None, description="Every field that is wrong.")
+
+
+_DESCRIPTIONS = {
+    400: "The request cannot be read.",
+    401: "No credential, or one that opens nothing.",
+    403: "The credential does not allow this.",
+    404: "There is no such thing.",
+    413: "The body is too large.",
+    422: "Fields are wrong; `errors` names all of them.",
+    429: "Too many requests; `Retry-After` says when to come back.",
+    500: "A fault of Doorbell's own.",
+    503: "The database cannot be reached; `Retry-After` says when to come back.",
+}
+# For `responses=` of routes: what each status means, with the schema of its body.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": description} for status, description in _DESCRIPTIONS.items()
+}
+
+
+def install(app: FastAPI) -> None:
+    """Let the application answer all errors in Knock's error body."""
+    app.add_exception_handler(RequestError, _refused)
+    app.add_exception_handler(Rejected, _rejected)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    for kind in (OperationalError, InterfaceError, PoolTimeout):
+        app.add_exception_handler(kind, _unavailable)
+    app.add_middleware(UnexpectedErrors)
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestError)
+    return error_response(error.status, error.code, error.message, errors=error.errors, headers=error.headers)
+
+
+async def _rejected(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Rejected)
+    headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+    return error_response(error.status, error.code, error.message, headers=headers)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    details = error.errors()
+    if any(each["type"] == "json_invalid" for each in details):
+        return error_response(400, "invalid_json", "The body is not JSON")
+    # Locations start with `body`, `query` or `path`.
+    for each in details:
+        each["loc"] = each["loc"][1:] or each["loc"]
+    return await _refused(request, invalid_fields(field_errors(details)))
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    """What Starlette refuses by itself: paths and methods that are not there."""
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    match error.status_code:
+        case 404:
+            return error_response(404, "not_found", f"There is nothing at {request.url.path}")
+        case 405:
+            message = (
+                f"{request.method} is not possible here; allowed: {headers.get('Allow', 'other methods')}"
+            )
+            return error_response(405, "method_not_allowed", message, headers=headers)
+    return error_response(error.status_code, "invalid_request", str(error.detail), headers=headers)
+
+
+async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+    logger.warning("database_unavailable", extra={"path": request.url.path, "error": type(error).__name__})
+    return error_response(
+        503,
+        "service_unavailable",
+        "The database is not available",
+        headers={"retry-after": str(RETRY_AFTER)},
+    )
+
+
+class UnexpectedErrors:
+    """Answers 500 to what nobody expected, and logs it once, with its traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            if started or scope["type"] != "http":
+                raise
+            logger.exception("request_failed", extra={"path": scope["path"], "method": scope["method"]})
+            answer = error_response(500, "internal_error", "Something went wrong; Doorbell's log says what")
+            await answer(scope, receive, send)
+
+
+def error_response(
+    status: int,
+    code: str,
+    message: str,
+    *,
+    errors: Sequence[FieldError] = (),
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """An answer with Knock's error body."""
+    body: dict[str, Any] = {"code": code, "message": message, "status": status, "type": _type(status)}
+    if errors:
+        body["errors"] = [{"field": each.field, "message": each.message} for each in errors]
+    return JSONResponse(body, status, headers)
+
+
+def _type(status: int) -> str:
+    if status in (401, 403):
+        return "authentication_error"
+    return "api_error" if status >= 500 else "invalid_request_error"

@@ -1,0 +1,132 @@
+"""What handlers of the Management API are given: a session, the caller's access, environment and page.
+
+Every handler that changes something ends with `save`, which is its one commit.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.directory.pages import PageRequest
+from app.environments import list_environments, unknown_environment
+from app.errors import FieldError, Permanent, RequestError
+from app.models.environment import Environment
+from app.runtime import Runtime
+from app.tokens import Access, Scope, check_token
+from app.validation import invalid_fields
+
+logger = logging.getLogger(__name__)
+
+BEARER = HTTPBearer(auto_error=False, scheme_name="Service token", description="`doorbell token create`")
+DEFAULT_PAGE_SIZE = 25
+MAXIMUM_PAGE_SIZE = 100
+
+
+def _runtime(request: Request) -> Runtime:
+    runtime: Runtime = request.app.state.runtime
+    return runtime
+
+
+RuntimeDep = Annotated[Runtime, Depends(_runtime)]
+
+
+async def _session(runtime: RuntimeDep) -> AsyncIterator[AsyncSession]:
+    async with AsyncSession(runtime.engine, expire_on_commit=False) as session:
+        yield session
+
+
+SessionDep = Annotated[AsyncSession, Depends(_session)]
+
+
+async def authenticate(
+    request: Request,
+    runtime: RuntimeDep,
+    session: SessionDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)],
+) -> Access:
+    """Who calls, by their service token.
+
+    Raises:
+        RequestError: 401, without a token or with one that opens nothing.
+    """
+    if credentials is None or not credentials.credentials:
+        message = "Send a service token: `Authorization: Bearer dbl_st_...`"
+        code = "api_key_malformed" if "authorization" in request.headers else "api_key_missing"
+        raise RequestError(401, code, message, headers={"www-authenticate": "Bearer"})
+    return await check_token(session, runtime.settings, credentials.credentials)
+
+
+def _allowed(needed: Scope) -> Callable[..., Coroutine[Any, Any, Access]]:
+    async def check(access: Annotated[Access, Depends(authenticate)]) -> Access:
+        if not access.scope.includes(needed):
+            message = f"This needs a service token with scope {needed}; {access.name!r} has {access.scope}"
+            raise RequestError(403, "insufficient_scope", message)
+        return access
+
+    return check
+
+
+ReadAccess = Annotated[Access, Depends(_allowed(Scope.READ))]
+WriteAccess = Annotated[Access, Depends(_allowed(Scope.WRITE))]
+AdminAccess = Annotated[Access, Depends(_allowed(Scope.ADMIN))]
+
+EnvironmentQuery = Annotated[str, Query(description="The environment slug.", examples=["development"])]
+OptionalQuery = Annotated[str | None, Query(description="The environment slug.", examples=["development"])]
+
+
+async def _required(session: SessionDep, environment: EnvironmentQuery) -> str:
+    return _known(environment, await list_environments(session))
+
+
+async def _optional(session: SessionDep, environment: OptionalQuery = None) -> str | None:
+    return None if environment is None else _known(environment, await list_environments(session))
+
+
+async def _first_if_not_given(session: SessionDep, environment: OptionalQuery = None) -> str:
+    environments = await list_environments(session)
+    return _known(environment or environments[0].slug, environments)
+
+
+def _known(slug: str, environments: Sequence[Environment]) -> str:
+    if slug not in {each.slug for each in environments}:
+        raise invalid_fields([FieldError("environment", unknown_environment(slug, environments))])
+    return slug
+
+
+EnvironmentDep = Annotated[str, Depends(_required)]
+EnvironmentFilterDep = Annotated[str | None, Depends(_optional)]
+# Knock leaves the environment open for some lists; the first one is where people begin.
+DefaultedEnvironmentDep = Annotated[str, Depends(_first_if_not_given)]
+Annotate = Annotated[bool | None, Query(description="Accepted for tools made for Knock; without effect.")]
+
+
+def _page_request(
+    after: Annotated[str | None, Query(description="The cursor to fetch entries after.")] = None,
+    before: Annotated[str | None, Query(description="The cursor to fetch entries before.")] = None,
+    limit: Annotated[
+        int, Query(ge=1, le=MAXIMUM_PAGE_SIZE, description="The number of entries to fetch per page.")
+    ] = DEFAULT_PAGE_SIZE,
+) -> PageRequest:
+    return PageRequest(limit, after or None, before or None)
+
+
+PageDep = Annotated[PageRequest, Depends(_page_request)]
+
+
+def separated(values: list[str]) -> list[str]:
+    """A list that may be written `include=a&include=b` (or `include[]=`) and `include=a,b`."""
+    return [part for value in values for part in value.split(",") if part]
+
+
+async def save(session: AsyncSession, runtime: Runtime) -> None:
+    """Commit, and let this process use the change at once; the others hear of it from Postgres."""
+    await session.commit()
+    try:
+        await runtime.configuration.refresh()
+    except (SQLAlchemyError, OSError, Permanent) as error:
+        logger.warning("configuration_unreadable", extra={"error": str(error)})

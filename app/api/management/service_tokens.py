@@ -1,0 +1,96 @@
+"""Service tokens, which open this API. Doorbell's own."""
+
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.errors import RESPONSES
+from app.api.management.dependencies import AdminAccess, SessionDep
+from app.api.management.request import ManagementRoute
+from app.api.management.schemas import Entries, Timestamp, example
+from app.models.credential import ServiceToken
+from app.tokens import Scope, add_token, list_tokens, revoke_token
+
+router = APIRouter(prefix="/service_tokens", tags=["Service tokens"], route_class=ManagementRoute)
+
+
+class TokenRequest(BaseModel):
+    """A service token to issue."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=255, pattern=r"\S", description="What the token is for.")
+    scope: Scope = Field(
+        Scope.WRITE, description="`read`, `write` (includes read) or `admin` (includes write)."
+    )
+
+
+class WrappedTokenRequest(BaseModel):
+    """A service token under the key `service_token`."""
+
+    model_config = example(service_token={"name": "ci", "scope": "write"})
+
+    service_token: TokenRequest
+
+
+class TokenResponse(BaseModel):
+    """A service token. `token` is there once, in the answer that issues it."""
+
+    id: UUID
+    name: str
+    scope: Scope
+    created_at: Timestamp
+    last_used_at: Timestamp | None = Field(description="When it was last used, to the minute.")
+    revoked_at: Timestamp | None
+    token: str | None = None
+
+
+class WrappedTokenResponse(BaseModel):
+    """A service token under the key `service_token`."""
+
+    model_config = example(
+        service_token={
+            "id": "01a20df1-e8fc-72f9-a988-19f172a42afd",
+            "name": "ci",
+            "scope": "write",
+            "created_at": "2026-01-01T00:00:00Z",
+            "last_used_at": None,
+            "revoked_at": None,
+            "token": "dbl_st_...",
+        }
+    )
+
+    service_token: TokenResponse
+
+
+def _response(token: ServiceToken) -> TokenResponse:
+    return TokenResponse(**token.model_dump(exclude={"token_hash"}))
+
+
+@router.get(
+    "",
+    summary="List service tokens",
+    response_model=Entries[TokenResponse],
+    response_model_exclude_unset=True,
+)
+async def list_service_tokens(access: AdminAccess, session: SessionDep) -> Entries[TokenResponse]:
+    """All service tokens, newest first, revoked ones too."""
+    return Entries[TokenResponse](entries=[_response(each) for each in await list_tokens(session)])
+
+
+@router.post("", summary="Issue a service token", status_code=201)
+async def issue_service_token(
+    access: AdminAccess, session: SessionDep, body: WrappedTokenRequest
+) -> WrappedTokenResponse:
+    """A token that opens this API. It is shown this once."""
+    token, plaintext = await add_token(session, body.service_token.name, body.service_token.scope)
+    await session.commit()
+    return WrappedTokenResponse(service_token=_response(token).model_copy(update={"token": plaintext}))
+
+
+@router.delete("/{id}", summary="Revoke a service token", status_code=204, responses={404: RESPONSES[404]})
+async def revoke_service_token(id: UUID, access: AdminAccess, session: SessionDep) -> None:
+    """The token opens nothing from now on."""
+    await revoke_token(session, id)
+    await session.commit()

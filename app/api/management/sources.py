@@ -1,0 +1,108 @@
+"""Sources: listed, read, created, changed."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Query
+from pydantic import BeforeValidator, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from app import sources as catalog
+from app.api.errors import RESPONSES
+from app.api.management.dependencies import (
+    Annotate,
+    EnvironmentDep,
+    EnvironmentFilterDep,
+    EnvironmentQuery,
+    ReadAccess,
+    RuntimeDep,
+    SessionDep,
+    WriteAccess,
+    save,
+    separated,
+)
+from app.api.management.request import ManagementRoute
+from app.api.management.schemas import (
+    Entries,
+    SourceResponse,
+    SourceSummary,
+    WrappedSourceResponse,
+    source_response,
+    source_summary,
+)
+from app.environments import list_environments
+from app.source_changes import WrappedSourceChange
+from app.sources import get_source, upsert_source
+
+router = APIRouter(prefix="/sources", tags=["Sources"], route_class=ManagementRoute)
+
+
+class _Documented:
+    """Any body, documented as a change: `app.source_changes` validates it, to name all errors together."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(WrappedSourceChange.__pydantic_core_schema__)
+
+
+SourceBody = Annotated[Any, Body(), _Documented()]
+Include = Annotated[
+    list[Literal["environment_settings"]],
+    BeforeValidator(separated),
+    Query(description="What to show beside each source."),
+]
+
+
+@router.get(
+    "", summary="List sources", response_model_exclude_unset=True, response_model=Entries[SourceSummary]
+)
+async def list_sources(
+    access: ReadAccess,
+    session: SessionDep,
+    runtime: RuntimeDep,
+    environment: EnvironmentFilterDep = None,
+    include: Include = [],  # noqa: B006
+    annotate: Annotate = None,
+) -> Entries[SourceSummary]:
+    """All sources by key. `environment` limits the settings that `include=environment_settings` shows."""
+    shown = [environment] if environment else [each.slug for each in await list_environments(session)]
+    return Entries[SourceSummary](
+        entries=[
+            source_summary(each, runtime.settings, shown if include else None)
+            for each in await catalog.list_sources(session)
+        ]
+    )
+
+
+@router.get("/{key}", summary="Get a source", responses={404: RESPONSES[404]})
+async def read_source(
+    key: str,
+    access: ReadAccess,
+    session: SessionDep,
+    runtime: RuntimeDep,
+    environment: EnvironmentDep,
+    annotate: Annotate = None,
+) -> SourceResponse:
+    """The source with its settings and mappings in every environment."""
+    return source_response(await get_source(session, key), runtime.settings)
+
+
+@router.put(
+    "/{key}", summary="Create or change a source", responses={400: RESPONSES[400], 413: RESPONSES[413]}
+)
+async def save_source(
+    key: str,
+    access: WriteAccess,
+    session: SessionDep,
+    runtime: RuntimeDep,
+    environment: EnvironmentQuery,
+    body: SourceBody,
+    annotate: Annotate = None,
+) -> WrappedSourceResponse:
+    """A new source starts in every environment with the settings and default mappings of
+    `preconfigured_provider`. Of a source that is there, the fields that are given are changed, and `mappings`,
+    when given, is the whole list."""
+    source = await upsert_source(session, key, environment, body)
+    await save(session, runtime)
+    return WrappedSourceResponse(source=source_response(source, runtime.settings))

@@ -1,0 +1,132 @@
+"""The edge: where services ring. Reads the delivery, lets `app/reception.py` judge it, and answers.
+
+A 2xx is sent after the event's commit (`app/inbox.py`) and never before.
+"""
+
+import logging
+import time
+import zlib
+from collections import defaultdict
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.requests import ClientDisconnect
+
+from app.api.errors import RESPONSES
+from app.batching import QueueFull
+from app.errors import Rejected
+from app.inbox import Inbox
+from app.reception import ReceivedEvent, Refusal, receive_event
+from app.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+router = APIRouter(tags=["Ingestion"])
+
+RETRY_AFTER = 5
+# Refused deliveries that are logged, for each source and environment, in a minute.
+REFUSALS_PER_MINUTE = 120
+
+
+@router.post(
+    "/integrations/receive/{token}",
+    summary="Receive an event",
+    responses={
+        200: {
+            "content": {
+                "application/json": {
+                    "example": {"success": True, "id": "01a20df1-e8fc-72f9-a988-19f172a42afd"}
+                }
+            }
+        },
+        **{status: RESPONSES[status] for status in (400, 401, 404, 413, 429, 503)},
+    },
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+    },
+)
+async def receive(token: str, request: Request) -> Response:
+    """One event for the source and environment that the token belongs to, as its service sends it.
+
+    Answers 200 once the event is durable; its actions run afterwards. The body is JSON whatever the
+    Content-Type says, and may be gzipped.
+    """
+    runtime: Runtime = request.app.state.runtime
+    endpoint = runtime.configuration.by_token(token)
+    if endpoint is None:
+        raise _unknown(runtime)
+    try:
+        body = await _read(request, runtime.settings.max_body_bytes)
+    except ClientDisconnect:
+        return Response(status_code=400)
+    received = receive_event(endpoint, body, dict(request.headers), runtime.box)
+    if isinstance(received, Refusal):
+        if request.app.state.refusal_budget.spend((endpoint.environment, endpoint.source_key)):
+            await _log_refusal(request.app.state.inbox, received.event)
+        raise received.rejected
+    try:
+        await request.app.state.inbox.accept(received)
+    except (QueueFull, DBAPIError, PoolTimeout, OSError) as error:
+        raise _unavailable(error) from error
+    return Response(b'{"success":true,"id":"%s"}' % str(received.id).encode(), media_type="application/json")
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    """The body, inflated when gzipped, refused as soon as it passes the limit."""
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding not in ("identity", "gzip"):
+        raise Rejected(
+            400, "invalid_encoding", f"content-encoding {encoding!r} is not supported: send gzip or none"
+        )
+    inflate = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
+    chunks = bytearray()
+    async for chunk in request.stream():
+        try:
+            chunks += inflate.decompress(chunk, limit + 1 - len(chunks)) if inflate else chunk
+        except zlib.error as error:
+            raise Rejected(400, "invalid_encoding", f"the body is not gzip: {error}") from error
+        if len(chunks) > limit:
+            raise Rejected(413, "body_too_large", f"the body is larger than {limit} bytes")
+    if inflate and not inflate.eof:
+        raise Rejected(400, "invalid_encoding", "the gzipped body ends too early")
+    return bytes(chunks)
+
+
+def _unknown(runtime: Runtime) -> Rejected:
+    if not runtime.configuration.loaded:
+        return Rejected(503, "service_unavailable", "the database is not available", retry_after=RETRY_AFTER)
+    return Rejected(
+        404, "endpoint_missing", "no source has this URL: check the token, or whether it was rotated"
+    )
+
+
+def _unavailable(error: Exception) -> Rejected:
+    logger.warning("event_not_accepted", extra={"error": type(error).__name__})
+    message = (
+        "too many events are waiting" if isinstance(error, QueueFull) else "the database is not available"
+    )
+    return Rejected(503, "service_unavailable", message, retry_after=RETRY_AFTER)
+
+
+class RefusalBudget:
+    """How many refused deliveries of a source still go into the log in this minute."""
+
+    def __init__(self) -> None:
+        self._minute = 0
+        self._spent: defaultdict[tuple[str, str], int] = defaultdict(int)
+
+    def spend(self, key: tuple[str, str]) -> bool:
+        minute = int(time.monotonic() // 60)
+        if minute != self._minute:
+            self._minute, self._spent = minute, defaultdict(int)
+        self._spent[key] += 1
+        return self._spent[key] <= REFUSALS_PER_MINUTE
+
+
+async def _log_refusal(inbox: Inbox, event: ReceivedEvent) -> None:
+    """Log it, without making the refusal depend on the log."""
+    try:
+        await inbox.accept(event)
+    except (QueueFull, DBAPIError, PoolTimeout, OSError) as error:
+        logger.warning("refusal_not_logged", extra={"error": type(error).__name__})

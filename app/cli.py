@@ -1,0 +1,161 @@
+"""The command `doorbell`."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from app.errors import ConfigurationError
+from app.process import leave
+from app.settings import Settings
+
+# Commands import what they need when they run: `doorbell --help` and `doorbell db` stay quick.
+cli = typer.Typer(
+    name="doorbell",
+    help="Sources for Knock, self-hosted: receive events, verify them, run actions.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+database = typer.Typer(help="The database.", no_args_is_help=True)
+token = typer.Typer(help="Service tokens, which open the Management API.", no_args_is_help=True)
+key = typer.Typer(help="Secret keys, which open an environment's directory.", no_args_is_help=True)
+cli.add_typer(database, name="db")
+cli.add_typer(token, name="token")
+cli.add_typer(key, name="key")
+
+Environments = Annotated[
+    list[str],
+    typer.Option("--environment", "-e", help="An environment to serve; may be given several times."),
+]
+
+
+@cli.command()
+def dev() -> None:
+    """Run everything on this machine: Postgres, Temporal with its UI, API, one worker for each environment.
+
+    Example: doorbell dev
+    """
+    from app.stack.dev import run
+
+    raise typer.Exit(run(Settings()))
+
+
+@cli.command()
+def api() -> None:
+    """Run an API process: it receives events and serves the REST APIs.
+
+    Example: doorbell api
+    """
+    import uvicorn
+
+    from app.api.app import create_app
+    from app.log import setup_logging
+
+    settings = _production_settings()
+    setup_logging(settings)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=int(settings.graceful_shutdown.total_seconds()),
+    )
+
+
+@cli.command()
+def worker(environment: Environments) -> None:
+    """Run a worker process for one or several environments. The same as python worker.py.
+
+    Example: doorbell worker --environment production
+    """
+    import uvloop
+
+    from app.log import setup_logging
+    from worker import serve
+
+    settings = _production_settings()
+    setup_logging(settings)
+    uvloop.run(serve(settings, environment))
+
+
+@database.command()
+def upgrade() -> None:
+    """Bring the database to the newest schema. Safe to run again, and from several places at once.
+
+    Example: doorbell db upgrade
+    """
+    from app.database import upgrade as upgrade_database
+
+    settings = Settings()
+    if settings.database_url is None:
+        raise ConfigurationError("DOORBELL_DATABASE_URL is not set")
+    upgrade_database(settings.database_url)
+    typer.echo("The database is up to date.")
+
+
+@token.command("create")
+def create_token(
+    name: Annotated[str, typer.Option(help="What the token is for.")],
+    scope: Annotated[str, typer.Option(help="read, write or admin.")] = "write",
+) -> None:
+    """Create a service token and print it, once.
+
+    Example: doorbell token create --name ci --scope admin
+    """
+    from app.tokens import issue_token
+
+    typer.echo(asyncio.run(issue_token(_database_settings(), name, scope)))
+
+
+@key.command("create")
+def create_key(
+    environment: Annotated[str, typer.Option("--environment", "-e", help="Whose directory it opens.")],
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "command line",
+) -> None:
+    """Create a secret key (sk_...) for an environment's directory and print it, once.
+
+    Example: doorbell key create --environment development
+    """
+    from app.tokens import issue_key
+
+    typer.echo(asyncio.run(issue_key(_database_settings(), environment, name)))
+
+
+def _production_settings() -> Settings:
+    settings = Settings()
+    settings.require_production()
+    return settings
+
+
+def _database_settings() -> Settings:
+    settings = Settings()
+    if settings.database_url is None:
+        raise ConfigurationError("DOORBELL_DATABASE_URL is not set")
+    return settings
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and leave with its exit code; errors of configuration are said, not traced."""
+    code = 0
+    try:
+        cli(args=None if arguments is None else list(arguments), standalone_mode=True)
+    except SystemExit as exit_:
+        code = exit_.code if isinstance(exit_.code, int) else 1
+    except ConfigurationError as error:
+        print(f"doorbell: {error}", file=sys.stderr)  # noqa: T201
+        code = 2
+    except ValidationError as error:
+        for each in error.errors():
+            name = "_".join(str(part) for part in each["loc"]).upper()
+            print(f"doorbell: DOORBELL_{name}: {each['msg']}", file=sys.stderr)  # noqa: T201
+        code = 2
+    leave(code)
+
+
+if __name__ == "__main__":
+    main()

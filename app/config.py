@@ -1,0 +1,202 @@
+"""The configuration of sources as every process keeps it in memory.
+
+Read whole from Postgres: when a NOTIFY says that something changed, and at least every `config_max_age` as a
+net. A saved change counts within a second; an unknown endpoint token costs no query.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.errors import Permanent
+from app.listener import Listener
+from app.models.environment import Environment
+from app.models.source import Mapping, SigningSecret, Source, SourceEnvironment
+from app.providers.base import Provider
+from app.providers.registry import providers
+from app.secrets import SecretBox
+from app.verification import Secret
+
+Row = TypeVar("Row", SigningSecret, Mapping)
+
+logger = logging.getLogger(__name__)
+
+CHANNEL = "doorbell_configuration"
+
+
+@dataclass(frozen=True)
+class ActiveMapping:
+    """A mapping as the event path needs it."""
+
+    id: UUID
+    action_type: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A source in one environment: what receiving and processing its events takes."""
+
+    source_key: str
+    environment: str
+    provider: Provider
+    event_type_path: str | None
+    idempotency_key_path: str | None
+    timestamp_path: str | None
+    enforce_verification: bool
+    enforce_idempotency: bool
+    idempotency_window: timedelta
+    start_unmapped: bool
+    secrets: tuple[Secret, ...] = ()
+    mappings: dict[str, tuple[ActiveMapping, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where an environment's actions run. `url` None is the embedded directory."""
+
+    environment: str
+    url: str | None
+    key: str | None = field(repr=False)
+
+
+class Configuration:
+    """The configuration in memory."""
+
+    def __init__(self, engine: AsyncEngine, box: SecretBox, max_age: timedelta) -> None:
+        self._engine = engine
+        self._box = box
+        self._max_age = max_age
+        self._by_token: dict[str, Endpoint] = {}
+        self._by_source: dict[tuple[str, str], Endpoint] = {}
+        self._destinations: dict[str, Destination] = {}
+        self._changed = asyncio.Event()
+        self._loaded = asyncio.Event()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether Postgres was reached at least once."""
+        return self._loaded.is_set()
+
+    async def wait_until_loaded(self) -> None:
+        await self._loaded.wait()
+
+    def by_token(self, token: str) -> Endpoint | None:
+        """The endpoint of an ingestion URL's token."""
+        return self._by_token.get(token)
+
+    def endpoint(self, environment: str, source_key: str) -> Endpoint | None:
+        """A source's configuration in an environment."""
+        return self._by_source.get((environment, source_key))
+
+    def endpoints(self) -> list[Endpoint]:
+        """All sources in all environments."""
+        return list(self._by_source.values())
+
+    def destination(self, environment: str) -> Destination:
+        """Where an environment's actions run.
+
+        Raises:
+            Permanent: there is no such environment.
+        """
+        try:
+            return self._destinations[environment]
+        except KeyError:
+            raise Permanent(f"there is no environment {environment!r}") from None
+
+    async def refresh(self) -> None:
+        """Read everything again, now."""
+        async with AsyncSession(self._engine) as session:
+            environments = (
+                await session.exec(select(Environment).where(col(Environment.deleted_at).is_(None)))
+            ).all()
+            sources = {source.key: source for source in (await session.exec(select(Source))).all()}
+            configured = (await session.exec(select(SourceEnvironment))).all()
+            secrets = (await session.exec(select(SigningSecret).order_by(col(SigningSecret.id).desc()))).all()
+            mappings = (await session.exec(select(Mapping).order_by(col(Mapping.id)))).all()
+        secrets_of = _grouped(secrets)
+        mappings_of = _grouped(mappings)
+        self._destinations = {each.slug: self._destination(each) for each in environments}
+        self._by_token = {
+            each.endpoint_token: self._endpoint(
+                each, sources[each.source_key], secrets_of.get(each.id, []), mappings_of.get(each.id, [])
+            )
+            for each in configured
+            if each.environment in self._destinations and sources[each.source_key].provider in providers()
+        }
+        self._by_source = {(each.environment, each.source_key): each for each in self._by_token.values()}
+        self._loaded.set()
+
+    def _destination(self, environment: Environment) -> Destination:
+        key = environment.destination_key
+        return Destination(
+            environment.slug,
+            environment.destination_url,
+            self._box.decrypt(key).decode() if key is not None else None,
+        )
+
+    def _endpoint(
+        self,
+        configured: SourceEnvironment,
+        source: Source,
+        secrets: list[SigningSecret],
+        mappings: list[Mapping],
+    ) -> Endpoint:
+        by_type: dict[str, list[ActiveMapping]] = {}
+        for mapping in mappings:
+            if mapping.active:
+                active = ActiveMapping(mapping.id, mapping.action_type, mapping.action_parameters)
+                by_type.setdefault(mapping.event_type, []).append(active)
+        return Endpoint(
+            source_key=source.key,
+            environment=configured.environment,
+            provider=providers()[source.provider],
+            event_type_path=configured.event_type_path,
+            idempotency_key_path=configured.idempotency_key_path,
+            timestamp_path=configured.timestamp_path,
+            enforce_verification=configured.enforce_verification,
+            enforce_idempotency=configured.enforce_idempotency,
+            idempotency_window=configured.idempotency_window,
+            start_unmapped=configured.start_unmapped,
+            secrets=tuple(
+                Secret(each.id, self._box.decrypt(each.ciphertext).decode(), each.expires_at)
+                for each in secrets
+            ),
+            mappings={event_type: tuple(each) for event_type, each in by_type.items()},
+        )
+
+    async def keep_fresh(self, listener: Listener) -> None:
+        """Follow changes until cancelled. Postgres being away leaves the last known configuration in place."""
+        listener.subscribe(CHANNEL, self._changed.set)
+        while True:
+            try:
+                await self.refresh()
+            except (SQLAlchemyError, OSError, Permanent) as error:
+                logger.warning("configuration_unreadable", extra={"error": str(error)})
+                await asyncio.sleep(1)
+                continue
+            await self._change()
+
+    async def _change(self) -> None:
+        """Wait for a change, or for the time when one may have been missed."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), self._max_age.total_seconds())
+        self._changed.clear()
+
+
+def _grouped(rows: Sequence[Row]) -> dict[UUID, list[Row]]:
+    """Rows by the source environment that they belong to."""
+    grouped: dict[UUID, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(row.source_environment_id, []).append(row)
+    return grouped

@@ -1,0 +1,56 @@
+"""The connection to Postgres: the engine, sessions, and the migrations."""
+
+from pathlib import Path
+
+import orjson
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from app.errors import ConfigurationError
+from app.models.types import now
+from app.partitions import create_partitions
+from app.settings import Settings
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+
+
+def open_engine(settings: Settings) -> AsyncEngine:
+    """The engine of a process. It connects when first used."""
+    if settings.database_url is None:
+        raise ConfigurationError("DOORBELL_DATABASE_URL is not set")
+    return create_async_engine(
+        settings.database_url,
+        pool_size=settings.database_pool_size,
+        max_overflow=0,
+        pool_timeout=5,
+        pool_recycle=1800,
+        json_serializer=to_json,
+        json_deserializer=orjson.loads,
+        connect_args={"connect_timeout": 5, "application_name": "doorbell"},
+    )
+
+
+def to_json(value: object) -> str:
+    """JSON text as it is stored: compact, keys as they came."""
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def upgrade(url: str) -> None:
+    """Apply all migrations and make the partitions of the coming days. Processes that do so at the same time wait for each other."""
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    try:
+        _migrate(engine)
+    finally:
+        engine.dispose()
+
+
+def _migrate(engine: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('doorbell_migrations'))")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        create_partitions(connection, now().date())

@@ -1,0 +1,114 @@
+"""What is up and what is down, for the probes of both kinds of process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from app.runtime import Runtime
+
+TIMEOUT = 2.0
+
+
+async def postgres_problem(runtime: Runtime) -> str | None:
+    """Why Postgres cannot be used now, or None."""
+    try:
+        async with asyncio.timeout(TIMEOUT), runtime.engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+    except TimeoutError:
+        return f"no answer within {TIMEOUT:g} s"
+    except (SQLAlchemyError, OSError) as error:
+        return type(error).__name__
+    return None if runtime.configuration.loaded else "the configuration is not read yet"
+
+
+async def temporal_problem(client: Client | None) -> str | None:
+    """Why Temporal cannot be used now, or None."""
+    if client is None:
+        return "not connected yet"
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            healthy = await client.service_client.check_health()
+    except TimeoutError:
+        return f"no answer within {TIMEOUT:g} s"
+    except RPCError as error:
+        return error.status.name.lower()
+    return None if healthy else "not serving"
+
+
+def report(problems: dict[str, str | None]) -> tuple[int, dict[str, object]]:
+    """Status code and body of a readiness answer: 503 names what is down and why."""
+    down = {name: problem for name, problem in problems.items() if problem is not None}
+    body: dict[str, object] = {
+        "status": "unavailable" if down else "ok",
+        **{name: problems[name] or "ok" for name in problems},
+    }
+    return (503 if down else 200), body
+
+
+@dataclass
+class WorkerState:
+    """What a worker's probes look at."""
+
+    runtime: Runtime
+    temporal: Client | None = None
+
+
+@asynccontextmanager
+async def serve_worker(runtime: Runtime) -> AsyncIterator[WorkerState]:
+    """Serve a worker's /livez and /readyz on DOORBELL_WORKER_HEALTH_PORT, when it is set."""
+    state = WorkerState(runtime)
+    port = runtime.settings.worker_health_port
+    if port is None:
+        yield state
+        return
+    server = _Server(
+        uvicorn.Config(
+            _worker_app(state),
+            host=runtime.settings.host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+        )
+    )
+    serving = asyncio.create_task(server.serve())
+    try:
+        yield state
+    finally:
+        server.should_exit = True
+        await serving
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process, which has its own handlers."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _worker_app(state: WorkerState) -> Starlette:
+    async def livez(request: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(request: Request) -> JSONResponse:
+        status, body = report(
+            {
+                "postgres": await postgres_problem(state.runtime),
+                "temporal": await temporal_problem(state.temporal),
+            }
+        )
+        return JSONResponse(body, status)
+
+    return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz)])

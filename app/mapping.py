@@ -1,0 +1,163 @@
+"""Paths and templates over a decoded event `{body, headers, preprocess}`.
+
+A path is dot notation: `body.data.object.id`. A first segment that is none of the three names is read from
+`body`. `items.0.id` indexes an array, `items.*.id` projects over one, `"a.b".c` quotes a key with dots.
+
+A template is what a mapping's parameter holds: a string is a path, `{"value": ...}` is a constant, other
+objects and arrays hold templates.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import lru_cache
+from typing import Any, Final
+
+from app.errors import DoorbellError
+
+ROOTS = ("body", "headers", "preprocess")
+MAXIMUM_PATH_LENGTH = 1024
+
+_SEGMENT = re.compile(r'"((?:[^"\\]|\\.)*)"|([^."]+)')
+
+
+class Missing(Enum):
+    """The type of `MISSING`, which stands for a value that is not there (null is a value)."""
+
+    MISSING = "missing"
+
+
+MISSING: Final = Missing.MISSING
+
+
+@dataclass(frozen=True)
+class DecodedEvent:
+    """What paths are read from. Header names are lower-case."""
+
+    body: Any
+    headers: dict[str, str] = field(default_factory=dict)
+    preprocess: Any = None
+
+
+class PathError(DoorbellError):
+    """A path that is not written as one."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """A parsed path: the root it starts from and the keys to follow. `*` as an unquoted key projects."""
+
+    text: str
+    root: str
+    keys: tuple["Key", ...]
+
+
+@dataclass(frozen=True)
+class Key:
+    """One segment of a path."""
+
+    name: str
+    projects: bool = False
+
+
+@lru_cache(maxsize=4096)
+def parse_path(text: str) -> Path:
+    """The path that `text` writes.
+
+    Raises:
+        PathError: the text is not a path; the message says where it breaks.
+    """
+    if not text or text != text.strip():
+        raise PathError(f"{text!r} is not a path: it is empty or has spaces around it")
+    if len(text) > MAXIMUM_PATH_LENGTH:
+        raise PathError(f"a path has at most {MAXIMUM_PATH_LENGTH} characters, this one {len(text)}")
+    keys = tuple(_segments(text))
+    if keys[0].name in ROOTS and not text.startswith('"'):
+        return Path(text, keys[0].name, keys[1:])
+    return Path(text, "body", keys)
+
+
+def _segments(text: str) -> Iterator[Key]:
+    position = 0
+    while True:
+        match = _SEGMENT.match(text, position)
+        if match is None:
+            raise PathError(
+                f"{text!r} is not a path: expected a key at position {position + 1}. "
+                'Write keys between dots, and keys with dots in quotes: body."a.b".c'
+            )
+        quoted, bare = match.groups()
+        if quoted is not None:
+            yield Key(re.sub(r"\\(.)", r"\1", quoted))
+        else:
+            yield Key(bare, projects=bare == "*")
+        position = match.end()
+        if position == len(text):
+            return
+        if text[position] != ".":
+            raise PathError(f"{text!r} is not a path: expected a dot at position {position + 1}")
+        position += 1
+
+
+def resolve(path: Path, event: DecodedEvent) -> Any:
+    """The value at `path`, or MISSING. A projection gives a list of the values that are there."""
+    return _follow(getattr(event, path.root), path.keys)
+
+
+def _follow(value: Any, keys: tuple[Key, ...]) -> Any:
+    for position, key in enumerate(keys):
+        if key.projects and isinstance(value, list):
+            found = (_follow(item, keys[position + 1 :]) for item in value)
+            return [item for item in found if item is not MISSING]
+        value = _step(value, key.name)
+        if value is MISSING:
+            return MISSING
+    return value
+
+
+def _step(value: Any, name: str) -> Any:
+    if isinstance(value, dict):
+        return value.get(name, MISSING)
+    if isinstance(value, list) and name.isascii() and name.isdigit() and int(name) < len(value):
+        return value[int(name)]
+    return MISSING
+
+
+def evaluate(template: Any, event: DecodedEvent) -> Any:
+    """The value of a template; MISSING when its path leads nowhere.
+
+    Inside objects and arrays, members that are missing are left out. The event is never changed, and the
+    result may share structure with it.
+
+    Raises:
+        PathError: a path in the template is not written as one.
+    """
+    if isinstance(template, str):
+        return resolve(parse_path(template), event)
+    if isinstance(template, dict):
+        if is_constant(template):
+            return template["value"]
+        members = ((key, evaluate(item, event)) for key, item in template.items())
+        return {key: value for key, value in members if value is not MISSING}
+    if isinstance(template, list):
+        values = (evaluate(item, event) for item in template)
+        return [value for value in values if value is not MISSING]
+    return MISSING if template is None else template
+
+
+def is_constant(template: Any) -> bool:
+    """Whether a template is `{"value": ...}`, a constant."""
+    return isinstance(template, dict) and template.keys() == {"value"}
+
+
+def paths_in(template: Any) -> Iterator[str]:
+    """Every path that a template reads, as written."""
+    if isinstance(template, str):
+        yield template
+    elif isinstance(template, dict) and not is_constant(template):
+        for item in template.values():
+            yield from paths_in(item)
+    elif isinstance(template, list):
+        for item in template:
+            yield from paths_in(item)

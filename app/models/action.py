@@ -1,0 +1,35 @@
+"""The action log: one row for each action that an event ran, partitioned by day of its id."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlmodel import Field, SQLModel
+
+from app.models.status import ActionStatus
+from app.models.types import json_field, text_field, time_field
+
+
+class Action(SQLModel, table=True):
+    """One action of one event.
+
+    Its id derives from the event and the mapping (`app.models.types.derived_id`): evaluated twice, it is one
+    row, and the primary key alone finds all actions of an event.
+    """
+
+    __tablename__ = "actions"
+    __table_args__ = ({"postgresql_partition_by": "RANGE (id)"},)
+
+    id: UUID = Field(primary_key=True)
+    event_id: UUID
+    mapping_id: UUID
+    action_type: str = text_field()
+    parameters: dict[str, Any] = json_field()
+    payload: dict[str, Any] | None = json_field(default=None)
+    idempotency_key: str | None = text_field(default=None)
+    status: str = text_field(default=ActionStatus.PENDING)
+    result: dict[str, Any] | None = json_field(default=None)
+    error: str | None = text_field(default=None)
+    attempts: int = 0
+    started_at: datetime | None = time_field(default=None)
+    finished_at: datetime | None = time_field(default=None)

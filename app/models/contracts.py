@@ -1,0 +1,68 @@
+"""The messages between dispatcher, workflow and activities: ids and verdicts, never payloads or secrets.
+
+They are what Temporal stores and shows. New fields need defaults, so that running workflows can be replayed.
+"""
+
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from app.models.status import ActionStatus, EventStatus
+
+
+class EventRef(BaseModel):
+    """The event that a workflow processes."""
+
+    event_id: UUID
+    environment: str
+    source_key: str
+
+
+class Verdict(BaseModel):
+    """The result of `verify_event`."""
+
+    rejected: bool
+
+
+class ActionRef(BaseModel):
+    """An action to run. `action_type` is also the name of the activity."""
+
+    action_id: UUID
+    action_type: str
+    environment: str
+    # How long Temporal retries it, in seconds.
+    give_up_after: float
+
+
+class MappedEvent(BaseModel):
+    """The result of `map_event`: the kinds of action in order, each with those that run together.
+
+    `mapped` is False when no active mapping was found. `skipped` and `failed` count the actions that need no call.
+    """
+
+    mapped: bool
+    kinds: list[list[ActionRef]] = []
+    skipped: int = 0
+    failed: int = 0
+
+
+class ActionOutcome(BaseModel):
+    """The result of one action's activity."""
+
+    action_id: UUID
+    status: ActionStatus
+
+
+class EventOutcome(BaseModel):
+    """What became of an event: the input of `record_outcome` and the result of the workflow."""
+
+    event_id: UUID
+    status: EventStatus
+    cancelled: bool = False
+    succeeded: int = 0
+    skipped: int = 0
+    failed: int = 0
+    # Actions that Temporal stopped retrying; their rows still say pending.
+    gave_up: list[UUID] = []
+    # Events with the same idempotency key that arrived while this one ran.
+    duplicates: list[UUID] = []

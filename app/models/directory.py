@@ -1,0 +1,146 @@
+"""The embedded directory's tables: what Knock would hold, per environment.
+
+Users, objects and tenants are one thing, recipients: users are in the collection `$users`, tenants in `$tenants`.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+from app.models.types import json_field, new_id, now, text_field, time_field
+
+USERS = "$users"
+TENANTS = "$tenants"
+
+
+def jsonb_field(**options: Any) -> Any:
+    """JSON that the database itself merges. It cannot hold \\u0000, which the API refuses."""
+    return Field(sa_type=JSONB, default_factory=dict, **options)
+
+
+class DirectoryRecipient(SQLModel, table=True):
+    """A user, object or tenant: its properties, and per channel and preference set what was set for it."""
+
+    __tablename__ = "directory_recipients"
+
+    environment: str = text_field(primary_key=True)
+    collection: str = text_field(primary_key=True)
+    id: str = text_field(primary_key=True)
+    properties: dict[str, Any] = jsonb_field()
+    channel_data: dict[str, Any] = jsonb_field()
+    preferences: dict[str, Any] = jsonb_field()
+    inserted_at: datetime = time_field(default_factory=now)
+    updated_at: datetime = time_field(default_factory=now)
+
+
+class DirectorySubscription(SQLModel, table=True):
+    """A recipient's subscription to an object. It goes when either goes."""
+
+    __tablename__ = "directory_subscriptions"
+
+    environment: str = text_field(primary_key=True)
+    collection: str = text_field(primary_key=True)
+    object_id: str = text_field(primary_key=True)
+    recipient_collection: str = text_field(primary_key=True)
+    recipient_id: str = text_field(primary_key=True)
+    properties: dict[str, Any] = jsonb_field()
+    inserted_at: datetime = time_field(default_factory=now)
+    updated_at: datetime = time_field(default_factory=now)
+
+
+class DirectoryAudience(SQLModel, table=True):
+    """An audience: a named group of users."""
+
+    __tablename__ = "directory_audiences"
+
+    environment: str = text_field(primary_key=True)
+    key: str = text_field(primary_key=True)
+    created_at: datetime = time_field(default_factory=now)
+
+
+class DirectoryAudienceMember(SQLModel, table=True):
+    """A user in an audience, within a tenant or (the empty string) within none."""
+
+    __tablename__ = "directory_audience_members"
+
+    environment: str = text_field(primary_key=True)
+    key: str = text_field(primary_key=True)
+    user_id: str = text_field(primary_key=True)
+    tenant: str = text_field(primary_key=True, default="")
+    user_collection: str = text_field(default=USERS)
+    added_at: datetime = time_field(default_factory=now)
+
+
+class WorkflowRun(SQLModel, table=True):
+    """One trigger of a workflow: what the runs of all its recipients share."""
+
+    __tablename__ = "workflow_runs"
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    environment: str = text_field()
+    workflow: str = text_field()
+    actor_collection: str | None = text_field(default=None)
+    actor_id: str | None = text_field(default=None)
+    tenant: str | None = text_field(default=None)
+    cancellation_key: str | None = text_field(default=None)
+    data: dict[str, Any] | None = json_field(default=None)
+    settings: dict[str, Any] | None = json_field(default=None)
+    inserted_at: datetime = time_field(default_factory=now)
+
+
+class WorkflowRecipientRun(SQLModel, table=True):
+    """One recipient's run of a triggered workflow. What lists filter by is repeated from the trigger."""
+
+    __tablename__ = "workflow_recipient_runs"
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    environment: str = text_field()
+    workflow_run_id: UUID = Field(foreign_key="workflow_runs.id")
+    workflow: str = text_field()
+    recipient_collection: str = text_field()
+    recipient_id: str = text_field()
+    tenant: str | None = text_field(default=None)
+    cancellation_key: str | None = text_field(default=None)
+    status: str = text_field()
+    error_count: int = 0
+    inserted_at: datetime = time_field(default_factory=now)
+    updated_at: datetime = time_field(default_factory=now)
+
+
+class IdempotentResponse(SQLModel, table=True):
+    """A successful answer kept for 24 hours under its Idempotency-Key, to be given again."""
+
+    __tablename__ = "idempotent_responses"
+
+    environment: str = text_field(primary_key=True)
+    key: str = text_field(primary_key=True)
+    request_digest: str = text_field()
+    request_id: str = text_field()
+    response: dict[str, Any] = json_field()
+    created_at: datetime = time_field(default_factory=now, index=True)
+
+
+class BulkOperation(SQLModel, table=True):
+    """Many changes asked for at once and made in the background. `items` is emptied when it is done."""
+
+    __tablename__ = "bulk_operations"
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    environment: str = text_field()
+    name: str = text_field()
+    collection: str | None = text_field(default=None)
+    status: str = text_field(default="queued")
+    items: list[Any] | None = json_field(default=None)
+    estimated_total_rows: int
+    processed_rows: int = 0
+    success_count: int = 0
+    error_count: int = 0
+    error_items: list[Any] = json_field(default_factory=list)
+    inserted_at: datetime = time_field(default_factory=now)
+    updated_at: datetime = time_field(default_factory=now)
+    started_at: datetime | None = time_field(default=None)
+    completed_at: datetime | None = time_field(default=None)
+    failed_at: datetime | None = time_field(default=None)

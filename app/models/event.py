@@ -1,0 +1,74 @@
+"""The event log, which is also the inbox: one row for each event received, and its payload beside it.
+
+Both tables are partitioned by day of their id (see `app.partitions`).
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Index, text
+from sqlmodel import Field, SQLModel
+
+from app.models.status import EventStatus
+from app.models.types import bytes_field, json_field, new_id, now, text_field, time_field
+
+
+class Event(SQLModel, table=True):
+    """One received event and what became of it."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        Index(
+            "events_received", "environment", "source_key", "id", postgresql_where=text("status = 'received'")
+        ),
+        Index(
+            "events_processing",
+            "environment",
+            "lease_expires_at",
+            postgresql_where=text("status = 'processing'"),
+        ),
+        Index("events_by_source", "environment", "source_key", "id"),
+        Index("events_by_type", "environment", "source_key", "event_type", "id"),
+        Index(
+            "events_by_outcome",
+            "environment",
+            "source_key",
+            "status",
+            "id",
+            postgresql_where=text("status NOT IN ('received', 'processing')"),
+        ),
+        {"postgresql_partition_by": "RANGE (id)"},
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    environment: str = text_field()
+    source_key: str = text_field()
+    event_type: str | None = text_field(default=None)
+    idempotency_key: str | None = text_field(default=None)
+    status: str = text_field(default=EventStatus.RECEIVED)
+    verification_status: str = text_field()
+    verification_reason: str | None = text_field(default=None)
+    origin: str | None = text_field(default=None)
+    replay_of: UUID | None = None
+    duplicate_of: UUID | None = None
+    received_at: datetime = time_field(default_factory=now)
+    occurred_at: datetime | None = time_field(default=None)
+    finished_at: datetime | None = time_field(default=None)
+    lease_expires_at: datetime | None = time_field(default=None)
+    workflow_id: str | None = text_field(default=None)
+    run_id: str | None = text_field(default=None)
+    error: str | None = text_field(default=None)
+
+
+class EventPayload(SQLModel, table=True):
+    """What the sender sent, as received. Headers that carry credentials are encrypted apart."""
+
+    __tablename__ = "event_payloads"
+    __table_args__ = ({"postgresql_partition_by": "RANGE (id)"},)
+
+    id: UUID = Field(primary_key=True)
+    body: bytes = bytes_field()
+    headers: dict[str, str] = json_field()
+    sensitive_headers: bytes | None = bytes_field(nullable=True, default=None)
+    preprocess_output: dict[str, Any] | None = json_field(default=None)

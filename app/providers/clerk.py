@@ -1,0 +1,124 @@
+"""Clerk, which sends through Svix: https://clerk.com/docs/guides/development/webhooks/overview"""
+
+from typing import Any
+
+from app.providers.base import DefaultMapping, Example, Provider, SecretField
+from app.verification import StandardWebhook
+
+_USER = {
+    "object": "user",
+    "id": "user_29w83sxmDNGwOuEthce5gg56FcC",
+    "external_id": None,
+    "first_name": "Ada",
+    "last_name": "Example",
+    "username": None,
+    "primary_email_address_id": "idn_29w83yL7CwVlJXylYLxcslromF1",
+    "email_addresses": [
+        {
+            "id": "idn_29w83yL7CwVlJXylYLxcslromF1",
+            "object": "email_address",
+            "email_address": "ada@example.com",
+            "verification": {"status": "verified", "strategy": "email_code"},
+        }
+    ],
+    "primary_phone_number_id": None,
+    "phone_numbers": [],
+    "image_url": "https://img.clerk.com/example",
+    "public_metadata": {"plan": "pro"},
+    "created_at": 1767225590000,
+    "updated_at": 1767225600000,
+}
+_ORGANIZATION = {
+    "object": "organization",
+    "id": "org_29w9IfBrPmcpi0IeBVaKtA7R94W",
+    "name": "Example Inc",
+    "slug": "example-inc",
+    "image_url": "https://img.clerk.com/example-inc",
+    "public_metadata": {},
+    "created_at": 1767225590000,
+    "updated_at": 1767225600000,
+}
+
+
+def _preprocess(body: Any, headers: dict[str, str]) -> dict[str, Any]:
+    """The full name, and the primary entries of the lists of addresses and numbers."""
+    data = body["data"]
+    names = [data.get("first_name"), data.get("last_name")]
+    return {
+        "name": " ".join(name for name in names if name) or None,
+        "email": _primary(data, "email_address"),
+        "phone_number": _primary(data, "phone_number"),
+    }
+
+
+def _primary(data: dict[str, Any], kind: str) -> str | None:
+    plural = {"email_address": "email_addresses", "phone_number": "phone_numbers"}[kind]
+    for entry in data.get(plural) or []:
+        if entry.get("id") == data.get(f"primary_{kind}_id"):
+            value = entry.get(kind)
+            return value if isinstance(value, str) else None
+    return None
+
+
+def _event(event_type: str, data: dict[str, Any]) -> tuple[Example, ...]:
+    body = {
+        "type": event_type,
+        "object": "event",
+        "instance_id": "ins_29w83example",
+        "timestamp": 1767225600000,
+        "data": data,
+    }
+    return (Example(body=body),)
+
+
+_IDENTIFY = {
+    "id": "body.data.id",
+    "name": "preprocess.name",
+    "email": "preprocess.email",
+    "phone_number": "preprocess.phone_number",
+    "avatar": "body.data.image_url",
+    "properties": "body.data.public_metadata",
+}
+_TENANT = {"id": "body.data.id", "name": "body.data.name", "properties": "body.data.public_metadata"}
+
+provider = Provider(
+    key="clerk",
+    name="Clerk",
+    description="Keep users and organizations in step with Clerk.",
+    categories=("Identity",),
+    website_url="https://clerk.com",
+    webhook_docs_url="https://clerk.com/docs/guides/development/webhooks/overview",
+    webhook_config_deep_link="https://dashboard.clerk.com/last-active?path=webhooks",
+    event_type_path="body.type",
+    idempotency_key_path="headers.svix-id",
+    timestamp_path="body.timestamp",
+    scheme=StandardWebhook(prefixes=("svix", "webhook")),
+    secret=SecretField(
+        label="Signing secret",
+        help="Clerk shows it on the endpoint's page, on the right under Signing Secret.",
+        placeholder="whsec_...",
+    ),
+    default_mappings=(
+        DefaultMapping("user.created", "users_identify", _IDENTIFY),
+        DefaultMapping("user.updated", "users_identify", _IDENTIFY),
+        DefaultMapping("organization.created", "tenants_set", _TENANT),
+        DefaultMapping("organization.updated", "tenants_set", _TENANT),
+        DefaultMapping("organization.deleted", "tenants_delete", {"id": "body.data.id"}),
+    ),
+    examples={
+        "user.created": _event("user.created", _USER),
+        "user.updated": _event("user.updated", _USER),
+        "user.deleted": _event("user.deleted", {"object": "user", "id": _USER["id"], "deleted": True}),
+        "organization.created": _event("organization.created", _ORGANIZATION),
+        "organization.updated": _event("organization.updated", _ORGANIZATION),
+        "organization.deleted": _event(
+            "organization.deleted", {"object": "organization", "id": _ORGANIZATION["id"], "deleted": True}
+        ),
+    },
+    preprocess=_preprocess,
+    setup=(
+        "In Clerk, open Configure, Webhooks, and choose Add Endpoint.",
+        "Paste this source's URL and select the events, for example user.created and user.updated.",
+        "Open the endpoint, copy its Signing Secret (whsec_...) and add it to this source.",
+    ),
+)

@@ -1,0 +1,98 @@
+"""Every setting of every process, read from `DOORBELL_*` environment variables and `.env`.
+
+`doorbell dev` needs none of them. `doorbell api` and `worker.py` refuse to start without the ones that
+`require_production` lists, and say which is missing.
+"""
+
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """The settings of one process. Field names are the environment variables without `DOORBELL_`."""
+
+    model_config = SettingsConfigDict(env_prefix="DOORBELL_", env_file=".env", extra="ignore")
+
+    database_url: str | None = Field(None, description="postgresql://user:password@host:5432/database")
+    database_pool_size: int = Field(20, ge=2, description="Postgres connections a process keeps at most")
+
+    temporal_address: str | None = Field(None, description="host:port of the Temporal frontend")
+    temporal_namespace: str = "default"
+    temporal_ui_url: str | None = Field(None, description="where people open Temporal's UI")
+    temporal_api_key: SecretStr | None = Field(None, description="API key for Temporal Cloud")
+    temporal_tls: bool = Field(False, description="TLS towards Temporal; implied by an API key")
+    temporal_tls_server_ca: Path | None = Field(None, description="PEM file of the server's CA")
+    temporal_tls_client_cert: Path | None = Field(None, description="PEM file for mutual TLS")
+    temporal_tls_client_key: Path | None = Field(None, description="PEM file for mutual TLS")
+
+    secret_key: SecretStr | None = Field(
+        None, description="encrypts secrets at rest; several, comma-separated, newest first, to rotate"
+    )
+    admin_token: SecretStr | None = Field(None, description="bootstrap service token with scope admin")
+
+    data_dir: Path = Field(Path(".doorbell"), description="data of `doorbell dev`")
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    public_url: str | None = Field(None, description="where senders reach the API; default http://host:port")
+
+    worker_health_port: int | None = Field(
+        None, description="port of a worker's /livez and /readyz; none if unset"
+    )
+
+    max_body_bytes: int = Field(1024 * 1024, ge=1024, description="largest event body, after decompression")
+    max_queued_events: int = Field(5_000, ge=1, description="events waiting for their commit before 503")
+    max_events_in_flight: int = Field(100, ge=1, description="workflows a dispatcher keeps running at once")
+    config_max_age: timedelta = Field(
+        timedelta(seconds=30), description="configuration is read again at least this often"
+    )
+    retention_days: int = Field(30, ge=1, description="days that event and action logs are kept")
+
+    workflow_sandbox: bool = Field(
+        False, description="run workflows in Temporal's sandbox: costs 10 ms of CPU an event"
+    )
+    graceful_shutdown: timedelta = Field(
+        timedelta(seconds=30), description="how long a stopping process waits for what is in flight"
+    )
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("database_url")
+    @classmethod
+    def _use_psycopg(cls, url: str | None) -> str | None:
+        """People paste `postgresql://` or `postgres://`; SQLAlchemy wants the driver named."""
+        if url is None:
+            return None
+        scheme, separator, rest = url.partition("://")
+        if not separator or scheme not in {"postgresql", "postgres", "postgresql+psycopg"}:
+            raise ValueError("must start with postgresql://, for example postgresql://user@host/doorbell")
+        return f"postgresql+psycopg://{rest}"
+
+    @cached_property
+    def base_url(self) -> str:
+        """The address that senders use, without a trailing slash."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    def require_production(self) -> None:
+        """Refuse to start without the settings that have no safe default.
+
+        Raises:
+            ConfigurationError: names every variable that is missing.
+        """
+        needed = {
+            "DOORBELL_DATABASE_URL": self.database_url,
+            "DOORBELL_TEMPORAL_ADDRESS": self.temporal_address,
+            "DOORBELL_SECRET_KEY": self.secret_key,
+        }
+        missing = [name for name, value in needed.items() if not value]
+        if missing:
+            raise ConfigurationError(
+                f"not set: {', '.join(missing)}. Set them (see README, Settings), "
+                "or use `doorbell dev`, which brings its own Postgres, Temporal and keys"
+            )

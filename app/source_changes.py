@@ -1,0 +1,297 @@
+"""What a caller wants a source to be, and everything that is wrong with it, found before anything is changed.
+
+The models check what needs no database, so that one pass names all errors, however deep they are.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import orjson
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from app.activities.actions.parameters import check_parameters
+from app.activities.actions.registry import action_types
+from app.errors import FieldError
+from app.mapping import PathError, parse_path
+from app.providers.registry import providers
+from app.validation import field_errors
+
+DEFAULT_PROVIDER = "custom_http"
+KEY_PATTERN = r"[a-z0-9][a-z0-9_-]*"
+MAXIMUM_NAME_LENGTH = 255
+MAXIMUM_MAPPINGS = 1000
+MAXIMUM_WINDOW_SECONDS = 30 * 24 * 3600
+# Deeper templates than this are not written by people, and are evaluated recursively.
+MAXIMUM_PARAMETER_DEPTH = 20
+
+
+def _path(text: str) -> str:
+    try:
+        parse_path(text)
+    except PathError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+def _no_script(script: object) -> object:
+    if script is not None:
+        raise ValueError("scripts are not supported yet: leave it out, or send null")
+    return None
+
+
+def _image_url(text: str) -> str:
+    if urlsplit(text).scheme not in ("http", "https"):
+        raise ValueError("is not an http or https URL")
+    return text
+
+
+def _action_type(name: str) -> str:
+    if name not in action_types():
+        raise ValueError(f"{name!r} is not an action type; there are {', '.join(action_types())}")
+    return name
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=MAXIMUM_NAME_LENGTH, pattern=r"\S")]
+PathText = Annotated[str, AfterValidator(_path)]
+ReadOnly = Annotated[Any, Field(None, exclude=True, json_schema_extra={"readOnly": True})]
+
+
+class Change(BaseModel):
+    """Part of a change. Unknown fields are errors, so that no misspelled setting is lost in silence; what answers
+    add and tools send back (read-only fields, names that start with `_` or `$`) is passed over."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_annotations(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: item for name, item in value.items() if not name.startswith(("_", "$"))}
+
+    def given(self) -> dict[str, Any]:
+        """The fields that the caller set, by name."""
+        return {
+            name: getattr(self, name)
+            for name in self.model_fields_set
+            if not type(self).model_fields[name].exclude
+        }
+
+
+class MappingChange(Change):
+    """A mapping as it shall be. `id`, when given, says which existing one it is."""
+
+    id: str | None = Field(None, description="Which existing mapping this is, from an earlier answer.")
+    event_type: Text = Field(description="The event type that runs the action.")
+    action_type: Annotated[str, AfterValidator(_action_type)] = Field(
+        description="The action to run.", examples=["workflows_trigger"]
+    )
+    is_deleted: bool = Field(False, description="Whether to delete the mapping.")
+    action_parameters: dict[str, Any] | None = Field(
+        None,
+        validate_default=True,
+        description='The action\'s parameters: a string is a path into the event, `{"value": ...}` a constant.',
+        examples=[{"key": "invoice-paid", "recipients": "body.data.object.customer", "data": "body"}],
+    )
+    active: bool = Field(True, description="Whether the mapping runs.")
+    created_at: ReadOnly
+    updated_at: ReadOnly
+
+    @field_validator("action_parameters")
+    @classmethod
+    def _fit_the_action(cls, given: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any]:
+        parameters = given or {}
+        action = action_types().get(info.data.get("action_type", ""))
+        if action is None or info.data.get("is_deleted"):
+            return parameters
+        if _is_deep(parameters, MAXIMUM_PARAMETER_DEPTH):
+            raise ValueError(f"is nested more than {MAXIMUM_PARAMETER_DEPTH} levels deep")
+        if errors := check_parameters(action, parameters, ""):
+            raise _invalid([FieldError(each.field.lstrip("."), each.message) for each in errors])
+        return parameters
+
+
+class SettingsChange(Change):
+    """Settings of a source in one environment. Those that are given are changed."""
+
+    event_type_path: PathText | None = Field(
+        None, description="Where the event type is.", examples=["body.type"]
+    )
+    idempotency_key_path: PathText | None = Field(
+        None, description="Where the idempotency key is.", examples=["body.id"]
+    )
+    timestamp_path: PathText | None = Field(
+        None, description="Where the time of the event is.", examples=["body.created"]
+    )
+    enforce_verification: bool = Field(True, description="Whether events that fail verification are refused.")
+    preprocess_script: Annotated[None, BeforeValidator(_no_script)] = Field(
+        None, description="Null: scripts are not supported yet."
+    )
+    enforce_idempotency: bool = Field(True, description="Whether repeats of an event run no actions.")
+    idempotency_window_seconds: int = Field(
+        24 * 3600, ge=1, le=MAXIMUM_WINDOW_SECONDS, description="How long a repeat is recognised."
+    )
+    start_unmapped: bool = Field(
+        True,
+        description="Whether events without a mapping get a workflow run of their own, to be inspected there.",
+    )
+    endpoint: ReadOnly
+    handle_identifies: ReadOnly
+
+
+class EnvironmentChange(Change):
+    """A source's settings and mappings in one environment."""
+
+    settings: SettingsChange | None = Field(None, description="Settings that are given are changed.")
+    mappings: Annotated[list[MappingChange], Field(max_length=MAXIMUM_MAPPINGS)] | None = Field(
+        None, description="The whole list: mappings that are not in it are removed. Without it, all stay."
+    )
+    updated_at: ReadOnly
+
+
+class SourceChange(Change):
+    """A source as it shall be. Fields that are not given stay as they are."""
+
+    name: Text = Field(description="The name for people.", examples=["Stripe"])
+    description: Annotated[str, StringConstraints(max_length=4096)] | None = Field(
+        None, description="What the source is."
+    )
+    custom_image_url: Annotated[str, AfterValidator(_image_url)] | None = Field(
+        None, description="An image that stands for the source."
+    )
+    preconfigured_provider: str | None = Field(
+        None,
+        description="The provider whose defaults a new source starts with; `custom_http` if not given. Without "
+        "effect on a source that is there.",
+        examples=["stripe"],
+    )
+    environment_settings: dict[str, EnvironmentChange] | None = Field(
+        None, description="Settings and mappings by environment slug."
+    )
+    key: ReadOnly
+    provider: ReadOnly
+    created_at: ReadOnly
+    updated_at: ReadOnly
+
+
+class WrappedSourceChange(BaseModel):
+    """The request to create or change a source."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "source": {
+                    "name": "Stripe",
+                    "preconfigured_provider": "stripe",
+                    "environment_settings": {
+                        "development": {
+                            "settings": {"enforce_verification": True},
+                            "mappings": [
+                                {
+                                    "event_type": "invoice.paid",
+                                    "action_type": "workflows_trigger",
+                                    "action_parameters": {
+                                        "key": "invoice-paid",
+                                        "recipients": "body.data.object.customer",
+                                        "data": "body",
+                                    },
+                                }
+                            ],
+                        }
+                    },
+                }
+            }
+        }
+    )
+
+    source: SourceChange
+
+
+def check_change(
+    body: object, *, environments: Sequence[str], exists: bool
+) -> tuple[SourceChange | None, list[FieldError]]:
+    """The change that a request's body asks for, and everything that is wrong with it."""
+    errors = []
+    change = None
+    try:
+        change = WrappedSourceChange.model_validate(body).source
+    except ValidationError as error:
+        errors = field_errors(error.errors())
+    if not exists:
+        errors += _provider_errors(body)
+    known = ", ".join(environments)
+    for slug, settings in _raw_environments(body):
+        field = f"source.environment_settings.{slug}"
+        if slug not in environments:
+            errors.append(FieldError(field, f"there is no environment {slug!r}; there are {known}"))
+        errors += _repeats(
+            settings.get("mappings") if isinstance(settings, dict) else None, f"{field}.mappings"
+        )
+    return change, errors
+
+
+def _provider_errors(body: object) -> Iterator[FieldError]:
+    source = body.get("source") if isinstance(body, dict) else None
+    key = source.get("preconfigured_provider") if isinstance(source, dict) else None
+    if isinstance(key, str) and key not in providers():
+        known = ", ".join(providers())
+        yield FieldError("source.preconfigured_provider", f"{key!r} is not a provider; there are {known}")
+
+
+def _raw_environments(body: object) -> list[tuple[str, Any]]:
+    """The environments' part of a body that may have any shape."""
+    source = body.get("source") if isinstance(body, dict) else None
+    settings = source.get("environment_settings") if isinstance(source, dict) else None
+    return list(settings.items()) if isinstance(settings, dict) else []
+
+
+def _repeats(mappings: object, field: str) -> Iterator[FieldError]:
+    """Mappings that say exactly what one before them says: the action would run twice."""
+    seen: dict[bytes, int] = {}
+    for position, each in enumerate(mappings if isinstance(mappings, list) else []):
+        if not isinstance(each, dict) or each.get("is_deleted") is True:
+            continue
+        what = [each.get("event_type"), each.get("action_type"), each.get("action_parameters") or {}]
+        first = seen.setdefault(canonical(what), position)
+        if first != position:
+            yield FieldError(f"{field}.{position}", f"is the same as mapping {first}")
+
+
+def canonical(value: Any) -> bytes:
+    """JSON by which two values are compared: the order of keys is no difference, `1` and `true` are."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _is_deep(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deep(item, levels - 1) for item in items)
+
+
+def _invalid(errors: Sequence[FieldError]) -> ValidationError:
+    """An error for each field below the one that is validated."""
+    return ValidationError.from_exception_data(
+        "parameters",
+        [
+            InitErrorDetails(
+                type=PydanticCustomError("parameter", "{message}", {"message": each.message}),
+                loc=(each.field,),
+                input=None,
+            )
+            for each in errors
+        ],
+    )

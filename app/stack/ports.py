@@ -1,0 +1,57 @@
+"""Ports on this machine: whether one is free, who holds it, and a few that nobody uses."""
+
+import errno
+import socket
+from contextlib import ExitStack
+
+import psutil  # type: ignore[import-untyped]
+
+from app.errors import ConfigurationError
+
+
+def require_free(host: str, port: int, what: str, remedy: str) -> None:
+    """Check that `what` can listen there.
+
+    Raises:
+        ConfigurationError: it cannot. Names the port, who holds it, and the remedy.
+    """
+    try:
+        with _bound(host, port):
+            return
+    except OSError as error:
+        reason = (
+            f"port {port} is taken{_holder(port)}"
+            if error.errno == errno.EADDRINUSE
+            else f"cannot listen on {host}:{port} ({error.strerror or error})"
+        )
+        raise ConfigurationError(f"{what}: {reason}. {remedy}") from None
+
+
+def find_free(host: str, count: int) -> list[int]:
+    """Ports that are free now, all different."""
+    with ExitStack() as stack:
+        return [stack.enter_context(_bound(host, 0)).getsockname()[1] for _ in range(count)]
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # As the servers do: a port whose last connections linger in TIME_WAIT is free.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _holder(port: int) -> str:
+    """Who listens there, as far as we may see."""
+    try:
+        for each in psutil.net_connections("tcp"):
+            if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.pid:
+                return f" by process {each.pid} ({psutil.Process(each.pid).name()})"
+    except psutil.Error:
+        pass
+    return ""

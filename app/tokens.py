@@ -1,0 +1,186 @@
+"""Credentials of API callers: service tokens for the Management API, keys for an environment's directory.
+
+The plaintext is returned once, when a credential is issued; only hashes are stored.
+"""
+
+import hmac
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from sqlmodel import col, or_, select, update
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.database import open_engine
+from app.environments import get_environment
+from app.errors import ConfigurationError, RequestError
+from app.models.credential import EnvironmentKey, ServiceToken
+from app.models.types import now
+from app.secrets import new_token, token_hash
+from app.settings import Settings
+
+TOKEN_PREFIX = "dbl_st_"
+KEY_PREFIX = "sk_"
+# A token in constant use costs one write in this time.
+USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+class Scope(StrEnum):
+    """What a service token allows. Each includes the ones before it."""
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+    def includes(self, other: "Scope") -> bool:
+        order = list(Scope)
+        return order.index(self) >= order.index(other)
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who calls the Management API, and what they may do."""
+
+    name: str
+    scope: Scope
+
+
+async def check_token(session: AsyncSession, settings: Settings, token: str) -> Access:
+    """The access that a token gives.
+
+    Raises:
+        RequestError: 401, the token is of another kind, unknown or revoked.
+    """
+    if settings.admin_token and _same(token, settings.admin_token.get_secret_value()):
+        return Access("bootstrap", Scope.ADMIN)
+    if token.startswith(KEY_PREFIX):
+        raise _refused("incorrect_token_type", "This is a key of an environment; a service token is needed")
+    query = select(ServiceToken).where(ServiceToken.token_hash == token_hash(token))
+    found = (await session.exec(query)).one_or_none()
+    if found is None:
+        raise _refused("api_key_invalid", "The service token is unknown")
+    if found.revoked_at is not None:
+        raise _refused("api_key_revoked", f"The service token {found.name!r} was revoked")
+    await _note_use(session, found)
+    return Access(found.name, Scope(found.scope))
+
+
+async def add_token(session: AsyncSession, name: str, scope: Scope) -> tuple[ServiceToken, str]:
+    """A new service token and its plaintext."""
+    plaintext = new_token(TOKEN_PREFIX)
+    token = ServiceToken(name=name, scope=scope.value, token_hash=token_hash(plaintext))
+    session.add(token)
+    await session.flush()
+    return token, plaintext
+
+
+async def list_tokens(session: AsyncSession) -> Sequence[ServiceToken]:
+    """All service tokens, the revoked ones too, newest first."""
+    return (await session.exec(select(ServiceToken).order_by(col(ServiceToken.id).desc()))).all()
+
+
+async def revoke_token(session: AsyncSession, identifier: UUID) -> None:
+    """Let a service token open nothing from now on.
+
+    Raises:
+        RequestError: 404, there is none with this id.
+    """
+    token = await session.get(ServiceToken, identifier)
+    if token is None:
+        raise RequestError(404, "resource_missing", f"There is no service token {identifier}")
+    token.revoked_at = token.revoked_at or now()
+    await session.flush()
+
+
+async def add_key(session: AsyncSession, environment: str, name: str) -> tuple[EnvironmentKey, str]:
+    """A new key for an environment's directory, and its plaintext."""
+    plaintext = new_token(KEY_PREFIX)
+    key = EnvironmentKey(environment=environment, name=name, key_hash=token_hash(plaintext))
+    session.add(key)
+    await session.flush()
+    return key, plaintext
+
+
+async def list_keys(session: AsyncSession, environment: str) -> Sequence[EnvironmentKey]:
+    """All keys of an environment, the revoked ones too, newest first."""
+    query = select(EnvironmentKey).where(EnvironmentKey.environment == environment)
+    return (await session.exec(query.order_by(col(EnvironmentKey.id).desc()))).all()
+
+
+async def revoke_key(session: AsyncSession, environment: str, identifier: UUID) -> None:
+    """Let a key open nothing from now on.
+
+    Raises:
+        RequestError: 404, the environment has none with this id.
+    """
+    key = await session.get(EnvironmentKey, identifier)
+    if key is None or key.environment != environment:
+        raise RequestError(404, "resource_missing", f"Environment {environment!r} has no key {identifier}")
+    key.revoked_at = key.revoked_at or now()
+    await session.flush()
+
+
+async def issue_token(settings: Settings, name: str, scope: str) -> str:
+    """Issue a service token from the command line; its plaintext.
+
+    Raises:
+        ConfigurationError: there is no such scope.
+    """
+    if scope not in list(Scope):
+        raise ConfigurationError(f"{scope!r} is not a scope: choose {', '.join(Scope)}")
+    async with _session(settings) as session:
+        _, plaintext = await add_token(session, name, Scope(scope))
+        await session.commit()
+    return plaintext
+
+
+async def issue_key(settings: Settings, environment: str, name: str) -> str:
+    """Issue an environment's key from the command line; its plaintext.
+
+    Raises:
+        ConfigurationError: there is no such environment.
+    """
+    async with _session(settings) as session:
+        try:
+            await get_environment(session, environment)
+        except RequestError as error:
+            raise ConfigurationError(error.message) from None
+        _, plaintext = await add_key(session, environment, name)
+        await session.commit()
+    return plaintext
+
+
+@asynccontextmanager
+async def _session(settings: Settings) -> AsyncIterator[AsyncSession]:
+    engine = open_engine(settings)
+    try:
+        async with AsyncSession(engine) as session:
+            yield session
+    finally:
+        await engine.dispose()
+
+
+async def _note_use(session: AsyncSession, token: ServiceToken) -> None:
+    moment = now()
+    if token.last_used_at and token.last_used_at > moment - USE_NOTED_EVERY:
+        return
+    last_used = col(ServiceToken.last_used_at)
+    unnoted = or_(last_used.is_(None), last_used < moment - USE_NOTED_EVERY)
+    await session.exec(
+        update(ServiceToken)
+        .where(col(ServiceToken.id) == token.id, unnoted)
+        .values(last_used_at=moment)
+        .execution_options(synchronize_session=False)
+    )
+    await session.commit()
+
+
+def _same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
+def _refused(code: str, message: str) -> RequestError:
+    return RequestError(401, code, message, headers={"www-authenticate": "Bearer"})

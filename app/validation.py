@@ -1,0 +1,30 @@
+"""What is wrong with a request, in words: Pydantic's findings and our own become one refusal that names all fields."""
+
+from collections.abc import Sequence
+
+from pydantic_core import ErrorDetails
+
+from app.errors import FieldError, RequestError
+
+
+def invalid_fields(errors: Sequence[FieldError]) -> RequestError:
+    """The refusal of a request with these fields wrong."""
+    first = f"{errors[0].field}: {errors[0].message}"
+    message = first if len(errors) == 1 else f"{len(errors)} fields are wrong, the first is {first}"
+    return RequestError(422, "invalid_params", message, errors=list(errors))
+
+
+def field_errors(errors: Sequence[ErrorDetails], *, within: str = "body") -> list[FieldError]:
+    """What Pydantic found, as dotted paths and sentences. `within` names the whole."""
+    return [FieldError(".".join(map(str, each["loc"])) or within, _sentence(each)) for each in errors]
+
+
+def _sentence(error: ErrorDetails) -> str:
+    match error["type"]:
+        case "missing":
+            return "is required"
+        case "extra_forbidden":
+            return "is not a field that can be set here; check its spelling"
+        case "value_error":
+            return str(error.get("ctx", {}).get("error", error["msg"]))
+    return error["msg"]

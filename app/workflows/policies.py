@@ -1,0 +1,45 @@
+"""Timeouts and retry policies, each with its reason. All times are Temporal's: they count from scheduling."""
+
+from datetime import timedelta
+from typing import Any
+
+from temporalio.common import RetryPolicy
+
+# A step (verify, map, record) needs Postgres only and takes milliseconds. As a local activity it costs no round
+# trip; half a minute of trying spans a restart of Postgres.
+LOCAL_STEP: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=10),
+    "schedule_to_close_timeout": timedelta(seconds=30),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(milliseconds=200),
+        backoff_coefficient=2,
+        maximum_interval=timedelta(seconds=5),
+    ),
+}
+
+# A longer outage is better seen: the step goes on as a regular activity, pending in Temporal's UI with its error.
+STEP: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=30),
+    "schedule_to_close_timeout": timedelta(days=7),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_interval=timedelta(minutes=1)
+    ),
+}
+
+# An action's first try, once: longer than a healthy destination needs, short enough not to hold a workflow task.
+LOCAL_ACTION: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=5),
+    "retry_policy": RetryPolicy(maximum_attempts=1),
+}
+
+# From the second try on: longer than the destination client's own timeout, spaced up to five minutes so that a
+# destination that returns is found soon and one that is down for days is not worn out.
+ACTION: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=30),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_interval=timedelta(minutes=5)
+    ),
+}
+
+# Between the first try and the second, when the destination names no time.
+ACTION_FIRST_BACKOFF = timedelta(seconds=1)

@@ -1,0 +1,8 @@
+"""Alembic's entry point: applies migrations to the connection that `app.database.upgrade` hands over."""
+
+from alembic import context
+
+context.configure(connection=context.config.attributes["connection"], transactional_ddl=True)
+
+with context.begin_transaction():
+    context.run_migrations()

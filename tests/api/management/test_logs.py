@@ -1,0 +1,397 @@
+"""The event log over HTTP: what an entry shows, filters, cursors, and the indexes behind them."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import orjson
+import pytest
+from sqlalchemy import event, text
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app import logs
+from app.models.action import Action
+from app.models.event import Event, EventPayload
+from app.models.status import ActionStatus, EventStatus, VerificationStatus
+from app.models.types import derived_id, first_id_at, new_id
+from app.partitions import create_partitions
+from app.runtime import Runtime
+from tests.api.management.conftest import Put, fields
+
+LOGS = "/v1/sources/stripe/logs?environment=development"
+ENTRY_FIELDS = {
+    "id",
+    "event",
+    "data",
+    "preprocess_output",
+    "source",
+    "verification_status",
+    "inserted_at",
+    "status",
+    "source_key",
+    "headers",
+    "data_omitted",
+    "verification_reason",
+    "idempotency_key",
+    "duplicate_of",
+    "replay_of",
+    "occurred_at",
+    "finished_at",
+    "duration_ms",
+    "error",
+    "workflow_id",
+    "run_id",
+    "temporal_url",
+}
+ACTION_FIELDS = {
+    "id",
+    "action_type",
+    "action_status",
+    "action_parameters",
+    "action_payload",
+    "action_result",
+    "inserted_at",
+    "mapping_id",
+    "error",
+    "attempts",
+    "started_at",
+    "finished_at",
+    "duration_ms",
+}
+NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+async def source(put: Put) -> None:
+    await put("stripe", {"name": "Stripe", "preconfigured_provider": "stripe"})
+
+
+class Log:
+    """Writes entries as the edge and the worker would."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    async def add(
+        self,
+        *,
+        at: datetime = NOON,
+        body: bytes = b'{"id": "evt_1"}',
+        sensitive: dict[str, str] | None = None,
+        actions: list[dict[str, Any]] | None = None,
+        **columns: Any,
+    ) -> UUID:
+        identifier = derived_id(first_id_at(at), str(new_id()))
+        defaults: dict[str, Any] = {
+            "environment": "development",
+            "source_key": "stripe",
+            "event_type": "invoice.paid",
+            "status": EventStatus.SUCCEEDED,
+            "verification_status": VerificationStatus.ENFORCED_VERIFIED,
+            "received_at": at,
+        }
+        encrypted = self.runtime.box.encrypt(orjson.dumps(sensitive)) if sensitive else None
+        async with AsyncSession(self.runtime.engine) as session:
+            session.add(Event(id=identifier, **{**defaults, **columns}))
+            session.add(
+                EventPayload(
+                    id=identifier,
+                    body=body,
+                    headers={"content-type": "application/json"},
+                    sensitive_headers=encrypted,
+                )
+            )
+            for number, each in enumerate(actions or []):
+                session.add(
+                    Action(
+                        id=derived_id(identifier, str(number)),
+                        event_id=identifier,
+                        mapping_id=new_id(),
+                        **each,
+                    )
+                )
+            await session.commit()
+        return identifier
+
+
+@pytest.fixture
+def log(runtime: Runtime) -> Log:
+    return Log(runtime)
+
+
+async def listed(client: httpx.AsyncClient, query: str = "", path: str = LOGS) -> list[dict[str, Any]]:
+    answer = await client.get(path + query)
+    assert answer.status_code == 200, answer.text
+    entries: list[dict[str, Any]] = answer.json()["entries"]
+    return entries
+
+
+async def test_an_entry(client: httpx.AsyncClient, log: Log, runtime: Runtime) -> None:
+    runtime.settings.temporal_ui_url = "http://127.0.0.1:8233/"
+    identifier = await log.add(
+        sensitive={"authorization": "Bearer hunter2"},
+        idempotency_key="evt_1",
+        occurred_at=NOON - timedelta(seconds=1),
+        finished_at=NOON + timedelta(milliseconds=52),
+        workflow_id="event/development/stripe/abc",
+        run_id="run-1",
+    )
+    answer = await client.get(LOGS)
+    assert "hunter2" not in answer.text
+    assert answer.json() == {
+        "entries": [
+            {
+                "id": str(identifier),
+                "event": "invoice.paid",
+                "data": {"id": "evt_1"},
+                "preprocess_output": None,
+                "source": None,
+                "verification_status": "enforced:verified",
+                "inserted_at": "2026-01-15T12:00:00Z",
+                "status": "succeeded",
+                "source_key": "stripe",
+                "headers": {"content-type": "application/json", "authorization": "[redacted]"},
+                "data_omitted": False,
+                "verification_reason": None,
+                "idempotency_key": "evt_1",
+                "duplicate_of": None,
+                "replay_of": None,
+                "occurred_at": "2026-01-15T11:59:59Z",
+                "finished_at": "2026-01-15T12:00:00.052000Z",
+                "duration_ms": 52,
+                "error": None,
+                "workflow_id": "event/development/stripe/abc",
+                "run_id": "run-1",
+                "temporal_url": "http://127.0.0.1:8233/namespaces/default/workflows/"
+                "event%2Fdevelopment%2Fstripe%2Fabc/run-1/history",
+            }
+        ],
+        "page_info": {"after": None, "before": None, "page_size": 25},
+    }
+
+
+async def test_actions_in_the_order_in_which_they_run(client: httpx.AsyncClient, log: Log) -> None:
+    started = {"started_at": NOON, "finished_at": NOON + timedelta(milliseconds=7), "attempts": 1}
+    await log.add(
+        actions=[
+            {
+                "action_type": "workflows_trigger",
+                "parameters": {"key": "paid"},
+                "status": ActionStatus.FAILED,
+                "error": "422",
+                **started,
+            },
+            {
+                "action_type": "users_identify",
+                "parameters": {"id": "body.id"},
+                "payload": {"id": "u"},
+                "result": {"id": "u"},
+                "status": ActionStatus.SUCCEEDED,
+                **started,
+            },
+        ]
+    )
+    await log.add(at=NOON - timedelta(seconds=1))
+    assert "actions" not in (await listed(client))[0]
+    with_actions, without = await listed(client, "&include[]=actions")
+    assert with_actions.keys() == ENTRY_FIELDS | {"actions"}
+    assert without["actions"] == []
+    first, second = with_actions["actions"]
+    assert first.keys() == ACTION_FIELDS
+    assert (first["action_type"], first["action_status"], first["duration_ms"]) == (
+        "users_identify",
+        "success",
+        7,
+    )
+    assert first["action_payload"] == first["action_result"] == {"id": "u"}
+    assert (second["action_status"], second["error"]) == ("failed", "422")
+
+
+@pytest.mark.parametrize("body", [b"not json", b"[1]", b'"text"', b"", b"\xff"])
+async def test_bodies_that_are_no_objects(client: httpx.AsyncClient, log: Log, body: bytes) -> None:
+    await log.add(
+        body=body,
+        event_type=None,
+        status=EventStatus.REJECTED,
+        verification_status=VerificationStatus.ENFORCED_FAILED,
+        verification_reason="signature does not match",
+    )
+    (entry,) = await listed(client)
+    assert (entry["event"], entry["data"], entry["data_omitted"]) == ("", None, False)
+    assert entry["verification_reason"] == "signature does not match"
+
+
+async def test_a_page_has_bounded_bodies(
+    client: httpx.AsyncClient, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "MAXIMUM_PAGE_BYTES", 100)
+    body = orjson.dumps({"text": "x" * 80})
+    for second in range(3):
+        await log.add(at=NOON + timedelta(seconds=second), body=body)
+    entries = await listed(client)
+    assert [each["data_omitted"] for each in entries] == [False, True, True]
+    whole = await listed(client, f"&id={entries[2]['id']}")
+    assert whole[0]["data"] == {"text": "x" * 80}
+
+
+async def test_filters(client: httpx.AsyncClient, log: Log) -> None:
+    early = await log.add(at=NOON - timedelta(days=1), event_type="a")
+    failed = await log.add(status=EventStatus.FAILED, event_type="b")
+    late = await log.add(at=NOON + timedelta(hours=1), event_type="b")
+    await log.add(environment="production")
+    await log.add(source_key="another")
+
+    async def ids(query: str) -> list[UUID]:
+        return [UUID(each["id"]) for each in await listed(client, query)]
+
+    assert await ids("") == [late, failed, early]
+    assert await ids("&event=b") == [late, failed]
+    assert await ids("&event=") == []
+    assert await ids("&status=failed") == [failed]
+    assert await ids("&status=succeeded&event=b") == [late]
+    assert await ids(f"&id={early}") == [early]
+    assert await ids(f"&id={new_id()}") == []
+    assert await ids("&date=2026-01-15") == [late, failed]
+    assert await ids("&date=2026-01-14") == [early]
+    assert await ids("&starting_at=2026-01-15T12:00:00Z") == [late, failed]
+    assert await ids("&ending_at=2026-01-15T12:00:00") == [failed, early]
+    assert await ids("&starting_at=2026-01-15T13:00:00%2B01:00&ending_at=2026-01-15T12:30:00Z") == [failed]
+    assert await ids("&date=2026-01-15&ending_at=2026-01-15T12:30:00Z") == [failed]
+    assert await ids("&starting_at=0001-01-01T00:00:00Z&ending_at=9999-12-31T23:59:59Z") == [
+        late,
+        failed,
+        early,
+    ]
+
+
+async def test_bad_queries(client: httpx.AsyncClient) -> None:
+    answer = await client.get(
+        LOGS + "&id=x&date=yesterday&starting_at=now&ending_at=2026-13-01&limit=101&status=lost&include=all"
+    )
+    assert sorted(fields(answer)) == [
+        "date",
+        "ending_at",
+        "id",
+        "include.0",
+        "limit",
+        "starting_at",
+        "status",
+    ]
+    for cursor in ("x", "!!", "WyJ4Il0", "W10"):
+        assert fields(await client.get(f"{LOGS}&after={cursor}")) == ["after"]
+    assert fields(await client.get("/v1/sources/stripe/logs")) == ["environment"]
+    assert (await client.get("/v1/sources/none/logs?environment=development")).status_code == 404
+
+
+async def test_cursors_are_stable_while_events_arrive(client: httpx.AsyncClient, log: Log) -> None:
+    there = [await log.add(at=NOON + timedelta(seconds=number)) for number in range(7)]
+    seen: list[UUID] = []
+    cursors: list[str] = []
+    cursor = ""
+    while cursor is not None:
+        answer = (
+            await client.get(LOGS, params={"environment": "development", "limit": 3, "after": cursor})
+        ).json()
+        seen += [UUID(each["id"]) for each in answer["entries"]]
+        assert len(answer["entries"]) <= 3
+        cursor = answer["page_info"]["after"]
+        cursors.append(answer["page_info"]["before"])
+        await log.add(at=NOON + timedelta(minutes=len(seen)))
+    assert seen == there[::-1]
+    assert cursors[0] is None
+    back = (
+        await client.get(LOGS, params={"environment": "development", "limit": 3, "before": cursors[-1]})
+    ).json()
+    assert [UUID(each["id"]) for each in back["entries"]] == there[::-1][3:6]
+
+
+async def test_events_and_status(client: httpx.AsyncClient, log: Log) -> None:
+    recent = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
+    for name, days in (("b", 0), ("a", 1), ("a", 0), ("old", 40)):
+        await log.add(at=recent - timedelta(days=days), event_type=name)
+    await log.add(at=recent, event_type=None)
+    await log.add(at=recent, event_type="c", environment="production")
+    latest = recent.isoformat().replace("+00:00", "Z")
+    assert (await client.get("/v1/sources/stripe/events")).json() == {
+        "entries": [
+            {"event": "a", "last_received_at": latest},
+            {"event": "b", "last_received_at": latest},
+        ]
+    }
+    assert (await client.get("/v1/sources/stripe/status")).json() == {
+        "events_count": 4,
+        "last_event_received": latest,
+        "mappings_count": 3,
+        "mappings_requiring_commit": [],
+    }
+    production = (await client.get("/v1/sources/stripe/status?environment=production")).json()
+    assert production["events_count"] == 1
+    for what in ("events", "status"):
+        assert (await client.get(f"/v1/sources/none/{what}")).status_code == 404
+        assert fields(await client.get(f"/v1/sources/stripe/{what}?environment=staging")) == ["environment"]
+
+
+# Five days of events, every tenth second one, of two sources; few failed.
+FILL = """
+INSERT INTO events (id, environment, source_key, event_type, status, verification_status, received_at)
+SELECT uuidv7(n * interval '-10 seconds'), 'development', CASE WHEN n % 10 = 0 THEN 'stripe' ELSE 'other' END,
+       'type.' || n % 11, CASE WHEN n % 2000 = 0 THEN 'failed' ELSE 'succeeded' END, 'enforced:verified',
+       now() - n * interval '10 seconds'
+FROM generate_series(1, 43200) AS n;
+INSERT INTO event_payloads (id, body, headers) SELECT id, '{}', '{}' FROM events;
+INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, status, attempts)
+SELECT id, id, id, 'users_identify', '{}', 'succeeded', 1 FROM events;
+VACUUM ANALYZE events, event_payloads, actions
+"""
+TABLES = r"(?:events|event_payloads|actions)_\w+"
+
+
+@pytest.fixture
+def statements(runtime: Runtime) -> Iterator[list[tuple[str, Any]]]:
+    """What the application sends to Postgres."""
+    sent: list[tuple[str, Any]] = []
+
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
+        sent.append((statement, parameters))
+
+    event.listen(runtime.engine.sync_engine, "before_cursor_execute", note)
+    yield sent
+    event.remove(runtime.engine.sync_engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        LOGS + "&include=actions",
+        LOGS + "&event=type.3&include=actions",
+        LOGS + "&status=succeeded",
+        LOGS + "&status=failed",
+        LOGS + "&date=" + datetime.now(UTC).date().isoformat(),
+        "/v1/sources/stripe/events?environment=development",
+        "/v1/sources/stripe/status?environment=development",
+    ],
+)
+async def test_the_log_is_read_through_indexes(
+    client: httpx.AsyncClient, runtime: Runtime, statements: list[tuple[str, Any]], path: str
+) -> None:
+    async with runtime.engine.connect() as connection:
+        await connection.run_sync(create_partitions, datetime.now(UTC).date() - timedelta(days=4))
+        await connection.commit()
+        connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        for each in FILL.split(";"):
+            await connection.execute(text(each))
+    statements.clear()
+    assert (await client.get(path)).status_code == 200
+    asked = [each for each in statements if re.search(r"\b(events|event_payloads|actions)\b", each[0])]
+    assert asked
+    async with runtime.engine.connect() as connection:
+        for statement, parameters in asked:
+            explained = await connection.exec_driver_sql(f"EXPLAIN (ANALYZE) {statement}", parameters)
+            plan = "\n".join(explained.scalars())
+            scans = re.findall(rf"Seq Scan on ({TABLES}).*?actual time=\S+ rows=(\S+)", plan)
+            assert not [table for table, rows in scans if float(rows) > 0], plan
+            skipped = [int(rows) for rows in re.findall(r"Rows Removed by Filter: (\d+)", plan)]
+            assert sum(skipped) < 1000, plan

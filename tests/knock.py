@@ -1,0 +1,72 @@
+"""A stand-in for Knock, the far side of the internet: a real HTTP server that answers as it is told."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request that arrived."""
+
+    method: str
+    path: str
+    body: Any
+    headers: dict[str, str]
+
+    @property
+    def idempotency_key(self) -> str:
+        return self.headers["idempotency-key"]
+
+
+@dataclass
+class KnockServer:
+    """Answers 200 like Knock, unless `answers` holds other responses to give first."""
+
+    url: str = ""
+    calls: list[Call] = field(default_factory=list)
+    answers: deque[Response] = field(default_factory=deque)
+    delay: float = 0.0
+
+    @property
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[Route("/{path:path}", self._answer, methods=["GET", "POST", "PUT", "DELETE"])]
+        )
+
+    async def _answer(self, request: Request) -> Response:
+        body = await request.body()
+        self.calls.append(
+            Call(
+                request.method, request.url.path, orjson.loads(body) if body else None, dict(request.headers)
+            )
+        )
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        if self.answers:
+            return self.answers.popleft()
+        if request.url.path.endswith("/trigger"):
+            return JSONResponse({"workflow_run_id": "123e4567-e89b-12d3-a456-426614174000"})
+        if request.method == "PUT":
+            user = {
+                "__typename": "User",
+                "id": request.url.path.rsplit("/", 1)[1],
+                "updated_at": "2026-01-01T00:00:00Z",
+            }
+            return JSONResponse(user)
+        return Response(status_code=204)
+
+
+def error(status: int, code: str, message: str, **headers: str) -> Response:
+    """An error as Knock words it."""
+    body = {"code": code, "message": message, "status": status, "type": "invalid_request_error"}
+    return JSONResponse(
+        body, status, headers={name.replace("_", "-"): value for name, value in headers.items()}
+    )

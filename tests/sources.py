@@ -1,0 +1,169 @@
+"""What tests do with sources: configure them, send to them as the vendor would, look into the logs."""
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import httpx
+import orjson
+from sqlalchemy import text
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.activities.actions.registry import action_types
+from app.models.environment import Environment
+from app.models.source import Mapping, SigningSecret, Source, SourceEnvironment
+from app.models.types import now
+from app.providers.registry import providers
+from app.runtime import Runtime
+from tests.servers import eventually
+
+FINAL = ("succeeded", "failed", "idempotent", "rejected", "ignored")
+
+
+class Api(httpx.AsyncClient):
+    """An HTTP client of the application. `token` is its service token."""
+
+    def __init__(self, base_url: str, token: str) -> None:
+        super().__init__(base_url=base_url, headers={"authorization": f"Bearer {token}"}, timeout=30)
+
+
+@dataclass
+class Bench:
+    """Sources in one environment, and what became of their events."""
+
+    runtime: Runtime
+    environment: str
+    api: Api
+
+    async def source(
+        self,
+        provider: str = "stripe",
+        *,
+        mappings: dict[str, list[tuple[str, dict[str, Any]]]] | None = None,
+        secret: str | None = "whsec_dGVzdC1zZWNyZXQtZm9yLXRoZS1iZW5jaA==",
+        **settings: Any,
+    ) -> "BenchSource":
+        """A source with the provider's defaults, unless given otherwise."""
+        declared = providers()[provider]
+        key = f"{provider.replace('_', '-')}-{secrets.token_hex(3)}"
+        defaults: dict[str, Any] = {
+            "event_type_path": declared.event_type_path,
+            "idempotency_key_path": declared.idempotency_key_path,
+            "timestamp_path": declared.timestamp_path,
+            "enforce_verification": declared.enforce_verification,
+        }
+        if mappings is None:
+            mappings = {}
+            for each in declared.default_mappings:
+                if each.action_type in action_types():
+                    mappings.setdefault(each.event_type, []).append(
+                        (each.action_type, each.action_parameters)
+                    )
+        async with AsyncSession(self.runtime.engine) as session:
+            session.add(Source(key=key, name=key, provider=provider))
+            await session.flush()
+            configured = SourceEnvironment(
+                source_key=key,
+                environment=self.environment,
+                endpoint_token=secrets.token_urlsafe(24),
+                **{**defaults, **settings},
+            )
+            token = configured.endpoint_token
+            session.add(configured)
+            await session.flush()
+            if secret is not None:
+                ciphertext = self.runtime.box.encrypt(secret.encode())
+                session.add(SigningSecret(source_environment_id=configured.id, ciphertext=ciphertext))
+            for event_type, actions in mappings.items():
+                for action_type, parameters in actions:
+                    session.add(
+                        Mapping(
+                            source_environment_id=configured.id,
+                            event_type=event_type,
+                            action_type=action_type,
+                            action_parameters=parameters,
+                        )
+                    )
+            await session.commit()
+        await self.runtime.configuration.refresh()
+        source = BenchSource(self, key, token, provider, secret)
+        await eventually(source.is_known)
+        return source
+
+    async def use_destination(self, url: str, key: str = "sk_test_far") -> None:
+        """Let actions run against this URL instead of the embedded directory."""
+        async with AsyncSession(self.runtime.engine) as session:
+            found = await session.get_one(Environment, self.environment)
+            found.destination_url, found.destination_key = url, self.runtime.box.encrypt(key.encode())
+            await session.commit()
+        await self.runtime.configuration.refresh()
+
+    async def rows(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
+        async with self.runtime.engine.connect() as connection:
+            return [dict(row) for row in (await connection.execute(text(query), parameters)).mappings()]
+
+    async def event(self, identifier: str | UUID) -> dict[str, Any]:
+        rows = await self.rows("SELECT * FROM events WHERE id = :id", id=UUID(str(identifier)))
+        return rows[0]
+
+    async def final(self, identifier: str | UUID, deadline: float = 30.0) -> dict[str, Any]:
+        """The event once it has a final status."""
+
+        async def look() -> dict[str, Any] | None:
+            event = await self.event(identifier)
+            return event if event["status"] in FINAL else None
+
+        found = await eventually(look, deadline)
+        assert found is not None
+        return found
+
+    async def actions(self, identifier: str | UUID) -> list[dict[str, Any]]:
+        return await self.rows(
+            "SELECT * FROM actions WHERE event_id = :id ORDER BY started_at", id=UUID(str(identifier))
+        )
+
+
+@dataclass
+class BenchSource:
+    """A configured source."""
+
+    bench: Bench
+    key: str
+    token: str
+    provider: str
+    secret: str | None = field(repr=False)
+
+    @property
+    def path(self) -> str:
+        return f"/integrations/receive/{self.token}"
+
+    async def is_known(self) -> bool:
+        """Whether the API process has seen it: an empty body is refused, not unknown."""
+        answer = await self.bench.api.post(self.path, content=b"", headers={"content-encoding": "unknown"})
+        return answer.status_code == 400
+
+    def example(self, event_type: str, **changes: Any) -> bytes:
+        """The provider's example, with an id of its own and these changes at the top level."""
+        body = providers()[self.provider].examples[event_type][0].body
+        return orjson.dumps({**body, "id": f"evt_{secrets.token_hex(8)}", **changes})
+
+    def signed(self, body: bytes, secret: str | None = None) -> dict[str, str]:
+        scheme = providers()[self.provider].scheme
+        used = secret or self.secret
+        assert scheme is not None
+        assert used is not None
+        return scheme.sign(body, used, now(), f"msg_{secrets.token_hex(8)}")
+
+    async def post(self, body: bytes, headers: dict[str, str] | None = None) -> httpx.Response:
+        """Send a body, signed as the vendor signs unless headers are given."""
+        return await self.bench.api.post(
+            self.path, content=body, headers=self.signed(body) if headers is None else headers
+        )
+
+    async def send(self, event_type: str, **changes: Any) -> str:
+        """Send the provider's example; the event's id."""
+        answer = await self.post(self.example(event_type, **changes))
+        assert answer.status_code == 200, answer.text
+        identifier: str = answer.json()["id"]
+        return identifier

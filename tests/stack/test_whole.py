@@ -1,0 +1,97 @@
+"""`doorbell dev` as people run it: everything comes up, works, stops, and keeps its data."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+
+from app.stack import ports
+from tests.stack.parents import ends
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def doorbell_dev(data_dir: Path, port: int) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A running `doorbell dev`, and what it said until it was up."""
+    temporal, ui = ports.find_free("127.0.0.1", 2)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("DOORBELL_")},
+        "DOORBELL_DATA_DIR": str(data_dir),
+        "DOORBELL_PORT": str(port),
+        "DOORBELL_TEMPORAL_ADDRESS": f"127.0.0.1:{temporal}",
+        "DOORBELL_TEMPORAL_UI_URL": f"http://127.0.0.1:{ui}",
+        "COLUMNS": "200",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "dev"],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        said = ""
+        try:
+            while "Ctrl-C stops everything" not in said:
+                line = process.stdout.readline()
+                assert line, f"it ended:\n{said}"
+                said += line
+            yield process, said
+        finally:
+            process.kill()
+
+
+def stop(process: "subprocess.Popen[str]") -> None:
+    """Press Ctrl-C: within 5 seconds all is over, and nothing is left."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=20)
+    assert time.monotonic() - began < 5
+    assert process.returncode == 0, said
+    assert said.splitlines()[-1] == "stopped"
+    assert [child for child in children if not ends(child)] == []
+
+
+def test_everything(tmp_path: Path) -> None:
+    port = ports.find_free("127.0.0.1", 1)[0]
+    data_dir = tmp_path / "data dir"
+    with doorbell_dev(data_dir, port) as (process, said):
+        for words in ("customer.created", "invoice.paid", "users_identify", "workflows_trigger", "Try: curl"):
+            assert words in said
+        assert not re.search("did not work|failed", said), said
+        client = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}",
+            headers={"authorization": f"Bearer {(data_dir / 'admin-token').read_text().strip()}"},
+        )
+        with client:
+            assert client.get("/readyz").status_code == 200
+            logs = client.get(
+                "/v1/sources/stripe/logs", params={"environment": "development", "include": "actions"}
+            )
+            assert {entry["status"] for entry in logs.json()["entries"]} == {"succeeded"}
+        listening = [
+            each.laddr.ip
+            for child in psutil.Process(process.pid).children(recursive=True)
+            for each in child.net_connections("inet")
+            if each.status == psutil.CONN_LISTEN
+        ]
+        assert set(listening) == {"127.0.0.1"}
+        stop(process)
+
+    # Again: the data is kept, and no second sample is made.
+    with doorbell_dev(data_dir, port) as (process, said):
+        assert "customer.created" not in said
+        assert re.search(r"Doorbell is up \([0-5]\.\d s\)", said), said
+        stop(process)

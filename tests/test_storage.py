@@ -1,0 +1,152 @@
+"""Tables: the models are what the migrations build, partitions come and go, and the hot queries use indexes."""
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, text
+from sqlmodel import SQLModel
+
+import app.models.action
+import app.models.credential
+import app.models.directory
+import app.models.environment
+import app.models.event
+import app.models.source
+from app import dispatch
+from app.database import upgrade
+from app.models.types import derived_id, first_id_at, id_time_range, new_id, now
+from app.partitions import create_partitions, drop_partitions
+from app.runtime import Runtime
+
+TODAY = date(2026, 3, 1)
+
+
+async def partitions(runtime: Runtime, table: str) -> list[str]:
+    async with runtime.engine.connect() as connection:
+        rows = await connection.execute(
+            text(
+                "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = CAST(:table AS regclass) ORDER BY 1"
+            ),
+            {"table": table},
+        )
+        return list(rows.scalars())
+
+
+async def test_models_are_what_the_migrations_build(runtime: Runtime) -> None:
+    def differences(connection: Connection) -> list[Any]:
+        def include(name: str | None, kind: str, parents: Any) -> bool:
+            return kind != "table" or name in SQLModel.metadata.tables
+
+        context = MigrationContext.configure(
+            connection, opts={"include_name": include, "compare_type": True, "compare_server_default": False}
+        )
+        return compare_metadata(context, SQLModel.metadata)
+
+    async with runtime.engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_upgrade_twice_changes_nothing(database_url: str) -> None:
+    upgrade(database_url)
+
+
+async def test_partitions_are_made_ahead_once(runtime: Runtime) -> None:
+    async with runtime.engine.begin() as connection:
+        made = await connection.run_sync(create_partitions, TODAY)
+        again = await connection.run_sync(create_partitions, TODAY)
+    assert "events_20260228" in made
+    assert "actions_20260308" in made
+    assert again == []
+
+
+async def test_rows_move_out_of_the_default_partition(runtime: Runtime) -> None:
+    identifier = first_id_at(datetime(2026, 3, 2, 12, tzinfo=UTC))
+    async with runtime.engine.begin() as connection:
+        await connection.execute(
+            text("INSERT INTO event_payloads (id, body, headers) VALUES (:id, '', '{}')"), {"id": identifier}
+        )
+        await connection.run_sync(create_partitions, TODAY)
+        where = await connection.execute(
+            text("SELECT tableoid::regclass::text FROM event_payloads WHERE id = :id"), {"id": identifier}
+        )
+        assert where.scalar_one() == "event_payloads_20260302"
+
+
+async def test_retention_drops_whole_days(runtime: Runtime) -> None:
+    async with runtime.engine.begin() as connection:
+        await connection.run_sync(create_partitions, TODAY)
+        dropped = await connection.run_sync(drop_partitions, TODAY + timedelta(days=30), timedelta(days=30))
+    assert dropped == sorted(f"{table}_20260228" for table in ("events", "event_payloads", "actions"))
+    assert "events_20260301" in await partitions(runtime, "events")
+    assert "events_default" in await partitions(runtime, "events")
+
+
+def test_derived_ids() -> None:
+    parent = new_id()
+    first, end = id_time_range(parent)
+    derived = derived_id(parent, "mapping")
+    assert first <= derived < end
+    assert derived == derived_id(parent, "mapping")
+    assert derived != derived_id(parent, "other")
+    assert derived.version == 7
+
+
+async def fill(runtime: Runtime, events: int) -> None:
+    """A log of three days: processed events of several sources, and a few that wait."""
+    async with runtime.engine.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO events (id, environment, source_key, event_type, status, verification_status, "
+                "received_at, finished_at) SELECT uuidv7(n * interval '-1 second'), 'development', "
+                "'source-' || n % 7, 'type.' || n % 11, CASE WHEN n % 5000 = 0 THEN 'received' ELSE 'succeeded' END, "
+                "'enforced:verified', now(), now() FROM generate_series(1, :events) AS n"
+            ),
+            {"events": events},
+        )
+    async with runtime.engine.connect() as connection:
+        await (await connection.execution_options(isolation_level="AUTOCOMMIT")).execute(
+            text("ANALYZE events")
+        )
+
+
+async def scanned_whole(runtime: Runtime, statement: Any, **parameters: Any) -> set[str]:
+    """The partitions with rows that a statement reads from end to end; empty ones are read so at no cost."""
+    async with runtime.engine.begin() as connection:
+        rows = await connection.execute(text(f"EXPLAIN (ANALYZE, COSTS OFF) {statement}"), parameters)
+        scanned = set(re.findall(r"Seq Scan on (events_\w+)", "\n".join(rows.scalars())))
+        filled = await connection.execute(text("SELECT DISTINCT tableoid::regclass::text FROM events"))
+        return scanned & set(filled.scalars())
+
+
+@pytest.mark.parametrize("since", [now() - dispatch.CLAIM_SINCE, datetime.fromtimestamp(0, UTC)])
+async def test_claim_uses_its_index(runtime: Runtime, since: datetime) -> None:
+    await fill(runtime, 60_000)
+    assert not await scanned_whole(
+        runtime,
+        dispatch._CLAIM,
+        environment="development",
+        since=first_id_at(since),
+        limit=50,
+        lease=dispatch.CLAIM_LEASE,
+    )
+
+
+async def test_sweep_uses_its_index(runtime: Runtime) -> None:
+    await fill(runtime, 60_000)
+    assert not await scanned_whole(
+        runtime, dispatch._RECLAIM, environment="development", limit=50, lease=dispatch.CLAIM_LEASE
+    )
+
+
+MODELS = (
+    app.models.action,
+    app.models.credential,
+    app.models.directory,
+    app.models.environment,
+    app.models.event,
+    app.models.source,
+)

@@ -1,0 +1,142 @@
+"""The worker process: dispatches and executes the events of one or several environments.
+
+    python worker.py --environment production --environment staging
+
+Run as many as the load asks for; they share the work. Stage 3 (`app/dispatch.py`) and stage 4
+(`app/workflows/process_event.py` and `app/activities/`) of an event happen here.
+"""
+
+import logging
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from temporalio.client import Client
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.workflow import SandboxImportNotificationPolicy
+
+from app import health
+from app.action_log import ActionLog
+from app.activities.maintenance import TASK_QUEUE, MaintenanceActivities, ensure_schedule
+from app.activities.map import MapEvent
+from app.activities.record import RecordOutcome
+from app.activities.run_action import RunAction
+from app.activities.verify import VerifyEvent
+from app.api.directory.app import create_directory_app
+from app.destinations import Destinations
+from app.dispatch import Dispatcher
+from app.event_log import EventLog
+from app.listener import Listener
+from app.process import stop_requested
+from app.runtime import Runtime, background, open_runtime
+from app.settings import Settings
+from app.temporal import connect_when_up, prepare_namespace, task_queue
+from app.workflows.maintenance import Maintenance
+from app.workflows.process_event import ProcessEvent
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(settings: Settings, environments: Sequence[str]) -> None:
+    """Work until SIGTERM or SIGINT, then finish what is in flight."""
+    stop = stop_requested()
+    async with open_runtime(settings) as runtime, health.serve_worker(runtime) as state:
+        client = await connect_when_up(settings, stop)
+        if client is None:
+            return
+        await runtime.configuration.wait_until_loaded()
+        await prepare_namespace(client, runtime.configuration)
+        await ensure_schedule(client)
+        async with run_workers(runtime, client, environments):
+            state.temporal = client
+            logger.info("worker_started", extra={"environments": list(environments)})
+            await stop.wait()
+            logger.info("worker_stopping", extra={"environments": list(environments)})
+
+
+@asynccontextmanager
+async def run_workers(runtime: Runtime, client: Client, environments: Sequence[str]) -> AsyncIterator[None]:
+    """Dispatchers and Temporal workers of these environments, while the block runs."""
+    destinations = Destinations(runtime.configuration, create_directory_app(runtime.engine))
+    events, actions = EventLog(runtime.engine, runtime.box), ActionLog(runtime.engine)
+    listener = Listener(runtime.settings)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(destinations.close)
+        await stack.enter_async_context(_maintenance_worker(runtime, client))
+        for environment in environments:
+            dispatcher = Dispatcher(
+                environment,
+                engine=runtime.engine,
+                client=client,
+                configuration=runtime.configuration,
+                events=events,
+                maximum_in_flight=runtime.settings.max_events_in_flight,
+            )
+            dispatcher.listen(listener)
+            await stack.enter_async_context(
+                _event_worker(runtime, client, dispatcher, events, actions, destinations)
+            )
+            stack.push_async_callback(dispatcher.drain)
+            await stack.enter_async_context(background(dispatcher.run()))
+        await stack.enter_async_context(background(listener.run()))
+        yield
+
+
+def _event_worker(
+    runtime: Runtime,
+    client: Client,
+    dispatcher: Dispatcher,
+    events: EventLog,
+    actions: ActionLog,
+    destinations: Destinations,
+) -> Worker:
+    """The Temporal worker of one environment."""
+    return Worker(
+        client,
+        task_queue=task_queue(dispatcher.environment),
+        workflows=[ProcessEvent],
+        activities=[
+            VerifyEvent(events, runtime.configuration).verify_event,
+            MapEvent(events, actions, runtime.configuration).map_event,
+            *RunAction(actions, destinations, on_retry=dispatcher.release).activities(),
+            RecordOutcome(events, actions, on_finished=dispatcher.release).record_outcome,
+        ],
+        workflow_runner=workflow_runner(sandbox=runtime.settings.workflow_sandbox),
+        max_concurrent_activities=runtime.settings.max_events_in_flight,
+        max_concurrent_local_activities=2 * runtime.settings.max_events_in_flight,
+        graceful_shutdown_timeout=runtime.settings.graceful_shutdown,
+    )
+
+
+def _maintenance_worker(runtime: Runtime, client: Client) -> Worker:
+    """Every process serves the maintenance queue; one of them gets each round."""
+    maintenance = MaintenanceActivities(runtime.engine, runtime.settings)
+    return Worker(
+        client,
+        task_queue=TASK_QUEUE,
+        workflows=[Maintenance],
+        activities=[maintenance.maintain_partitions, maintenance.prune_idempotent_responses],
+        workflow_runner=workflow_runner(sandbox=runtime.settings.workflow_sandbox),
+        max_concurrent_workflow_task_polls=2,
+        max_concurrent_activity_task_polls=1,
+        graceful_shutdown_timeout=runtime.settings.graceful_shutdown,
+    )
+
+
+def workflow_runner(*, sandbox: bool) -> WorkflowRunner:
+    """Temporal's sandbox under a strict import policy, or none: it costs 10 ms of CPU an event."""
+    if not sandbox:
+        return UnsandboxedWorkflowRunner()
+    return SandboxedWorkflowRunner(
+        restrictions=SandboxRestrictions.default.with_import_notification_policy(
+            SandboxImportNotificationPolicy.WARN_ON_DYNAMIC_IMPORT
+            | SandboxImportNotificationPolicy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH
+        )
+    )
+
+
+if __name__ == "__main__":
+    from app.cli import main
+
+    main(["worker", *sys.argv[1:]])

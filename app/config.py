@@ -195,8 +195,10 @@ class Configuration:
 
     async def _change(self) -> None:
         """Wait for a change, or for the time when one may have been missed."""
+        # Not `wait_for`: Python 3.11's loses a cancellation that comes together with the change.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), self._max_age.total_seconds())
+            async with asyncio.timeout(self._max_age.total_seconds()):
+                await self._changed.wait()
         self._changed.clear()
 
 

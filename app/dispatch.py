@@ -197,7 +197,8 @@ class Dispatcher:
 
     async def _sleep(self) -> None:
         try:
-            await asyncio.wait_for(self._wake.wait(), SWEEP_INTERVAL.total_seconds() / 10)
+            async with asyncio.timeout(SWEEP_INTERVAL.total_seconds() / 10):
+                await self._wake.wait()
         except TimeoutError:
             return
         self._wake.clear()

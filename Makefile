@@ -1,7 +1,7 @@
 # What people and CI run. Paths are relative on purpose: make splits absolute ones at spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lock clean
+.PHONY: help run test lint bench lock clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
@@ -19,6 +19,9 @@ lint: .venv/dev.stamp ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/run.stamp ## measure this machine; ARGS="--rounds 5 --json FILE" sets how
+	@$(BIN)/python -m bench $(ARGS)
 
 lock: ## write the locked requirements anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }

@@ -13,7 +13,7 @@ run: .venv/run.stamp ## start everything on this machine (Postgres, Temporal, AP
 	@exec $(BIN)/doorbell dev
 
 test: .venv/dev.stamp ## run the whole test suite, with real services; ARGS="-k name" narrows it
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
 
 lint: .venv/dev.stamp ## check style, format and types
 	$(BIN)/ruff check .

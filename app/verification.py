@@ -201,11 +201,15 @@ class PairsHmac:
 
     def explain(self) -> tuple[str, ...]:
         return (
-            (f"Header `{self.header.title()}: t=<unix {self.timestamp.unit}>{self.separator}"
-            f"{self.signature_key}=<hex>`. Any of several `{self.signature_key}` entries may match; others are "
-            "ignored."),
-            ("Signed is `<t>.<raw body>`, with HMAC-SHA256; the key is the secret's text as it is shown, with its "
-            "prefix."),
+            (
+                f"Header `{self.header.title()}: t=<unix {self.timestamp.unit}>{self.separator}"
+                f"{self.signature_key}=<hex>`. Any of several `{self.signature_key}` entries may match; others are "
+                "ignored."
+            ),
+            (
+                "Signed is `<t>.<raw body>`, with HMAC-SHA256; the key is the secret's text as it is shown, with its "
+                "prefix."
+            ),
             self.timestamp.explain(),
         )
 
@@ -260,10 +264,14 @@ class StandardWebhook:
             f"`{prefix}-id`, `{prefix}-timestamp` and `{prefix}-signature`" for prefix in self.prefixes
         )
         return (
-            (f"Headers {names}. The signature header holds `v1,<base64>` or `v1a,<base64>` entries between spaces; "
-            "any may match."),
-            ("Signed is `<id>.<timestamp>.<raw body>`. A secret `whsec_<base64>` is the key of an HMAC-SHA256 (v1); "
-            "`whpk_<base64>` is an Ed25519 public key (v1a)."),
+            (
+                f"Headers {names}. The signature header holds `v1,<base64>` or `v1a,<base64>` entries between spaces; "
+                "any may match."
+            ),
+            (
+                "Signed is `<id>.<timestamp>.<raw body>`. A secret `whsec_<base64>` is the key of an HMAC-SHA256 (v1); "
+                "`whpk_<base64>` is an Ed25519 public key (v1a)."
+            ),
             self.timestamp.explain(),
         )
 
@@ -306,8 +314,10 @@ class BodyHmac:
         return (
             f"Header `{self.header.title()}: {self.prefix}<{self.encoding}>`.",
             f"Signed is the raw body, with HMAC-{self.digest.upper()}; the key is the secret's text as it is shown.",
-            ("There is no timestamp in the signature: an old delivery verifies again, and the idempotency key is "
-            "what drops it."),
+            (
+                "There is no timestamp in the signature: an old delivery verifies again, and the idempotency key is "
+                "what drops it."
+            ),
         )
 
 

@@ -162,7 +162,7 @@ async def list_log(
         parse=UUID,
     )
     if found.items:
-        await _add_payloads(session, box, wanted.source_key, found.items)
+        await _add_payloads(session, box, found.items)
         if with_actions:
             await _add_actions(session, found.items)
     return found
@@ -202,7 +202,7 @@ async def find_latest(
     if row is None:
         return None
     entry = _entry(row)
-    await _add_payloads(session, box, source_key, [entry])
+    await _add_payloads(session, box, [entry])
     return entry
 
 
@@ -243,13 +243,9 @@ def _entry(row: Row[Any]) -> LogEntry:
     return LogEntry(Event(**{name: row._mapping[name] for name in Event.model_fields}))
 
 
-async def _add_payloads(
-    session: AsyncSession, box: SecretBox, source_key: str, entries: Sequence[LogEntry]
-) -> None:
-    source = await session.get(Source, source_key)
-    provider = providers().get(source.provider) if source else None
-    sensitive_paths = provider.sensitive_paths if provider else ()
+async def _add_payloads(session: AsyncSession, box: SecretBox, entries: Sequence[LogEntry]) -> None:
     by_id = {each.event.id: each for each in entries}
+    sensitive = await _sensitive_paths(session, {each.event.source_key for each in entries})
     rows = await (await session.connection()).execute(
         _PAYLOADS,
         {"ids": list(by_id), "first": min(by_id), "last": max(by_id), "budget": MAXIMUM_PAGE_BYTES},
@@ -257,9 +253,18 @@ async def _add_payloads(
     for row in rows:
         entry = by_id[row.id]
         entry.omitted = row.body is None
-        entry.data = None if row.body is None else redacted(_object(row.body), sensitive_paths)
+        entry.data = (
+            None if row.body is None else redacted(_object(row.body), sensitive[entry.event.source_key])
+        )
         entry.headers = row.headers | _redacted(row.sensitive_headers, box)
         entry.preprocess_output = row.preprocess_output
+
+
+async def _sensitive_paths(session: AsyncSession, keys: set[str]) -> dict[str, tuple[str, ...]]:
+    """Where the bodies of these sources hold what is never shown, as their providers declare."""
+    rows = await session.exec(select(Source.key, Source.provider).where(col(Source.key).in_(keys)))
+    known = {key: providers()[name].sensitive_paths for key, name in rows if name in providers()}
+    return {key: known.get(key, ()) for key in keys}
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

@@ -110,6 +110,15 @@ class MappingChange(Change):
     created_at: ReadOnly
     updated_at: ReadOnly
 
+    def columns(self) -> dict[str, Any]:
+        """The mapping's columns."""
+        return {
+            "event_type": self.event_type,
+            "action_type": self.action_type,
+            "action_parameters": self.action_parameters or {},
+            "active": self.active,
+        }
+
     @field_validator("action_parameters")
     @classmethod
     def _fit_the_action(cls, given: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any]:

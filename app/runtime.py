@@ -36,7 +36,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
     listener = Listener(settings)
     try:
         async with background(configuration.keep_fresh(listener), listener.run()):
-            yield Runtime(settings, engine, box, configuration, Timelines(settings))
+            yield Runtime(settings, engine, box, configuration, Timelines(settings, configuration))
     finally:
         await engine.dispose()
 

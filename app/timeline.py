@@ -17,7 +17,11 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
+from app.config import Configuration
+from app.dispatch import Claimed, workflow_id
 from app.errors import ConfigurationError
+from app.models.event import Event
+from app.models.status import EventStatus
 from app.settings import Settings
 from app.temporal import connect
 
@@ -75,19 +79,42 @@ class Timeline:
 class Timelines:
     """Reads timelines. Connects when first asked, and again when Temporal was away."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, configuration: Configuration) -> None:
         self._settings = settings
+        self._configuration = configuration
         self._client: Client | None = None
 
-    async def read(self, workflow_id: str | None, run_id: str | None) -> Timeline:
-        """The timeline of a run. Never fails: when there is none, it says why."""
-        if workflow_id is None:
+    async def of_event(self, event: Event) -> Timeline:
+        """The timeline of an event's run. Never fails: when there is none, it says why."""
+        identifier = event.workflow_id
+        if identifier is None and event.status == EventStatus.PROCESSING:
+            identifier = self._expected_id(event)
+        if identifier is None:
             return Timeline(reason="the event has no workflow run")
+        return await self._read(identifier, event.run_id)
+
+    def _expected_id(self, event: Event) -> str:
+        """The log gets to know the run when it ends or takes long; its id follows from the event."""
+        endpoint = self._configuration.endpoint(event.environment, event.source_key)
+        claimed = Claimed(
+            event.id,
+            event.source_key,
+            event.event_type,
+            event.idempotency_key,
+            event.received_at,
+            workflow_id=None,
+            run_id=None,
+            origin=event.origin,
+        )
+        enforced = endpoint.enforce_idempotency if endpoint else True
+        return workflow_id(event.environment, claimed, enforce_idempotency=enforced)
+
+    async def _read(self, identifier: str, run_id: str | None) -> Timeline:
         try:
             if self._client is None:
                 self._client = await connect(self._settings, lazy=True)
-            handle = self._client.get_workflow_handle(workflow_id, run_id=run_id)
-            return await _read(handle)
+            handle = self._client.get_workflow_handle(identifier, run_id=run_id)
+            return await _timeline(handle)
         except ConfigurationError as error:
             return Timeline(reason=str(error))
         except RPCError as error:
@@ -103,7 +130,7 @@ class Timelines:
             return Timeline(reason="Temporal cannot be reached")
 
 
-async def _read(handle: WorkflowHandle[Any, Any]) -> Timeline:
+async def _timeline(handle: WorkflowHandle[Any, Any]) -> Timeline:
     description = await handle.describe(rpc_timeout=RPC_TIMEOUT)
     history = handle.fetch_history_events(rpc_timeout=RPC_TIMEOUT)
     return Timeline(

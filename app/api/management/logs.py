@@ -179,7 +179,7 @@ async def read_log(
     pending (Doorbell's own)."""
     entry = await get_entry(session, runtime.box, key, id)
     await session.close()
-    timeline = await runtime.timelines.read(entry.event.workflow_id, entry.event.run_id)
+    timeline = await runtime.timelines.of_event(entry.event)
     return log_detail_response(entry, runtime.settings, timeline)
 
 

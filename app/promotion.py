@@ -6,6 +6,7 @@ Endpoints and signing secrets belong to their environment and stay.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -73,12 +74,21 @@ def _columns(settings: SourceEnvironment) -> dict[str, Any]:
 
 
 def _setting_differences(model: Configured, copy: Configured) -> list[Difference]:
-    present = _columns(copy.settings)
+    wanted, present = _columns(model.settings), _columns(copy.settings)
     return [
-        Difference(f"settings.{name}", present[name], value)
-        for name, value in _columns(model.settings).items()
+        Difference(f"settings.{_name(name, value)}", _plain(present[name]), _plain(value))
+        for name, value in wanted.items()
         if present[name] != value
     ]
+
+
+def _name(column: str, value: Any) -> str:
+    """A column as the API calls it: durations are in seconds there."""
+    return f"{column}_seconds" if isinstance(value, timedelta) else column
+
+
+def _plain(value: Any) -> Any:
+    return int(value.total_seconds()) if isinstance(value, timedelta) else value
 
 
 def _mapping_differences(model: Sequence[Mapping], copy: Sequence[Mapping]) -> list[Difference]:

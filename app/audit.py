@@ -99,7 +99,7 @@ async def list_audit_log(session: AsyncSession, wanted: AuditFilter, page: PageR
 
 def snapshot(row: SQLModel) -> Snapshot:
     """A row without what is secret."""
-    return {name: _shown(value) for name, value in row if name not in _HIDDEN}
+    return {name: _shown(getattr(row, name)) for name in type(row).model_fields if name not in _HIDDEN}
 
 
 def source_snapshot(found: ConfiguredSource | None) -> Snapshot | None:

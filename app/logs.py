@@ -220,18 +220,24 @@ async def get_entry(session: AsyncSession, box: SecretBox, source_key: str, iden
 
 
 async def list_changes(
-    session: AsyncSession, box: SecretBox, wanted: LogFilter, since: UUID, unfinished: Collection[UUID]
-) -> list[LogEntry]:
-    """The entries from `since` on, and those of `unfinished`, oldest first: what a follower compares with what it
-    showed already."""
-    later = _query(wanted, None, MAXIMUM_CHANGES, backwards=True, since=since)
-    rows = list(await _look(session, later))
+    session: AsyncSession,
+    box: SecretBox,
+    wanted: LogFilter,
+    since: UUID,
+    shown: dict[UUID, str],
+    unfinished: Collection[UUID],
+) -> tuple[list[LogEntry], UUID | None]:
+    """The entries from `since` on, and those of `unfinished`, that have another status than in `shown`, oldest first;
+    and where to go on at once, when there were more than one look brings. `shown` is brought up to date."""
+    later = await _look(session, _query(wanted, None, MAXIMUM_CHANGES, backwards=True, since=since))
+    rows = {row.id: row for row in later}
     if unfinished:
         table = Event.__table__  # type: ignore[attr-defined]
-        rows += await _look(session, select(table).where(table.c.id.in_(unfinished)))
-    entries = [_entry(row) for row in sorted({row.id: row for row in rows}.values(), key=lambda row: row.id)]
-    await _complete(session, box, entries, with_actions=False)
-    return entries
+        rows |= {row.id: row for row in await _look(session, select(table).where(table.c.id.in_(unfinished)))}
+    changed = [_entry(row) for _, row in sorted(rows.items()) if shown.get(row.id) != row.status]
+    await _complete(session, box, changed, with_actions=False)
+    shown |= {row.id: row.status for row in rows.values()}
+    return changed, later[-1].id if len(later) == MAXIMUM_CHANGES else None
 
 
 async def _complete(

@@ -70,7 +70,7 @@ async def promote(
 
 
 def _columns(settings: SourceEnvironment) -> dict[str, Any]:
-    return {name: value for name, value in settings if name not in _STAYS}
+    return {name: getattr(settings, name) for name in SourceEnvironment.model_fields if name not in _STAYS}
 
 
 def _setting_differences(model: Configured, copy: Configured) -> list[Difference]:

@@ -21,7 +21,7 @@ from app.api.management.logs import environment_log, source_log
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import log_response
 from app.errors import RequestError
-from app.logs import MAXIMUM_CHANGES, LogEntry, LogFilter, list_changes
+from app.logs import LogEntry, LogFilter, list_changes
 from app.models.status import EventStatus
 from app.models.types import first_id_at, now
 from app.runtime import Runtime
@@ -125,7 +125,8 @@ async def _events(runtime: Runtime, wanted: LogFilter, last: UUID | None) -> Asy
             if clock() - silent_since >= HEARTBEAT_INTERVAL:
                 silent_since = clock()
                 yield ": alive\n\n"
-            await asyncio.sleep(POLL_INTERVAL)
+            if not follower.is_behind:
+                await asyncio.sleep(POLL_INTERVAL)
     finally:
         _streams.discard(stream)
 
@@ -137,40 +138,39 @@ class _Follower:
         self._runtime = runtime
         self._wanted = wanted
         self._began = first_id_at(now()) if last is None else UUID(int=last.int + 1)
-        self._since = self._began
+        self._behind = self._began
+        self._more_from: UUID | None = None
         self._shown: dict[UUID, str] = {}
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more is there already than the last look brought."""
+        return self._more_from is not None
 
     async def look(self) -> list[LogEntry]:
         """Entries that are new or have another status, oldest first. Postgres being away is waited for."""
         unfinished = [each for each, status in self._shown.items() if status not in _FINAL]
+        horizon = max(self._began, first_id_at(now() - OVERLAP))
         try:
             async with AsyncSession(self._runtime.engine) as session:
-                found = await list_changes(
+                changed, more = await list_changes(
                     session,
                     self._runtime.box,
                     self._wanted,
-                    self._since,
+                    self._more_from or min(horizon, self._behind),
+                    self._shown,
                     unfinished[-MAXIMUM_UNFINISHED:],
                 )
         except (SQLAlchemyError, OSError) as error:
             logger.warning("log_not_followed", extra={"error": type(error).__name__})
             return []
-        changed = [each for each in found if self._shown.get(each.event.id) != each.event.status]
-        self._note(found)
+        self._more_from = more
+        if more is None:
+            # All there is was seen: from now on the last moments are enough.
+            self._behind = horizon
+            self._shown = {
+                each: status
+                for each, status in self._shown.items()
+                if each >= horizon or status not in _FINAL
+            }
         return changed
-
-    def _note(self, found: list[LogEntry]) -> None:
-        for each in found:
-            self._shown[each.event.id] = each.event.status
-        horizon = first_id_at(now() - OVERLAP)
-        if len(found) >= MAXIMUM_CHANGES:
-            # More are waiting than one look brings: go on from the last of these.
-            horizon = min(horizon, max(each.event.id for each in found))
-        self._since = (
-            max(self._began, self._since, horizon) if found or horizon > self._since else self._since
-        )
-        self._shown = {
-            each: status
-            for each, status in self._shown.items()
-            if each >= self._since or status not in _FINAL
-        }

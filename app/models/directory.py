@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -14,6 +15,7 @@ from app.models.types import json_field, new_id, now, text_field, time_field
 
 USERS = "$users"
 TENANTS = "$tenants"
+_RECIPIENT_KEY = [f"directory_recipients.{column}" for column in ("environment", "collection", "id")]
 
 
 def jsonb_field(**options: Any) -> Any:
@@ -40,6 +42,30 @@ class DirectorySubscription(SQLModel, table=True):
     """A recipient's subscription to an object. It goes when either goes."""
 
     __tablename__ = "directory_subscriptions"
+    __table_args__ = (
+        ForeignKeyConstraint(["environment", "collection", "object_id"], _RECIPIENT_KEY, ondelete="CASCADE"),
+        ForeignKeyConstraint(
+            ["environment", "recipient_collection", "recipient_id"], _RECIPIENT_KEY, ondelete="CASCADE"
+        ),
+        Index(
+            "directory_subscriptions_by_object",
+            "environment",
+            "collection",
+            "object_id",
+            "inserted_at",
+            "recipient_collection",
+            "recipient_id",
+        ),
+        Index(
+            "directory_subscriptions_by_recipient",
+            "environment",
+            "recipient_collection",
+            "recipient_id",
+            "inserted_at",
+            "collection",
+            "object_id",
+        ),
+    )
 
     environment: str = text_field(primary_key=True)
     collection: str = text_field(primary_key=True)
@@ -65,6 +91,18 @@ class DirectoryAudienceMember(SQLModel, table=True):
     """A user in an audience, within a tenant or (the empty string) within none."""
 
     __tablename__ = "directory_audience_members"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["environment", "key"],
+            ["directory_audiences.environment", "directory_audiences.key"],
+            ondelete="CASCADE",
+        ),
+        ForeignKeyConstraint(
+            ["environment", "user_collection", "user_id"], _RECIPIENT_KEY, ondelete="CASCADE"
+        ),
+        CheckConstraint("user_collection = '$users'"),
+        Index("directory_audience_members_by_user", "environment", "user_id"),
+    )
 
     environment: str = text_field(primary_key=True)
     key: str = text_field(primary_key=True)
@@ -78,6 +116,15 @@ class WorkflowRun(SQLModel, table=True):
     """One trigger of a workflow: what the runs of all its recipients share."""
 
     __tablename__ = "workflow_runs"
+    __table_args__ = (
+        Index(
+            "workflow_runs_by_actor",
+            "environment",
+            "actor_collection",
+            "actor_id",
+            postgresql_where=text("actor_id IS NOT NULL"),
+        ),
+    )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     environment: str = text_field()
@@ -95,10 +142,29 @@ class WorkflowRecipientRun(SQLModel, table=True):
     """One recipient's run of a triggered workflow. What lists filter by is repeated from the trigger."""
 
     __tablename__ = "workflow_recipient_runs"
+    __table_args__ = (
+        Index("workflow_recipient_runs_by_environment", "environment", "id"),
+        Index("workflow_recipient_runs_by_workflow", "environment", "workflow", "id"),
+        Index(
+            "workflow_recipient_runs_by_recipient",
+            "environment",
+            "recipient_collection",
+            "recipient_id",
+            "id",
+        ),
+        Index("workflow_recipient_runs_by_trigger", "workflow_run_id"),
+        Index(
+            "workflow_recipient_runs_cancellation",
+            "environment",
+            "workflow",
+            "cancellation_key",
+            postgresql_where=text("cancellation_key IS NOT NULL"),
+        ),
+    )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     environment: str = text_field()
-    workflow_run_id: UUID = Field(foreign_key="workflow_runs.id")
+    workflow_run_id: UUID = Field(foreign_key="workflow_runs.id", ondelete="CASCADE")
     workflow: str = text_field()
     recipient_collection: str = text_field()
     recipient_id: str = text_field()
@@ -127,6 +193,14 @@ class BulkOperation(SQLModel, table=True):
     """Many changes asked for at once and made in the background. `items` is emptied when it is done."""
 
     __tablename__ = "bulk_operations"
+    __table_args__ = (
+        Index(
+            "bulk_operations_unfinished",
+            "environment",
+            "id",
+            postgresql_where=text("status IN ('queued', 'processing')"),
+        ),
+    )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     environment: str = text_field()

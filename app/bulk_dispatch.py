@@ -84,7 +84,7 @@ class BulkDispatcher:
         after = UUID(int=0)
         while waiting := await self._waiting(after):
             for operation_id in waiting:
-                await self._start(operation_id)
+                await self._start_safely(operation_id)
             after = waiting[-1]
 
     async def _waiting(self, after: UUID) -> list[UUID]:
@@ -96,6 +96,15 @@ class BulkDispatcher:
                 after=after,
                 limit=MAXIMUM_BATCH,
             )
+
+    async def _start_safely(self, operation_id: UUID) -> None:
+        try:
+            await self._start(operation_id)
+        except (RPCError, DBAPIError, OSError):
+            raise
+        except Exception:
+            # One operation that cannot be started must not stop the others; the sweep finds it again.
+            logger.exception("bulk_operation_not_started", extra={"operation_id": str(operation_id)})
 
     async def _start(self, operation_id: UUID) -> None:
         identifier = workflow_id(self._environment, operation_id)

@@ -22,17 +22,17 @@ async def test_identify_merges_with_what_the_user_has(client: Client) -> None:
     assert user["plan"] is None
 
 
-@pytest.mark.parametrize("id", ["team/ada", "ada lovelace?", "ä&b#c", "100%", "a%2Fb", "bulk"])
-async def test_ids_of_any_characters(client: Client, id: str) -> None:
-    await client.call("users.update", id, name="Ada")
-    assert (await client.call("users.get", id))["id"] == id
-    await client.call("objects.set", "pro/jects", id, name="Rocket")
-    found = await client.call("objects.get", "pro/jects", id)
-    assert (found["collection"], found["id"]) == ("pro/jects", id)
-    await client.call("users.delete", id)
-    with pytest.raises(Refused) as refused:
-        await client.call("users.get", id)
-    assert refused.value.status == 404
+async def test_ids_of_any_characters(client: Client) -> None:
+    for id in ("team/ada", "ada lovelace?", "ä&b#c", "100%", "a%2Fb", "bulk"):
+        await client.call("users.update", id, name="Ada")
+        assert (await client.call("users.get", id))["id"] == id
+        await client.call("objects.set", "pro/jects", id, name="Rocket")
+        found = await client.call("objects.get", "pro/jects", id)
+        assert (found["collection"], found["id"]) == ("pro/jects", id)
+        await client.call("users.delete", id)
+        with pytest.raises(Refused) as refused:
+            await client.call("users.get", id)
+        assert refused.value.status == 404
 
 
 async def test_what_is_missing(client: Client) -> None:

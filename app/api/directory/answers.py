@@ -18,7 +18,6 @@ from app.models.directory import USERS
 
 Item = TypeVar("Item")
 
-NO_CONTENT = 204
 _USER_FIELDS: Json = dict.fromkeys(("avatar", "created_at", "email", "name", "phone_number", "timezone"))
 
 

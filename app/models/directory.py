@@ -51,10 +51,20 @@ class DirectorySubscription(SQLModel, table=True):
         _recipient_key("collection", "object_id"),
         _recipient_key("recipient_collection", "recipient_id"),
         Index(
+            "directory_subscriptions_by_object",
+            "environment",
+            "collection",
+            "object_id",
+            "inserted_at",
+            "recipient_collection",
+            "recipient_id",
+        ),
+        Index(
             "directory_subscriptions_by_recipient",
             "environment",
             "recipient_collection",
             "recipient_id",
+            "inserted_at",
             "collection",
             "object_id",
         ),
@@ -107,6 +117,15 @@ class WorkflowRun(SQLModel, table=True):
     """One trigger of a workflow: what the runs of all its recipients share."""
 
     __tablename__ = "workflow_runs"
+    __table_args__ = (
+        Index(
+            "workflow_runs_by_actor",
+            "environment",
+            "actor_collection",
+            "actor_id",
+            postgresql_where=text("actor_id IS NOT NULL"),
+        ),
+    )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     environment: str = text_field()

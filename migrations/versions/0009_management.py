@@ -4,7 +4,7 @@ indexes of the log's filters."""
 from alembic import op
 
 revision = "0009"
-down_revision = "0002"
+down_revision = "0007"
 
 REPLACED_TOKENS = """
 CREATE TABLE replaced_endpoint_tokens (

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from app.models.status import VerificationStatus
+from app.raw_json import elements
 
 Headers = dict[str, str]
 
@@ -237,6 +238,44 @@ class SharedSecret:
     def sign(self, body: bytes, secret: str, moment: datetime, message_id: str) -> Headers:
         name, prefix = self.headers[0]
         return {name: f"{prefix}{secret}"}
+
+
+@dataclass(frozen=True)
+class FirstEventHmac:
+    """HMAC-SHA1 in hex over the body, or over the first event alone when the body is an array (Segment's webhooks).
+
+    There is no timestamp. `whole`: an array must be signed as a whole, which Segment itself does not do.
+    https://github.com/segmentio/action-destinations, packages/destination-actions/src/destinations/webhook
+    """
+
+    header: str
+    whole: bool = False
+    secret_headers: tuple[str, ...] = ()
+
+    def check(self, delivery: Delivery, secret: str) -> bool:
+        signature = _header(delivery, self.header)
+        signed = [delivery.body]
+        if not self.whole and delivery.body[:1] == b"[":
+            signed.append(_first_element(delivery.body))
+        return any(_any_equal(self._sign(secret, message), [signature]) for message in signed)
+
+    def sign(self, body: bytes, secret: str, moment: datetime, message_id: str) -> Headers:
+        return {self.header: self._sign(secret, _first_element(body) if body[:1] == b"[" else body)}
+
+    def _sign(self, secret: str, message: bytes) -> str:
+        return _hmac(hashlib.sha1, secret.encode(), message).hex()
+
+
+def _first_element(array: bytes) -> bytes:
+    """The first element of a JSON array, as it was sent.
+
+    Raises:
+        Refused: there is none.
+    """
+    try:
+        return elements(array, 1)[0]
+    except (ValueError, IndexError):
+        raise Refused("the batch has no first event, which its signature would cover") from None
 
 
 def _header(delivery: Delivery, name: str) -> str:

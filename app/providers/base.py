@@ -3,7 +3,7 @@
 To add one, write `app/providers/<key>.py` with a module-level `provider = Provider(...)`; the registry finds it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from app.verification import Scheme
 
 Category = Literal["Billing", "Infrastructure", "Analytics", "CRM", "Ecommerce", "Communications", "Identity"]
 Preprocess = Callable[[Any, dict[str, str]], dict[str, Any]]
+Split = Callable[[bytes, Any], Sequence[bytes] | None]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Provider:
 
     `preprocess(body, headers)` computes what paths alone cannot reach; its result is `preprocess.*`. It may
     raise on bodies it does not know: the event is then processed without it, and the reason is logged.
+    `split(body, decoded)` gives the bodies of the events in a delivery of many, None for a delivery of one.
+    `source_keys`: tools call Knock's API in the name of this source (see `app/source_calls.py`).
     """
 
     key: str
@@ -63,5 +66,7 @@ class Provider:
     setup: tuple[str, ...]
     enforce_verification: bool = True
     preprocess: Preprocess | None = None
+    split: Split | None = None
+    source_keys: bool = False
     webhook_config_deep_link: str | None = None
     version: str = "1.0.0"

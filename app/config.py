@@ -77,7 +77,8 @@ class Configuration:
     """The configuration in memory."""
 
     def __init__(self, engine: AsyncEngine, box: SecretBox, max_age: timedelta) -> None:
-        self._engine = engine
+        # One snapshot for all tables: what is saved between two statements must not be seen in half.
+        self._engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self._box = box
         self._max_age = max_age
         self._by_token: dict[str, Endpoint] = {}
@@ -200,6 +201,11 @@ class Configuration:
                 await self.refresh()
             except (SQLAlchemyError, OSError, Permanent) as error:
                 logger.warning("configuration_unreadable", extra={"error": str(error)})
+                await asyncio.sleep(1)
+                continue
+            except Exception:
+                # Whatever a row holds, changes made later must still be followed.
+                logger.exception("configuration_unreadable")
                 await asyncio.sleep(1)
                 continue
             await self._change()

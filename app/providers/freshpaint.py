@@ -1,7 +1,7 @@
 """Freshpaint: its Webhooks destination. https://documentation.freshpaint.io/integrations/destinations/apps/webhooks"""
 
 from app.providers import segment_spec as spec
-from app.providers.base import Provider, SecretField
+from app.providers.base import Provider, SecretField, Sending, here, there
 from app.verification import SharedSecret
 
 provider = Provider(
@@ -18,6 +18,7 @@ provider = Provider(
     secret=SecretField(
         label="Webhook secret",
         help="Any random text of your own. Freshpaint sends it in the header X-Webhook-Secret.",
+        issued_by="you",
     ),
     default_mappings=(spec.IDENTIFY, spec.GROUP, spec.trigger("user_signed_up", "user-signup")),
     examples={
@@ -30,9 +31,16 @@ provider = Provider(
     preprocess=spec.preprocess,
     split=spec.split,
     setup=(
-        "In Freshpaint, open Destinations and choose Webhooks.",
-        "Paste this source's URL.",
-        "Add the header X-Webhook-Secret with a random value, and add the same value to this source as secret.",
-        "Turn on the identify and group calls: Freshpaint leaves them off at first.",
+        there("In Freshpaint open Destinations and choose Webhooks."),
+        there("Paste this source's URL."),
+        there("Add the header X-Webhook-Secret with a random text."),
+        here("Add the same text to this source as secret."),
+        there("Turn on identify and group calls, which Freshpaint leaves off at first."),
     ),
+    sending=Sending(
+        timeout="Freshpaint does not publish it.",
+        retries="Freshpaint does not publish them.",
+    ),
+    kind="cdp",
+    notes=(("Freshpaint may send no Content-Type; the body is read as JSON regardless."),),
 )

@@ -4,7 +4,7 @@ https://docs.jitsu.com/destinations/misc/webhook
 """
 
 from app.providers import segment_spec as spec
-from app.providers.base import Provider, SecretField
+from app.providers.base import Provider, SecretField, Sending, here, there
 from app.verification import SharedSecret
 
 provider = Provider(
@@ -21,6 +21,7 @@ provider = Provider(
     secret=SecretField(
         label="Bearer secret",
         help="Any random text of your own, without colons. Jitsu sends it as Authorization: Bearer <secret>.",
+        issued_by="you",
     ),
     default_mappings=(spec.IDENTIFY, spec.GROUP, spec.trigger("user_signed_up", "user-signup")),
     examples={
@@ -33,11 +34,22 @@ provider = Provider(
     preprocess=spec.preprocess,
     split=spec.split,
     setup=(
-        "In Jitsu, open Destinations, Add new destination, and choose Webhook.",
-        "Paste this source's URL, with the method POST.",
-        "Add the header `Authorization: Bearer <secret>` with a random secret, and add that secret to this source.",
-        "Connect the site whose events shall come here to the destination.",
-        "Without Jitsu in between: point @jitsu/js at Doorbell as host, with the last part of this source's URL as "
-        "write key. See docs/tracking-api.md.",
+        there("In Jitsu open Destinations, Add new destination, and choose Webhook."),
+        there("Paste this source's URL, with the method POST."),
+        there(
+            "Add the header `Authorization: Bearer <secret>` with a random text without colons: Jitsu cuts header values at the second one."
+        ),
+        here("Add that text to this source as secret."),
+        there("Connect the site whose events shall come here to the destination."),
+    ),
+    sending=Sending(
+        timeout="2 seconds, unless the destination says otherwise.",
+        retries="3 times, after 10, 100 and 1,000 minutes, whatever the failure; a 401 comes back for 18 hours.",
+    ),
+    kind="cdp",
+    notes=(
+        (
+            "@jitsu/js can also send to Doorbell directly: docs/tracking-api.md. For that, leave this source without a secret."
+        ),
     ),
 )

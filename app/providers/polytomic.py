@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from app.providers.base import DefaultMapping, Example, Provider, SecretField
+from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
 from app.verification import SharedSecret
 
 _OBJECT = {"id": "1ea8f90a-8c1d-4b7f-9f38-0d5a3f6f0c11", "name": "Users"}
@@ -76,11 +76,26 @@ provider = Provider(
     },
     preprocess=_preprocess,
     split=_split,
-    source_keys=True,
     setup=(
-        "In Polytomic, open Connections, Add connection, and choose Webhook.",
-        "Paste this source's URL, copy the secret that Polytomic shows, and add it to this source.",
-        "Create a sync to the connection. Its target object's name becomes the event type: sync.records/<name>.",
-        "Map user_id and email among the fields, or change this source's mapping to the fields that you have.",
+        there("In Polytomic open Connections, Add connection, and choose Webhook."),
+        there("Paste this source's URL and copy the secret that Polytomic shows."),
+        here("Add the secret to this source."),
+        there(
+            "Create a sync to the connection. Its target object's name becomes the event type: `sync.records/<name>`."
+        ),
+        here(
+            "Let a mapping take its parameters from the fields of the sync, for example body.fields.user_id."
+        ),
+    ),
+    sending=Sending(
+        timeout="Polytomic does not publish it.",
+        retries="Polytomic does not publish them; any 4xx or 5xx marks the whole sync as failed.",
+        success="200",
+    ),
+    kind="reverse_etl",
+    notes=(
+        ("Each record of a batch becomes an event of its own, all of them or none."),
+        ("Polytomic never sends deletions: syncs update or create."),
+        ("Polytomic rewrites field names (`$first_name` becomes `first_name`) unless told not to."),
     ),
 )

@@ -4,7 +4,7 @@ https://www.rudderstack.com/docs/destinations/streaming-destinations/webhooks/
 """
 
 from app.providers import segment_spec as spec
-from app.providers.base import Provider, SecretField
+from app.providers.base import Provider, SecretField, Sending, here, there
 from app.verification import SharedSecret
 
 provider = Provider(
@@ -22,6 +22,7 @@ provider = Provider(
     secret=SecretField(
         label="Webhook secret",
         help="Any random text of your own. RudderStack sends it in the header X-Webhook-Secret.",
+        issued_by="you",
     ),
     default_mappings=(spec.IDENTIFY, spec.GROUP, spec.trigger("order_completed", "order-completed")),
     examples={
@@ -34,11 +35,23 @@ provider = Provider(
     preprocess=spec.preprocess,
     split=spec.split,
     setup=(
-        "In RudderStack, open Destinations, New destination, and choose Webhook.",
-        "Paste this source's URL as Webhook URL, with the method POST.",
-        "Under Headers, add X-Webhook-Secret with a random value, and add the same value to this source as secret.",
-        "Connect the destination to the RudderStack source whose events shall come here.",
-        "Without RudderStack in between: point a RudderStack library at Doorbell as data plane, with the last part "
-        "of this source's URL as write key. See docs/tracking-api.md.",
+        there("In RudderStack open Destinations, New destination, and choose Webhook."),
+        there("Paste this source's URL as webhook URL, with the method POST."),
+        there("Under Headers add X-Webhook-Secret with a random text."),
+        here("Add the same text to this source as secret."),
+        there("Connect the destination to the RudderStack source whose events shall come here."),
+    ),
+    sending=Sending(
+        timeout="RudderStack does not publish it.",
+        retries="5xx for at least 3 attempts and 3 minutes, with pauses of 10 seconds to 5 minutes; 429 for as long as it lasts; other 4xx are dropped.",
+    ),
+    kind="cdp",
+    notes=(
+        (
+            "Most of RudderStack's libraries put traits into `context.traits`: map them from `preprocess.traits`, which holds them wherever they are."
+        ),
+        (
+            "RudderStack's libraries can also send to Doorbell directly: docs/tracking-api.md. For that, leave this source without a secret."
+        ),
     ),
 )

@@ -4,7 +4,7 @@ https://segment.com/docs/connections/destinations/catalog/actions-webhook/
 """
 
 from app.providers import segment_spec as spec
-from app.providers.base import DefaultMapping, Provider, SecretField
+from app.providers.base import DefaultMapping, Provider, SecretField, Sending, here, there
 from app.verification import FirstEventHmac
 
 provider = Provider(
@@ -22,6 +22,7 @@ provider = Provider(
     secret=SecretField(
         label="Shared secret",
         help="Any random text of your own. Enter the same one in the destination's settings in Segment.",
+        issued_by="you",
     ),
     default_mappings=(
         spec.IDENTIFY,
@@ -40,11 +41,27 @@ provider = Provider(
     preprocess=spec.preprocess,
     split=spec.split,
     setup=(
-        "In Segment, open Connections, Destinations, Add destination, and choose Webhooks (Actions).",
-        "In its settings, enter a random shared secret, and add the same secret to this source.",
-        "Add a mapping Send with the method POST and this source's URL; leave Data at the whole event ($.).",
-        "Choose the events to send, for example all Identify and Track calls, and enable the mapping.",
-        "Without Segment in between: point a Segment library at Doorbell, with the last part of this source's URL "
-        "as write key. See docs/tracking-api.md.",
+        there("In Segment open Connections, Destinations, Add destination, and choose Webhooks (Actions)."),
+        there("In the destination's settings enter a random text as shared secret."),
+        here("Add the same text to this source as signing secret."),
+        there(
+            "Add a mapping with the action Send, the method POST and this source's URL; leave Data at the whole event ($.)."
+        ),
+        there("Choose the events to send, for example all Identify and Track calls, and enable the mapping."),
+        there("Send a test event from the mapping's page."),
+    ),
+    sending=Sending(
+        timeout="10 seconds.",
+        retries="5xx other than 501 and 505, and 408, 410, 429 and 460 are tried again; other 4xx are dropped.",
+    ),
+    kind="cdp",
+    notes=(
+        (
+            "With batching on, Segment signs the first event of a batch only. Set `strict_batches` to refuse such batches."
+        ),
+        ("Event names are kept as they are: `Order Completed` has the event type `track/Order Completed`."),
+        (
+            "Segment's libraries can also send to Doorbell directly: docs/tracking-api.md. For that, leave this source without a signing secret."
+        ),
     ),
 )

@@ -121,5 +121,3 @@ def track_example(event: str) -> dict[str, Any]:
         "messageId": "msg-track-1",
         "properties": {"order_id": "order_1", "total": 42.5},
     }
-
-

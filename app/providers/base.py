@@ -76,6 +76,14 @@ class Sending:
 
 
 @dataclass(frozen=True)
+class Tracking:
+    """That the vendor's libraries can be pointed at `app/api/tracking.py`, and the bytes that they may send."""
+
+    maximum_event: int = 32 * 1024
+    maximum_batch: int = 500 * 1024
+
+
+@dataclass(frozen=True)
 class Provider:
     """A kind of source.
 
@@ -105,6 +113,7 @@ class Provider:
     enforce_verification: bool = True
     preprocess: Preprocess | None = None
     split: Split | None = None
+    tracking: Tracking | None = None
     webhook_config_deep_link: str | None = None
     knock_tutorial_url: str | None = None
     sensitive_paths: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """Freshpaint: its Webhooks destination. https://documentation.freshpaint.io/integrations/destinations/apps/webhooks"""
 
 from app.providers import segment_spec as spec
-from app.providers.base import Provider, SecretField, Sending, here, there
+from app.providers.base import Provider, SecretField, Sending, Tracking, here, there
 from app.verification import SharedSecret
 
 provider = Provider(
@@ -30,6 +30,7 @@ provider = Provider(
     },
     preprocess=spec.preprocess,
     split=spec.split,
+    tracking=Tracking(),
     setup=(
         there("In Freshpaint open Destinations and choose Webhooks."),
         there("Paste this source's URL."),

@@ -4,7 +4,7 @@ https://docs.jitsu.com/destinations/misc/webhook
 """
 
 from app.providers import segment_spec as spec
-from app.providers.base import Provider, SecretField, Sending, here, there
+from app.providers.base import Provider, SecretField, Sending, Tracking, here, there
 from app.verification import SharedSecret
 
 provider = Provider(
@@ -33,6 +33,7 @@ provider = Provider(
     },
     preprocess=spec.preprocess,
     split=spec.split,
+    tracking=Tracking(),
     setup=(
         there("In Jitsu open Destinations, Add new destination, and choose Webhook."),
         there("Paste this source's URL, with the method POST."),

@@ -4,7 +4,7 @@ https://www.rudderstack.com/docs/destinations/streaming-destinations/webhooks/
 """
 
 from app.providers import segment_spec as spec
-from app.providers.base import Provider, SecretField, Sending, here, there
+from app.providers.base import Provider, SecretField, Sending, Tracking, here, there
 from app.verification import SharedSecret
 
 provider = Provider(
@@ -34,6 +34,7 @@ provider = Provider(
     },
     preprocess=spec.preprocess,
     split=spec.split,
+    tracking=Tracking(maximum_event=spec.FOUR_MEGABYTES, maximum_batch=spec.FOUR_MEGABYTES),
     setup=(
         there("In RudderStack open Destinations, New destination, and choose Webhook."),
         there("Paste this source's URL as webhook URL, with the method POST."),

@@ -4,7 +4,7 @@ https://segment.com/docs/connections/destinations/catalog/actions-webhook/
 """
 
 from app.providers import segment_spec as spec
-from app.providers.base import DefaultMapping, Provider, SecretField, Sending, here, there
+from app.providers.base import DefaultMapping, Provider, SecretField, Sending, Tracking, here, there
 from app.verification import FirstEventHmac
 
 provider = Provider(
@@ -40,6 +40,7 @@ provider = Provider(
     },
     preprocess=spec.preprocess,
     split=spec.split,
+    tracking=Tracking(),
     setup=(
         there("In Segment open Connections, Destinations, Add destination, and choose Webhooks (Actions)."),
         there("In the destination's settings enter a random text as shared secret."),

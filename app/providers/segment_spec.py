@@ -12,6 +12,9 @@ from app.raw_json import elements
 # Traits that have a field of their own on a Knock user; the rest become custom properties.
 RESERVED_TRAITS = frozenset({"name", "email", "phone", "avatar", "locale", "timezone"})
 
+# https://www.rudderstack.com/docs/api/http-api/
+FOUR_MEGABYTES = 4 * 1024 * 1024
+
 EVENT_TYPE_PATH = "preprocess.event_type"
 IDEMPOTENCY_KEY_PATH = "body.messageId"
 TIMESTAMP_PATH = "body.timestamp"

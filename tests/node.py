@@ -6,7 +6,8 @@ import fcntl
 import hashlib
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,34 @@ INTERPRETER = ROOT / ("node.exe" if os.name == "nt" else "bin/node")
 NPM = ROOT / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 
 INSTALLATION_TIMEOUT = 300
+MAXIMUM_LINE = 16 * 1024 * 1024
 
 
 class Node:
     """Runs scripts that import the packages of tests/js."""
+
+    @asynccontextmanager
+    async def started(
+        self, script: Path, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A process that runs a script of tests/js, with pipes; ended with the block."""
+        process = await asyncio.create_subprocess_exec(
+            INTERPRETER,
+            PROJECT / script,
+            *arguments,
+            cwd=PROJECT,
+            env={**os.environ, **(environment or {})},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=MAXIMUM_LINE,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
 
     async def run(
         self,
@@ -40,24 +65,11 @@ class Node:
         Raises:
             AssertionError: it failed or took longer than `deadline` seconds; with what it printed.
         """
-        process = await asyncio.create_subprocess_exec(
-            INTERPRETER,
-            PROJECT / script,
-            *arguments,
-            cwd=PROJECT,
-            env={**os.environ, **(environment or {})},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            printed, errors = await asyncio.wait_for(process.communicate(), deadline)
-        except TimeoutError:
-            raise AssertionError(f"{script} took longer than {deadline:g} s") from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        async with self.started(script, *arguments, environment=environment) as process:
+            try:
+                printed, errors = await asyncio.wait_for(process.communicate(), deadline)
+            except TimeoutError:
+                raise AssertionError(f"{script} took longer than {deadline:g} s") from None
         assert process.returncode == 0, f"{script} failed:\n{printed.decode()}\n{errors.decode()}"
         return printed.decode()
 

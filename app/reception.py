@@ -111,9 +111,10 @@ def authenticated_events(
     through: ReceivedThrough,
     status: VerificationStatus,
     reason: str | None = None,
+    batch_id: UUID | None = None,
 ) -> list[ReceivedEvent]:
     """The events of a request that a key vouches for, not a signature."""
-    batch_id = new_id() if len(bodies) > 1 else None
+    batch_id = batch_id or (new_id() if len(bodies) > 1 else None)
     request = _row(endpoint, b"", headers, box, status, reason, through)
     return [
         _identify(

@@ -20,13 +20,15 @@ from app.errors import Permanent
 from app.mapping import DecodedEvent
 from app.models.status import EventStatus
 from app.secrets import SecretBox
+from app.sensitive import withheld
 
 MAXIMUM_CACHED = 500
 MAXIMUM_CACHED_BODY = 256 * 1024
 
 _LOAD = text("""
 SELECT e.id, e.environment, e.source_key, e.event_type, e.idempotency_key, e.verification_status,
-       e.verification_reason, e.received_at, e.error, e.received_through, p.body, p.headers, p.sensitive_headers, p.preprocess_output
+       e.verification_reason, e.received_at, e.error, e.origin, e.replay_mappings,
+       e.received_through, p.body, p.headers, p.sensitive_headers, p.preprocess_output
 FROM events e LEFT JOIN event_payloads p ON p.id = e.id AND p.id = ANY(CAST(:ids AS uuid[]))
 WHERE e.id = ANY(CAST(:ids AS uuid[]))
 """)
@@ -76,6 +78,8 @@ class StoredEvent:
     body: bytes | None = field(repr=False)
     headers: dict[str, str] = field(repr=False)
     preprocess_output: dict[str, Any] | None = field(repr=False)
+    origin: str | None = None
+    replay_mappings: str | None = None
 
     def received_body(self) -> bytes:
         """The body as received.
@@ -87,9 +91,10 @@ class StoredEvent:
             raise Permanent(f"the payload of event {self.id} is no longer stored")
         return self.body
 
-    def decoded(self) -> DecodedEvent:
-        """What paths are read from. Raises as `received_body` does."""
-        return DecodedEvent(orjson.loads(self.received_body()), self.headers, self.preprocess_output)
+    def decoded(self, sensitive_paths: Sequence[str] = ()) -> DecodedEvent:
+        """What paths are read from: all but the values at these paths. Raises as `received_body` does."""
+        body = withheld(orjson.loads(self.received_body()), sensitive_paths)
+        return DecodedEvent(body, self.headers, self.preprocess_output)
 
 
 @dataclass(frozen=True)

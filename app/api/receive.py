@@ -19,6 +19,7 @@ from app.api.errors import RESPONSES
 from app.batching import QueueFull
 from app.errors import Rejected
 from app.inbox import Inbox
+from app.providers.base import Provider
 from app.reception import ReceivedEvent, Refusal, receive_events
 from app.runtime import Runtime
 
@@ -41,6 +42,7 @@ REFUSALS_PER_MINUTE = 120
                 }
             }
         },
+        204: {"description": "Accepted, for sources of the kind HTTP."},
         **{status: RESPONSES[status] for status in (400, 401, 404, 413, 429, 503)},
     },
     openapi_extra={
@@ -48,10 +50,11 @@ REFUSALS_PER_MINUTE = 120
     },
 )
 async def receive(token: str, request: Request) -> Response:
-    """One event, or a batch where the service sends batches, for the source and environment that the token belongs to, as its service sends it.
+    """One event for the source and environment that the token belongs to, as its service sends it, or a batch
+    of them from a service that sends batches.
 
-    Answers 200 once the event is durable; its actions run afterwards. The body is JSON whatever the
-    Content-Type says, and may be gzipped.
+    Answers 200 once the event is durable (204 for sources of the kind HTTP); its actions run afterwards. The
+    body is JSON whatever the Content-Type says, and may be gzipped.
     """
     runtime: Runtime = request.app.state.runtime
     endpoint = runtime.configuration.by_token(token)
@@ -70,15 +73,18 @@ async def receive(token: str, request: Request) -> Response:
         await request.app.state.inbox.accept_all(received)
     except (QueueFull, DBAPIError, PoolTimeout, OSError) as error:
         raise unavailable(error) from error
-    return Response(_accepted(received), media_type="application/json")
+    return _accepted(endpoint.provider, received)
 
 
-def _accepted(events: list[ReceivedEvent]) -> bytes:
-    """The answer: with the ids of all events when they came as a batch."""
+def _accepted(provider: Provider, events: list[ReceivedEvent]) -> Response:
+    """The answer, with the ids of all events when they came as a batch."""
+    if provider.success_status == 204:
+        return Response(status_code=204)
     ids = [str(each.id) for each in events]
     if len(ids) == 1 and events[0].batch_id is None:
-        return b'{"success":true,"id":"%s"}' % ids[0].encode()
-    return orjson.dumps({"success": True, "id": ids[0] if ids else None, "ids": ids})
+        return Response(b'{"success":true,"id":"%s"}' % ids[0].encode(), media_type="application/json")
+    answer = {"success": True, "id": ids[0] if ids else None, "ids": ids}
+    return Response(orjson.dumps(answer), media_type="application/json")
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -372,6 +372,20 @@ class FirstEventHmac:
     def sign(self, body: bytes, secret: str, moment: datetime, message_id: str) -> Headers:
         return {self.header: self._sign(secret, _first_element(body) if body[:1] == b"[" else body)}
 
+    def explain(self) -> tuple[str, ...]:
+        return (
+            f"Header `{self.header.title()}: <hex>`.",
+            "Signed is the raw body, with HMAC-SHA1; the key is the secret's text as it is shown.",
+            (
+                "Of a batch, which is an array, the vendor signs the first event only: the others are accepted with it, "
+                "which their log entries say. With `strict_batches` such a batch is refused."
+            ),
+            (
+                "There is no timestamp in the signature: an old delivery verifies again, and the idempotency key is "
+                "what drops it."
+            ),
+        )
+
     def _sign(self, secret: str, message: bytes) -> str:
         return _hmac(hashlib.sha1, secret.encode(), message).hex()
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -27,11 +27,12 @@ from app.models.source import (
     SigningSecret,
     Source,
     SourceEnvironment,
+    SourceKey,
 )
 from app.models.types import now
 from app.providers.base import Provider
 from app.providers.registry import providers
-from app.secrets import SecretBox
+from app.secrets import SecretBox, token_hash
 from app.verification import Secret
 
 Row = TypeVar("Row", SigningSecret, Mapping)
@@ -39,6 +40,8 @@ Row = TypeVar("Row", SigningSecret, Mapping)
 logger = logging.getLogger(__name__)
 
 CHANNEL = "doorbell_configuration"
+# The event type with which customer data platforms tell who a user is.
+IDENTIFY = "identify"
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Endpoint:
     enforce_idempotency: bool
     idempotency_window: timedelta
     start_unmapped: bool
+    strict_batches: bool = False
     secrets: tuple[Secret, ...] = ()
     mappings: dict[str, tuple[ActiveMapping, ...]] = field(default_factory=dict)
 
@@ -88,6 +92,7 @@ class Configuration:
         self._by_token: dict[str, Endpoint] = {}
         self._by_replaced_token: dict[str, tuple[Endpoint, datetime]] = {}
         self._by_source: dict[tuple[str, str], Endpoint] = {}
+        self._by_key_hash: dict[str, Endpoint] = {}
         self._destinations: dict[str, Destination] = {}
         self._changed = asyncio.Event()
         self._loaded = asyncio.Event()
@@ -106,6 +111,10 @@ class Configuration:
             return endpoint
         replaced, expires_at = self._by_replaced_token.get(token, (None, None))
         return replaced if expires_at is not None and now() < expires_at else None
+
+    def by_source_key(self, key: str) -> Endpoint | None:
+        """The source in whose name a key (`sk_src_...`) calls."""
+        return self._by_key_hash.get(token_hash(key))
 
     def endpoint(self, environment: str, source_key: str) -> Endpoint | None:
         """A source's configuration in an environment."""
@@ -136,6 +145,7 @@ class Configuration:
             configured = (await session.exec(select(SourceEnvironment))).all()
             secrets = (await session.exec(select(SigningSecret).order_by(col(SigningSecret.id).desc()))).all()
             mappings = (await session.exec(select(Mapping).order_by(col(Mapping.id)))).all()
+            keys = (await session.exec(select(SourceKey).where(col(SourceKey.revoked_at).is_(None)))).all()
             replaced = (await session.exec(select(ReplacedEndpointToken))).all()
         secrets_of = _grouped(secrets)
         mappings_of = _grouped(mappings)
@@ -152,6 +162,11 @@ class Configuration:
         self._by_replaced_token = {
             each.token: (endpoint, each.expires_at)
             for each in replaced
+            if (endpoint := by_id.get(each.source_environment_id)) is not None
+        }
+        self._by_key_hash = {
+            each.key_hash: endpoint
+            for each in keys
             if (endpoint := by_id.get(each.source_environment_id)) is not None
         }
         self._loaded.set()
@@ -176,6 +191,7 @@ class Configuration:
             if mapping.active:
                 active = ActiveMapping(mapping.id, mapping.action_type, mapping.action_parameters)
                 by_type.setdefault(mapping.event_type, []).append(active)
+        _handle_identifies(configured, providers()[source.provider], by_type)
         return Endpoint(
             source_key=source.key,
             environment=configured.environment,
@@ -187,6 +203,7 @@ class Configuration:
             enforce_idempotency=configured.enforce_idempotency,
             idempotency_window=configured.idempotency_window,
             start_unmapped=configured.start_unmapped,
+            strict_batches=configured.strict_batches,
             secrets=tuple(
                 Secret(each.id, self._box.decrypt(each.ciphertext).decode(), each.expires_at)
                 for each in secrets
@@ -218,6 +235,22 @@ class Configuration:
             async with asyncio.timeout(self._max_age.total_seconds()):
                 await self._changed.wait()
         self._changed.clear()
+
+
+def _handle_identifies(
+    configured: SourceEnvironment, provider: Provider, by_type: dict[str, list[ActiveMapping]]
+) -> None:
+    """Let `identify` events identify their user without a mapping, or not at all, where the source says so."""
+    identifies = [each for each in by_type.get(IDENTIFY, []) if each.action_type == "users_identify"]
+    if configured.handle_identifies is False and identifies:
+        by_type[IDENTIFY] = [each for each in by_type[IDENTIFY] if each not in identifies]
+    if configured.handle_identifies and not identifies:
+        by_type.setdefault(IDENTIFY, []).extend(
+            # The same id in every process and on every reading: the action log refers to it.
+            ActiveMapping(uuid5(configured.id, each.action_type), each.action_type, each.action_parameters)
+            for each in provider.default_mappings
+            if (each.event_type, each.action_type) == (IDENTIFY, "users_identify")
+        )
 
 
 def _grouped(rows: Sequence[Row]) -> dict[UUID, list[Row]]:

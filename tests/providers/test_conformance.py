@@ -378,7 +378,7 @@ def test_default_mappings_evaluate(key: str, event_type: str) -> None:
     mappings.sort(key=lambda each: action_types()[each.action_type].order)
     example = provider.examples[event_type][0]
     event = received(key, example.body, example.headers)
-    decoded = DecodedEvent(example.body, example.headers, event.preprocess_output)
+    decoded = DecodedEvent(orjson.loads(event.body), example.headers, event.preprocess_output)
     made = tuple(
         (
             each.action_type,

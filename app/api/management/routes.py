@@ -17,6 +17,7 @@ from app.api.management import (
     rehearsals,
     secrets,
     service_tokens,
+    source_keys,
     source_providers,
     sources,
 )
@@ -35,6 +36,7 @@ ROUTERS = (
     mappings.router,
     endpoints.router,
     secrets.router,
+    source_keys.router,
     follow.router,
     logs.router,
     logs.across,

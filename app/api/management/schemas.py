@@ -153,6 +153,12 @@ class SettingsResponse(BaseModel):
     start_unmapped: bool = Field(
         description="Whether events without a mapping get a workflow run (Doorbell's own field)."
     )
+    handle_identifies: bool | None = Field(
+        description="Whether `identify` events identify their user; null: as the mappings say."
+    )
+    strict_batches: bool = Field(
+        description="Whether a batch is refused when its signature covers its first event only (Doorbell's own field)."
+    )
 
 
 class EnvironmentSettingsResponse(BaseModel):
@@ -181,6 +187,8 @@ _SOURCE = {
                 "enforce_idempotency": True,
                 "idempotency_window_seconds": 86400,
                 "start_unmapped": True,
+                "handle_identifies": None,
+                "strict_batches": False,
             },
             "mappings": [_MAPPING],
             "updated_at": "2026-01-01T00:00:00Z",
@@ -278,6 +286,8 @@ def _settings_response(configured: Configured, settings: Settings) -> SettingsRe
         enforce_idempotency=row.enforce_idempotency,
         idempotency_window_seconds=int(row.idempotency_window.total_seconds()),
         start_unmapped=row.start_unmapped,
+        handle_identifies=row.handle_identifies,
+        strict_batches=row.strict_batches,
     )
 
 

@@ -18,6 +18,7 @@ from temporalio.workflow import SandboxImportNotificationPolicy
 
 from app import health
 from app.action_log import ActionLog
+from app.activities.bulk_operation import BulkOperationActivities
 from app.activities.failures import ActivityFailures
 from app.activities.maintenance import TASK_QUEUE, MaintenanceActivities, ensure_schedule
 from app.activities.map import MapEvent
@@ -25,6 +26,7 @@ from app.activities.record import RecordOutcome
 from app.activities.run_action import RunAction
 from app.activities.verify import VerifyEvent
 from app.api.directory.app import create_directory_app
+from app.bulk_dispatch import BulkDispatcher
 from app.destinations import Destinations
 from app.dispatch import Dispatcher
 from app.event_log import EventLog
@@ -33,6 +35,7 @@ from app.process import stop_requested
 from app.runtime import Runtime, background, open_runtime
 from app.settings import Settings
 from app.temporal import connect_when_up, prepare_namespace, task_queue
+from app.workflows.bulk_operation import BulkOperation
 from app.workflows.maintenance import Maintenance
 from app.workflows.process_event import ProcessEvent
 
@@ -80,6 +83,9 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
             )
             stack.push_async_callback(dispatcher.drain)
             await stack.enter_async_context(background(dispatcher.run()))
+            bulk_dispatcher = BulkDispatcher(environment, engine=runtime.engine, client=client)
+            bulk_dispatcher.listen(listener)
+            await stack.enter_async_context(background(bulk_dispatcher.run()))
         await stack.enter_async_context(background(listener.run()))
         yield
 
@@ -93,15 +99,18 @@ def _event_worker(
     destinations: Destinations,
 ) -> Worker:
     """The Temporal worker of one environment."""
+    bulk = BulkOperationActivities(runtime.engine)
     return Worker(
         client,
         task_queue=task_queue(dispatcher.environment),
-        workflows=[ProcessEvent],
+        workflows=[ProcessEvent, BulkOperation],
         activities=[
             VerifyEvent(events, runtime.configuration).verify_event,
             MapEvent(events, actions, runtime.configuration).map_event,
             *RunAction(actions, destinations, on_retry=dispatcher.release).activities(),
             RecordOutcome(events, actions, on_finished=dispatcher.release).record_outcome,
+            bulk.work_off_bulk_chunk,
+            bulk.fail_bulk_operation,
         ],
         workflow_runner=workflow_runner(sandbox=runtime.settings.workflow_sandbox),
         interceptors=[ActivityFailures()],

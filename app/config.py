@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -21,10 +21,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.errors import Permanent
 from app.listener import Listener
 from app.models.environment import Environment
-from app.models.source import Mapping, SigningSecret, Source, SourceEnvironment
+from app.models.source import Mapping, SigningSecret, Source, SourceEnvironment, SourceKey
 from app.providers.base import Provider
 from app.providers.registry import providers
-from app.secrets import SecretBox
+from app.secrets import SecretBox, token_hash
 from app.verification import Secret
 
 Row = TypeVar("Row", SigningSecret, Mapping)
@@ -32,6 +32,8 @@ Row = TypeVar("Row", SigningSecret, Mapping)
 logger = logging.getLogger(__name__)
 
 CHANNEL = "doorbell_configuration"
+# The event type with which customer data platforms tell who a user is.
+IDENTIFY = "identify"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Endpoint:
     enforce_idempotency: bool
     idempotency_window: timedelta
     start_unmapped: bool
+    strict_batches: bool = False
     secrets: tuple[Secret, ...] = ()
     mappings: dict[str, tuple[ActiveMapping, ...]] = field(default_factory=dict)
 
@@ -80,6 +83,7 @@ class Configuration:
         self._max_age = max_age
         self._by_token: dict[str, Endpoint] = {}
         self._by_source: dict[tuple[str, str], Endpoint] = {}
+        self._by_key_hash: dict[str, Endpoint] = {}
         self._destinations: dict[str, Destination] = {}
         self._changed = asyncio.Event()
         self._loaded = asyncio.Event()
@@ -95,6 +99,10 @@ class Configuration:
     def by_token(self, token: str) -> Endpoint | None:
         """The endpoint of an ingestion URL's token."""
         return self._by_token.get(token)
+
+    def by_source_key(self, key: str) -> Endpoint | None:
+        """The source in whose name a key (`sk_src_...`) calls."""
+        return self._by_key_hash.get(token_hash(key))
 
     def endpoint(self, environment: str, source_key: str) -> Endpoint | None:
         """A source's configuration in an environment."""
@@ -125,6 +133,7 @@ class Configuration:
             configured = (await session.exec(select(SourceEnvironment))).all()
             secrets = (await session.exec(select(SigningSecret).order_by(col(SigningSecret.id).desc()))).all()
             mappings = (await session.exec(select(Mapping).order_by(col(Mapping.id)))).all()
+            keys = (await session.exec(select(SourceKey).where(col(SourceKey.revoked_at).is_(None)))).all()
         secrets_of = _grouped(secrets)
         mappings_of = _grouped(mappings)
         self._destinations = {each.slug: self._destination(each) for each in environments}
@@ -136,6 +145,12 @@ class Configuration:
             if each.environment in self._destinations and sources[each.source_key].provider in providers()
         }
         self._by_source = {(each.environment, each.source_key): each for each in self._by_token.values()}
+        endpoint_of = {each.id: self._by_token.get(each.endpoint_token) for each in configured}
+        self._by_key_hash = {
+            each.key_hash: endpoint
+            for each in keys
+            if (endpoint := endpoint_of.get(each.source_environment_id)) is not None
+        }
         self._loaded.set()
 
     def _destination(self, environment: Environment) -> Destination:
@@ -158,6 +173,7 @@ class Configuration:
             if mapping.active:
                 active = ActiveMapping(mapping.id, mapping.action_type, mapping.action_parameters)
                 by_type.setdefault(mapping.event_type, []).append(active)
+        _handle_identifies(configured, providers()[source.provider], by_type)
         return Endpoint(
             source_key=source.key,
             environment=configured.environment,
@@ -169,6 +185,7 @@ class Configuration:
             enforce_idempotency=configured.enforce_idempotency,
             idempotency_window=configured.idempotency_window,
             start_unmapped=configured.start_unmapped,
+            strict_batches=configured.strict_batches,
             secrets=tuple(
                 Secret(each.id, self._box.decrypt(each.ciphertext).decode(), each.expires_at)
                 for each in secrets
@@ -198,6 +215,22 @@ class Configuration:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), self._max_age.total_seconds())
         self._changed.clear()
+
+
+def _handle_identifies(
+    configured: SourceEnvironment, provider: Provider, by_type: dict[str, list[ActiveMapping]]
+) -> None:
+    """Let `identify` events identify their user without a mapping, or not at all, where the source says so."""
+    identifies = [each for each in by_type.get(IDENTIFY, []) if each.action_type == "users_identify"]
+    if configured.handle_identifies is False and identifies:
+        by_type[IDENTIFY] = [each for each in by_type[IDENTIFY] if each not in identifies]
+    if configured.handle_identifies and not identifies:
+        by_type.setdefault(IDENTIFY, []).extend(
+            # The same id in every process and on every reading: the action log refers to it.
+            ActiveMapping(uuid5(configured.id, each.action_type), each.action_type, each.action_parameters)
+            for each in provider.default_mappings
+            if (each.event_type, each.action_type) == (IDENTIFY, "users_identify")
+        )
 
 
 def _grouped(rows: Sequence[Row]) -> dict[UUID, list[Row]]:

@@ -15,17 +15,21 @@ from app.models.status import EventStatus
 from app.reception import ReceivedEvent
 
 CHANNEL = "doorbell_events"
+# A request of many events waits as so many single ones would.
+GROUP_WEIGHT = 100
 
 _INSERT = text("""
 WITH new_events AS (
     INSERT INTO events (id, environment, source_key, event_type, idempotency_key, status, verification_status,
-                        verification_reason, received_at, occurred_at, finished_at, error)
+                        verification_reason, received_at, occurred_at, finished_at, error, received_through,
+                        batch_id)
     SELECT * FROM unnest(
         CAST(:ids AS uuid[]), CAST(:environments AS text[]), CAST(:source_keys AS text[]),
         CAST(:event_types AS text[]), CAST(:idempotency_keys AS text[]), CAST(:statuses AS text[]),
         CAST(:verification_statuses AS text[]), CAST(:verification_reasons AS text[]),
         CAST(:received_ats AS timestamptz[]), CAST(:occurred_ats AS timestamptz[]),
-        CAST(:finished_ats AS timestamptz[]), CAST(:errors AS text[]))
+        CAST(:finished_ats AS timestamptz[]), CAST(:errors AS text[]), CAST(:received_through AS text[]),
+        CAST(:batch_ids AS uuid[]))
 ), new_payloads AS (
     INSERT INTO event_payloads (id, body, headers, sensitive_headers, preprocess_output)
     SELECT id, body, headers::json, sensitive_headers, preprocess_output::json FROM unnest(
@@ -45,6 +49,12 @@ class Inbox:
         self._batcher: Batcher[ReceivedEvent, None] = Batcher(
             self._write, maximum_batch=500, maximum_queued=maximum_queued, concurrency=2
         )
+        self._groups: Batcher[Sequence[ReceivedEvent], None] = Batcher(
+            self._write_group,
+            maximum_batch=1,
+            maximum_queued=max(maximum_queued // GROUP_WEIGHT, 1),
+            concurrency=2,
+        )
 
     async def accept(self, event: ReceivedEvent) -> None:
         """Make the event durable.
@@ -54,6 +64,19 @@ class Inbox:
             sqlalchemy.exc.DBAPIError: Postgres is out; the event is not accepted.
         """
         await self._batcher.submit(event)
+
+    async def accept_all(self, events: Sequence[ReceivedEvent]) -> None:
+        """Make all of the events durable, or none. Raises as `accept` does."""
+        if len(events) == 1:
+            await self.accept(events[0])
+        elif events:
+            await self._groups.submit(events)
+
+    async def _write_group(self, groups: list[Sequence[ReceivedEvent]]) -> Sequence[None]:
+        """One statement for each group, whatever its size: a transaction of its own."""
+        for group in groups:
+            await self._write(list(group))
+        return [None] * len(groups)
 
     async def _write(self, events: list[ReceivedEvent]) -> Sequence[None]:
         waiting = {each.environment for each in events if each.status is EventStatus.RECEIVED}
@@ -75,6 +98,8 @@ class Inbox:
                         None if each.status is EventStatus.RECEIVED else each.received_at for each in events
                     ],
                     "errors": [each.error for each in events],
+                    "received_through": [each.received_through.value for each in events],
+                    "batch_ids": [each.batch_id for each in events],
                     "bodies": [each.body for each in events],
                     "headers": [to_json(each.headers) for each in events],
                     "sensitive_headers": [each.sensitive_headers for each in events],

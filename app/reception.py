@@ -1,9 +1,11 @@
 """Stage 1 of an event, without HTTP: from the bytes received to a row of the event log.
 
-Verifies the bytes, decodes them, and identifies event type, idempotency key and time. The result is accepted
-by `app/inbox.py`; a refused delivery becomes a row too, with its reason.
+Verifies the bytes, decodes them, and identifies event type, idempotency key and time. A delivery of many events
+becomes as many rows. The result is accepted by `app/inbox.py`; a refused delivery becomes a row too, with its
+reason.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,15 +16,17 @@ import orjson
 from app.config import Endpoint
 from app.errors import Rejected
 from app.mapping import MISSING, DecodedEvent, PathError, parse_path, resolve
-from app.models.status import EventStatus
+from app.models.status import EventStatus, ReceivedThrough, VerificationStatus
 from app.models.types import new_id, now
 from app.secrets import SecretBox
-from app.verification import Delivery, verify
+from app.verification import Delivery, FirstEventHmac, Scheme, verify
 
 MAXIMUM_NAME_LENGTH = 255
 # A refused body is kept for debugging, not for processing.
 MAXIMUM_REJECTED_BODY = 16 * 1024
-CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
+# Segment's largest batch.
+MAXIMUM_EVENTS = 4000
+CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "x-write-key"})
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class ReceivedEvent:
     occurred_at: datetime | None = None
     preprocess_output: dict[str, Any] | None = None
     error: str | None = None
+    received_through: ReceivedThrough = ReceivedThrough.WEBHOOK
+    batch_id: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -54,12 +60,14 @@ class Refusal:
     event: ReceivedEvent
 
 
-def receive_event(
+def receive_events(
     endpoint: Endpoint, body: bytes, headers: dict[str, str], box: SecretBox
-) -> ReceivedEvent | Refusal:
-    """The event in a delivery, or why there is none. Never raises for what a sender can send."""
+) -> list[ReceivedEvent] | Refusal:
+    """The events in a delivery, or why there are none. Never raises for what a sender can send."""
     received_at = now()
-    verdict = verify(endpoint.provider.scheme, Delivery(body, headers, received_at), endpoint.secrets)
+    delivery = Delivery(body, headers, received_at)
+    scheme = endpoint.provider.scheme
+    verdict = verify(_whole(scheme) if endpoint.strict_batches else scheme, delivery, endpoint.secrets)
     sensitive = sensitive_header_names(endpoint)
     event = ReceivedEvent(
         id=new_id(),
@@ -81,11 +89,128 @@ def receive_event(
         decoded = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         return _refuse(event, 400, "invalid_json", f"the body is not JSON: {error}")
+    try:
+        bodies = endpoint.provider.split(body, decoded) if endpoint.provider.split else None
+    except ValueError as error:
+        return _refuse(event, 400, "invalid_batch", f"the batch cannot be read: {error}")
+    if bodies is not None:
+        return _fan_out(event, endpoint, delivery, bodies)
     if not isinstance(decoded, dict):
         return _refuse(
             event, 400, "invalid_json", "the body is JSON but not an object: send one event as {...}"
         )
-    return _identify(event, endpoint, decoded, headers)
+    return [_identify(event, endpoint, decoded, headers)]
+
+
+def authenticated_events(
+    endpoint: Endpoint,
+    bodies: Sequence[dict[str, Any]],
+    headers: dict[str, str],
+    box: SecretBox,
+    *,
+    through: ReceivedThrough,
+    status: VerificationStatus,
+    reason: str | None = None,
+    batch_id: UUID | None = None,
+) -> list[ReceivedEvent]:
+    """The events of a request that a key vouches for, not a signature."""
+    batch_id = batch_id or (new_id() if len(bodies) > 1 else None)
+    request = _row(endpoint, b"", headers, box, status, reason, through)
+    return [
+        _identify(
+            replace(request, id=new_id(), body=orjson.dumps(body), batch_id=batch_id), endpoint, body, headers
+        )
+        for body in bodies
+    ]
+
+
+def refused_request(
+    endpoint: Endpoint,
+    body: bytes,
+    headers: dict[str, str],
+    rejected: Rejected,
+    box: SecretBox,
+    *,
+    through: ReceivedThrough,
+) -> ReceivedEvent:
+    """What to log of a request that a key vouches for and that is refused all the same."""
+    return replace(
+        _row(endpoint, body, headers, box, VerificationStatus.NOT_ENFORCED_UNVERIFIED, None, through),
+        status=EventStatus.REJECTED,
+        error=rejected.message,
+        body=body[:MAXIMUM_REJECTED_BODY],
+    )
+
+
+def _row(
+    endpoint: Endpoint,
+    body: bytes,
+    headers: dict[str, str],
+    box: SecretBox,
+    status: VerificationStatus,
+    reason: str | None,
+    through: ReceivedThrough,
+) -> ReceivedEvent:
+    sensitive = sensitive_header_names(endpoint)
+    return ReceivedEvent(
+        id=new_id(),
+        environment=endpoint.environment,
+        source_key=endpoint.source_key,
+        status=EventStatus.RECEIVED,
+        verification_status=status,
+        verification_reason=reason,
+        received_at=now(),
+        body=body,
+        headers={name: value for name, value in headers.items() if name not in sensitive},
+        sensitive_headers=_encrypted({name: headers[name] for name in sensitive if name in headers}, box),
+        received_through=through,
+    )
+
+
+def _fan_out(
+    event: ReceivedEvent, endpoint: Endpoint, delivery: Delivery, bodies: Sequence[bytes]
+) -> list[ReceivedEvent] | Refusal:
+    """An event for each body of a delivery. The delivery's verdict is that of all: none is stored as it was signed."""
+    if len(bodies) > MAXIMUM_EVENTS:
+        message = f"the batch has {len(bodies)} events, allowed are {MAXIMUM_EVENTS}"
+        return _refuse(event, 413, "batch_too_large", message)
+    decoded = [orjson.loads(body) for body in bodies]
+    wrong = next((position for position, each in enumerate(decoded) if not isinstance(each, dict)), None)
+    if wrong is not None:
+        return _refuse(event, 400, "invalid_batch", f"event {wrong} of the batch is not an object")
+    batch_id = new_id()
+    unsigned = _unsigned_reason(event, endpoint, delivery)
+    return [
+        _identify(
+            replace(
+                event,
+                id=new_id(),
+                body=body,
+                received_through=ReceivedThrough.BATCH,
+                batch_id=batch_id,
+                verification_reason=unsigned if position and unsigned else event.verification_reason,
+            ),
+            endpoint,
+            each,
+            delivery.headers,
+        )
+        for position, (body, each) in enumerate(zip(bodies, decoded, strict=True))
+    ]
+
+
+def _whole(scheme: Scheme | None) -> Scheme | None:
+    """The scheme without its leave to sign a part for the whole."""
+    return replace(scheme, whole=True) if isinstance(scheme, FirstEventHmac) else scheme
+
+
+def _unsigned_reason(event: ReceivedEvent, endpoint: Endpoint, delivery: Delivery) -> str | None:
+    """What to note on the events after a batch's first, when its signature does not cover them."""
+    scheme = endpoint.provider.scheme
+    if event.verification_reason or not isinstance(scheme, FirstEventHmac):
+        return None
+    if verify(_whole(scheme), delivery, endpoint.secrets).verified:
+        return None
+    return "the signature covers the first event of the batch only"
 
 
 def sensitive_header_names(endpoint: Endpoint) -> frozenset[str]:
@@ -124,7 +249,10 @@ def _preprocess(
     if endpoint.provider.preprocess is None:
         return None, None
     try:
-        return endpoint.provider.preprocess(body, headers), None
+        output = endpoint.provider.preprocess(body, headers)
+        # What cannot be stored, for how deep it is, fails here and not at the inbox.
+        orjson.dumps(output)
+        return output, None
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         return (
             None,

@@ -148,8 +148,16 @@ class SettingsChange(Change):
         True,
         description="Whether events without a mapping get a workflow run of their own, to be inspected there.",
     )
+    handle_identifies: bool | None = Field(
+        None,
+        description="For customer data platforms. True: an `identify` event identifies its user also without a "
+        "mapping that does. False: it never does. Null: as the mappings say.",
+    )
+    strict_batches: bool = Field(
+        False,
+        description="Whether a batch is refused when its signature covers its first event only, as Segment's does.",
+    )
     endpoint: ReadOnly
-    handle_identifies: ReadOnly
 
 
 class EnvironmentChange(Change):

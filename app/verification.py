@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from app.models.status import VerificationStatus
+from app.raw_json import elements
 
 Headers = dict[str, str]
 
@@ -347,6 +348,57 @@ class SharedSecret:
             f"Header {forms}, compared in constant time; with both, the first counts.",
             "Nothing is signed: whoever knows the secret can send anything. Use the https URL only.",
         )
+
+
+@dataclass(frozen=True)
+class FirstEventHmac:
+    """HMAC-SHA1 in hex over the body, or over the first event alone when the body is an array (Segment's webhooks).
+
+    There is no timestamp. `whole`: an array must be signed as a whole, which Segment itself does not do.
+    https://github.com/segmentio/action-destinations, packages/destination-actions/src/destinations/webhook
+    """
+
+    header: str
+    whole: bool = False
+    secret_headers: tuple[str, ...] = ()
+
+    def check(self, delivery: Delivery, secret: str) -> bool:
+        signature = _header(delivery, self.header)
+        signed = [delivery.body]
+        if not self.whole and delivery.body[:1] == b"[":
+            signed.append(_first_element(delivery.body))
+        return any(_any_equal(self._sign(secret, message), [signature]) for message in signed)
+
+    def sign(self, body: bytes, secret: str, moment: datetime, message_id: str) -> Headers:
+        return {self.header: self._sign(secret, _first_element(body) if body[:1] == b"[" else body)}
+
+    def explain(self) -> tuple[str, ...]:
+        return (
+            f"Header `{self.header.title()}: <hex>`.",
+            (
+                "Signed is the raw body with HMAC-SHA1, or the first event alone when the body is an array; the key is "
+                "the secret's text."
+            ),
+            (
+                "There is no timestamp in the signature: an old delivery verifies again, and the idempotency key is "
+                "what drops it."
+            ),
+        )
+
+    def _sign(self, secret: str, message: bytes) -> str:
+        return _hmac(hashlib.sha1, secret.encode(), message).hex()
+
+
+def _first_element(array: bytes) -> bytes:
+    """The first element of a JSON array, as it was sent.
+
+    Raises:
+        Refused: there is none.
+    """
+    try:
+        return elements(array, 1)[0]
+    except (ValueError, IndexError):
+        raise Refused("the batch has no first event, which its signature would cover") from None
 
 
 def _header(delivery: Delivery, name: str) -> str:

@@ -28,6 +28,7 @@ from app.stack.postgres import EmbeddedPostgres
 from app.stack.temporal import EmbeddedTemporal
 from app.temporal import connect, prepare_namespace
 from tests.knock import KnockServer
+from tests.node import Node, install
 from tests.servers import serve
 from tests.sources import Api, Bench
 from worker import run_workers
@@ -65,6 +66,12 @@ def temporal_server(stack_dir: Path) -> Iterator[EmbeddedTemporal]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def node() -> Node:
+    """Node.js, with the packages of tests/js."""
+    return install()
 
 
 @pytest.fixture

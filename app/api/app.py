@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from app.api import errors, health, receive
+from app.api import errors, health, receive, source_calls, tracking
 from app.api.directory import routes as directory
 from app.api.directory.request import EncodedSlashes
 from app.api.management import routes as management
@@ -35,9 +35,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="Doorbell", version="0.1.0", description=DESCRIPTION, lifespan=lifespan)
     app.include_router(receive.router)
+    app.include_router(tracking.router)
     app.include_router(management.router)
     app.include_router(directory.router)
     app.include_router(health.router)
+    app.add_middleware(source_calls.SourceKeys, calls=source_calls.create_source_calls_app(app.state))
     app.add_middleware(EncodedSlashes)
     errors.install(app)
     return app

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections import defaultdict
 
+import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlalchemy.exc import DBAPIError
@@ -19,7 +20,7 @@ from app.batching import QueueFull
 from app.errors import Rejected
 from app.inbox import Inbox
 from app.providers.base import Provider
-from app.reception import ReceivedEvent, Refusal, receive_event
+from app.reception import ReceivedEvent, Refusal, receive_events
 from app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ REFUSALS_PER_MINUTE = 120
     },
 )
 async def receive(token: str, request: Request) -> Response:
-    """One event for the source and environment that the token belongs to, as its service sends it.
+    """One event, or a batch where the service sends batches, for the source and environment that the token belongs to, as its service sends it.
 
     Answers 200 once the event is durable (204 for sources of the kind HTTP); its actions run afterwards. The
     body is JSON whatever the Content-Type says, and may be gzipped.
@@ -59,28 +60,33 @@ async def receive(token: str, request: Request) -> Response:
     if endpoint is None:
         raise _unknown(runtime)
     try:
-        body = await _read(request, runtime.settings.max_body_bytes)
+        body = await read_body(request, runtime.settings.max_body_bytes)
     except ClientDisconnect:
         return Response(status_code=400)
-    received = receive_event(endpoint, body, dict(request.headers), runtime.box)
+    received = receive_events(endpoint, body, dict(request.headers), runtime.box)
     if isinstance(received, Refusal):
         if request.app.state.refusal_budget.spend((endpoint.environment, endpoint.source_key)):
-            await _log_refusal(request.app.state.inbox, received.event)
+            await log_refusal(request.app.state.inbox, received.event)
         raise received.rejected
     try:
-        await request.app.state.inbox.accept(received)
+        await request.app.state.inbox.accept_all(received)
     except (QueueFull, DBAPIError, PoolTimeout, OSError) as error:
-        raise _unavailable(error) from error
+        raise unavailable(error) from error
     return _accepted(endpoint.provider, received)
 
 
-def _accepted(provider: Provider, event: ReceivedEvent) -> Response:
+def _accepted(provider: Provider, events: list[ReceivedEvent]) -> Response:
+    """The answer: with the ids of all events when they came as a batch."""
     if provider.success_status == 204:
         return Response(status_code=204)
-    return Response(b'{"success":true,"id":"%s"}' % str(event.id).encode(), media_type="application/json")
+    ids = [str(each.id) for each in events]
+    if len(ids) == 1 and events[0].batch_id is None:
+        return Response(b'{"success":true,"id":"%s"}' % ids[0].encode(), media_type="application/json")
+    answer = {"success": True, "id": ids[0] if ids else None, "ids": ids}
+    return Response(orjson.dumps(answer), media_type="application/json")
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int) -> bytes:
     """The body, inflated when gzipped, refused as soon as it passes the limit."""
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding not in ("identity", "gzip"):
@@ -109,7 +115,7 @@ def _unknown(runtime: Runtime) -> Rejected:
     )
 
 
-def _unavailable(error: Exception) -> Rejected:
+def unavailable(error: Exception) -> Rejected:
     logger.warning("event_not_accepted", extra={"error": type(error).__name__})
     message = (
         "too many events are waiting" if isinstance(error, QueueFull) else "the database is not available"
@@ -132,7 +138,7 @@ class RefusalBudget:
         return self._spent[key] <= REFUSALS_PER_MINUTE
 
 
-async def _log_refusal(inbox: Inbox, event: ReceivedEvent) -> None:
+async def log_refusal(inbox: Inbox, event: ReceivedEvent) -> None:
     """Log it, without making the refusal depend on the log."""
     try:
         await inbox.accept(event)

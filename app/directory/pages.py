@@ -44,12 +44,16 @@ async def fetch_page(
     item: Callable[[Row[Any]], Item],
     *,
     descending: bool = False,
-    parse: Callable[[str], Any] = str,
+    parse: Callable[[str], Any] | Sequence[Callable[[str], Any]] = str,
 ) -> Page[Item]:
-    """The page of `query` in the order of `key`, which the rows must be unique by; `parse` reads its parts."""
+    """The page of `query` in the order of `key`, which the rows must be unique by.
+
+    `parse` reads the parts of a cursor: one for all of them, or one for each.
+    """
     backwards = request.before is not None and request.after is None
     if cursor := request.before if backwards else request.after:
-        position = tuple_(*_decoded(cursor, len(key), parse, "before" if backwards else "after"))
+        parsers = [parse] * len(key) if callable(parse) else parse
+        position = tuple_(*_decoded(cursor, parsers, "before" if backwards else "after"))
         beyond = tuple_(*key) < position if descending != backwards else tuple_(*key) > position
         query = query.where(beyond)
     labelled: list[Label[Any]] = [column.label(f"cursor_{number}") for number, column in enumerate(key)]
@@ -73,14 +77,14 @@ def _encoded(row: Row[Any], key: Sequence[Column]) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(values)).decode().rstrip("=")
 
 
-def _decoded(cursor: str, length: int, parse: Callable[[str], Any], field: str) -> list[Any]:
+def _decoded(cursor: str, parsers: Sequence[Callable[[str], Any]], field: str) -> list[Any]:
     try:
         values = orjson.loads(
             base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         )
-        if not isinstance(values, list) or len(values) != length:
+        if not isinstance(values, list) or len(values) != len(parsers):
             raise ValueError
-        return [parse(_text(value)) for value in values]
+        return [parse(_text(value)) for parse, value in zip(parsers, values, strict=True)]
     except (ValueError, binascii.Error):
         error = FieldError(field, "is not a cursor of this list")
         raise RequestError(422, "invalid_params", f"{field} {error.message}", errors=[error]) from None

@@ -12,9 +12,16 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import to_json
+from app.errors import FieldError
 from app.models.directory import TENANTS, USERS
+from app.validation import invalid_fields
 
 Json = dict[str, Any]
+
+# The key among a tenant's preferences of the set that its settings hold: the default for its members.
+TENANT_PREFERENCE_SET = "$settings"
+# What Knock keeps on a recipient at most.
+MAXIMUM_PROPERTIES_BYTES = 256 * 1024
 
 _SET = text("""
 INSERT INTO directory_recipients AS stored
@@ -81,7 +88,11 @@ class Recipient:
 async def set_recipients(
     connection: AsyncConnection, environment: str, profiles: Iterable[Profile]
 ) -> list[Recipient]:
-    """Create or update recipients. Those given twice are merged in their order."""
+    """Create or update recipients. Those given twice are merged in their order.
+
+    Raises:
+        RequestError: 422, a recipient has more properties than are kept.
+    """
     merged: dict[Reference, Profile] = {}
     for each in profiles:
         earlier = merged.get(each.reference)
@@ -96,7 +107,7 @@ async def set_recipients(
             "environment": environment,
             "collections": [each.reference.collection for each in ordered],
             "ids": [each.reference.id for each in ordered],
-            "properties": [to_json(each.properties) for each in ordered],
+            "properties": [_properties(each) for each in ordered],
             "channel_data": [to_json(each.channel_data) for each in ordered],
             "preferences": [to_json(each.preferences) for each in ordered],
         },
@@ -140,6 +151,14 @@ def deep_merge(stored: Json, given: Json) -> Json:
         if isinstance(stored[key], dict) and isinstance(given[key], dict):
             result[key] = deep_merge(stored[key], given[key])
     return result
+
+
+def _properties(profile: Profile) -> str:
+    properties = to_json(profile.properties)
+    if len(properties.encode()) > MAXIMUM_PROPERTIES_BYTES:
+        message = f"has more than {MAXIMUM_PROPERTIES_BYTES // 1024} kB in {profile.reference.id!r}"
+        raise invalid_fields([FieldError("properties", message)])
+    return properties
 
 
 def _merged(earlier: Profile, later: Profile) -> Profile:

@@ -71,3 +71,10 @@ class EventOutcome(BaseModel):
     gave_up: list[UUID] = []
     # Events with the same idempotency key that arrived while this one ran.
     duplicates: list[UUID] = []
+
+
+class BulkOperationRef(BaseModel):
+    """The bulk operation of the directory that a workflow works off."""
+
+    operation_id: UUID
+    environment: str

@@ -15,12 +15,7 @@ from app.models.types import json_field, new_id, now, text_field, time_field
 
 USERS = "$users"
 TENANTS = "$tenants"
-
-
-def _recipient_key(collection: str, id: str) -> ForeignKeyConstraint:
-    """A reference to a recipient: what refers to it goes when it goes."""
-    recipient = [f"directory_recipients.{name}" for name in ("environment", "collection", "id")]
-    return ForeignKeyConstraint(["environment", collection, id], recipient, ondelete="CASCADE")
+_RECIPIENT_KEY = [f"directory_recipients.{column}" for column in ("environment", "collection", "id")]
 
 
 def jsonb_field(**options: Any) -> Any:
@@ -48,13 +43,25 @@ class DirectorySubscription(SQLModel, table=True):
 
     __tablename__ = "directory_subscriptions"
     __table_args__ = (
-        _recipient_key("collection", "object_id"),
-        _recipient_key("recipient_collection", "recipient_id"),
+        ForeignKeyConstraint(["environment", "collection", "object_id"], _RECIPIENT_KEY, ondelete="CASCADE"),
+        ForeignKeyConstraint(
+            ["environment", "recipient_collection", "recipient_id"], _RECIPIENT_KEY, ondelete="CASCADE"
+        ),
+        Index(
+            "directory_subscriptions_by_object",
+            "environment",
+            "collection",
+            "object_id",
+            "inserted_at",
+            "recipient_collection",
+            "recipient_id",
+        ),
         Index(
             "directory_subscriptions_by_recipient",
             "environment",
             "recipient_collection",
             "recipient_id",
+            "inserted_at",
             "collection",
             "object_id",
         ),
@@ -90,8 +97,10 @@ class DirectoryAudienceMember(SQLModel, table=True):
             ["directory_audiences.environment", "directory_audiences.key"],
             ondelete="CASCADE",
         ),
-        _recipient_key("user_collection", "user_id"),
-        CheckConstraint(f"user_collection = '{USERS}'"),
+        ForeignKeyConstraint(
+            ["environment", "user_collection", "user_id"], _RECIPIENT_KEY, ondelete="CASCADE"
+        ),
+        CheckConstraint("user_collection = '$users'"),
         Index("directory_audience_members_by_user", "environment", "user_id"),
     )
 
@@ -107,6 +116,15 @@ class WorkflowRun(SQLModel, table=True):
     """One trigger of a workflow: what the runs of all its recipients share."""
 
     __tablename__ = "workflow_runs"
+    __table_args__ = (
+        Index(
+            "workflow_runs_by_actor",
+            "environment",
+            "actor_collection",
+            "actor_id",
+            postgresql_where=text("actor_id IS NOT NULL"),
+        ),
+    )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     environment: str = text_field()

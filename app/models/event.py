@@ -10,12 +10,15 @@ from uuid import UUID
 from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
-from app.models.status import EventStatus
+from app.models.status import EventStatus, ReceivedThrough
 from app.models.types import bytes_field, json_field, new_id, now, text_field, time_field
 
 
 class Event(SQLModel, table=True):
-    """One received event and what became of it."""
+    """One received event and what became of it.
+
+    `batch_id` is shared by the events that came in one request.
+    """
 
     __tablename__ = "events"
     __table_args__ = (
@@ -58,6 +61,8 @@ class Event(SQLModel, table=True):
     lease_expires_at: datetime | None = time_field(default=None)
     workflow_id: str | None = text_field(default=None)
     run_id: str | None = text_field(default=None)
+    received_through: str = text_field(default=ReceivedThrough.WEBHOOK)
+    batch_id: UUID | None = None
     error: str | None = text_field(default=None)
 
 

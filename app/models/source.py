@@ -43,6 +43,8 @@ class SourceEnvironment(SQLModel, table=True):
     enforce_idempotency: bool = True
     idempotency_window: timedelta = DEFAULT_IDEMPOTENCY_WINDOW
     start_unmapped: bool = True
+    handle_identifies: bool | None = None
+    strict_batches: bool = False
     created_at: datetime = time_field(default_factory=now)
     updated_at: datetime = time_field(default_factory=now)
 
@@ -57,6 +59,19 @@ class SigningSecret(SQLModel, table=True):
     ciphertext: bytes = bytes_field()
     created_at: datetime = time_field(default_factory=now)
     expires_at: datetime | None = time_field(default=None)
+
+
+class SourceKey(SQLModel, table=True):
+    """A key (`sk_src_...`) with which a reverse ETL tool calls Knock's API in the name of a source. Only its hash."""
+
+    __tablename__ = "source_keys"
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    source_environment_id: UUID = Field(foreign_key="source_environments.id", ondelete="CASCADE", index=True)
+    name: str = text_field()
+    key_hash: str = text_field(unique=True)
+    created_at: datetime = time_field(default_factory=now)
+    revoked_at: datetime | None = time_field(default=None)
 
 
 class Mapping(SQLModel, table=True):

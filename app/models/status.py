@@ -25,6 +25,19 @@ class VerificationStatus(StrEnum):
     NOT_ENFORCED_UNVERIFIED = "not_enforced:unverified"
 
 
+class ReceivedThrough(StrEnum):
+    """How an event came in, which says what vouches for it.
+
+    Only what came as one webhook delivery is stored as it was signed; the others were authenticated as a whole
+    when they were received: a delivery of many events, a write key, a source key.
+    """
+
+    WEBHOOK = "webhook"
+    BATCH = "batch"
+    TRACKING = "tracking"
+    SOURCE_KEY = "source_key"
+
+
 class ActionStatus(StrEnum):
     """Where an action is. `skipped`: a required field was missing from the event."""
 

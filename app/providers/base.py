@@ -5,9 +5,11 @@ To add one, write `app/providers/<key>.py` with a module-level `provider = Provi
 generated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import orjson
 
 from app.verification import Scheme
 
@@ -15,6 +17,7 @@ Category = Literal["Billing", "Infrastructure", "Analytics", "CRM", "Ecommerce",
 # How it sends: one event in a request, a stream of tracking calls, or rows of a warehouse.
 Kind = Literal["webhook", "cdp", "reverse_etl"]
 Preprocess = Callable[[Any, dict[str, str]], dict[str, Any]]
+Split = Callable[[bytes, Any], Sequence[bytes] | None]
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,20 @@ class Sending:
 
 
 @dataclass(frozen=True)
+class Tracking:
+    """That the vendor's libraries can be pointed at `app/api/tracking.py`, and the bytes that they may send."""
+
+    maximum_event: int = 32 * 1024
+    maximum_batch: int = 500 * 1024
+
+
+@dataclass(frozen=True)
 class Provider:
     """A kind of source.
 
     `preprocess(body, headers)` computes what paths alone cannot reach; its result is `preprocess.*`. It may
     raise on bodies it does not know: the event is then processed without it, and the reason is logged.
+    `split(body, decoded)` gives the bodies of the events in a delivery of many, None for a delivery of one.
     `sensitive_paths` lead to values of the body that are never mapped and never shown. `success_status` answers
     an accepted event; 204 has no body. `notes` are for the setup page: what surprises people with this vendor.
     """
@@ -102,9 +114,17 @@ class Provider:
     kind: Kind = "webhook"
     enforce_verification: bool = True
     preprocess: Preprocess | None = None
+    split: Split | None = None
+    tracking: Tracking | None = None
     webhook_config_deep_link: str | None = None
     knock_tutorial_url: str | None = None
     sensitive_paths: tuple[str, ...] = ()
     success_status: Literal[200, 204] = 200
     notes: tuple[str, ...] = ()
     version: str = "1.0.0"
+
+    def event_body(self, example: Example) -> dict[str, Any]:
+        """The body of the event in an example, the first one when the example is a batch."""
+        bodies = self.split(orjson.dumps(example.body), example.body) if self.split else None
+        body: dict[str, Any] = orjson.loads(bodies[0]) if bodies else example.body
+        return body

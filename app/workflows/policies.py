@@ -43,3 +43,15 @@ ACTION: dict[str, Any] = {
 
 # Between the first try and the second, when the destination names no time.
 ACTION_FIRST_BACKOFF = timedelta(seconds=1)
+
+# A hundred changes of a bulk operation, which take a fraction of a second. A database that is away is waited for,
+# and the operation is given up before the history of its workflow is.
+BULK_CHUNK: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(minutes=1),
+    "schedule_to_close_timeout": timedelta(days=1),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(milliseconds=200),
+        backoff_coefficient=2,
+        maximum_interval=timedelta(minutes=1),
+    ),
+}

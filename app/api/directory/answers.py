@@ -7,8 +7,11 @@ from typing import Any, TypeVar
 import orjson
 from fastapi import Response
 
+from app.directory.audiences import Member
+from app.directory.bulk_operations import BulkOperation
 from app.directory.pages import Page
-from app.directory.recipients import Json, Recipient, Reference
+from app.directory.recipients import TENANT_PREFERENCE_SET, Json, Recipient, Reference
+from app.directory.subscriptions import Subscription
 from app.directory.workflow_runs import RecipientRun
 from app.errors import RequestError
 from app.models.directory import USERS
@@ -44,6 +47,82 @@ def user(recipient: Recipient, *, preferences: bool = False) -> Json:
     return {**shown, "preferences": preference_sets(recipient)} if preferences else shown
 
 
+def object_(recipient: Recipient, *, preferences: bool = False) -> Json:
+    properties = dict(recipient.properties)
+    shown = {
+        "__typename": "Object",
+        "id": recipient.reference.id,
+        "collection": recipient.reference.collection,
+        "created_at": properties.pop("created_at", None),
+        "properties": properties,
+        "updated_at": timestamp(recipient.updated_at),
+    }
+    return {**shown, "preferences": preference_sets(recipient)} if preferences else shown
+
+
+def user_or_object(recipient: Recipient, *, preferences: bool = False) -> Json:
+    show = user if recipient.reference.collection == USERS else object_
+    return show(recipient, preferences=preferences)
+
+
+def tenant(recipient: Recipient, *, resolved: bool = False) -> Json:
+    """A tenant. `resolved` shows its preference set even if it has none of its own: the environment has no
+    defaults beside it."""
+    stored = recipient.preferences.get(TENANT_PREFERENCE_SET)
+    preference_set = _preference_set("default", stored) if stored is not None or resolved else None
+    return {
+        "__typename": "Tenant",
+        "name": None,
+        "created_at": None,
+        **recipient.properties,
+        "id": recipient.reference.id,
+        "settings": {**(recipient.properties.get("settings") or {}), "preference_set": preference_set},
+        "updated_at": timestamp(recipient.updated_at),
+    }
+
+
+def subscription(found: Subscription, *, preferences: bool = False) -> Json:
+    return {
+        "__typename": "Subscription",
+        "object": object_(found.object),
+        "recipient": user_or_object(found.recipient, preferences=preferences),
+        "properties": found.properties,
+        "inserted_at": timestamp(found.inserted_at),
+        "updated_at": timestamp(found.updated_at),
+    }
+
+
+def audience_member(member: Member) -> Json:
+    return {
+        "__typename": "AudienceMember",
+        "user_id": member.user.reference.id,
+        "user": user(member.user),
+        "tenant": member.tenant,
+        "added_at": timestamp(member.added_at),
+    }
+
+
+def bulk_operation(operation: BulkOperation, base_url: str) -> Json:
+    """An operation, with the URL of its progress under `base_url`, which ends in a slash."""
+    return {
+        "__typename": "BulkOperation",
+        "id": str(operation.id),
+        "name": operation.name,
+        "status": operation.status,
+        "estimated_total_rows": operation.estimated_total_rows,
+        "processed_rows": operation.processed_rows,
+        "success_count": operation.success_count,
+        "error_count": operation.error_count,
+        "error_items": operation.error_items,
+        "progress_path": f"{base_url}v1/bulk_operations/{operation.id}",
+        "inserted_at": timestamp(operation.inserted_at),
+        "updated_at": timestamp(operation.updated_at),
+        "started_at": _timestamp_or_none(operation.started_at),
+        "completed_at": _timestamp_or_none(operation.completed_at),
+        "failed_at": _timestamp_or_none(operation.failed_at),
+    }
+
+
 def reference(recipient: Reference) -> str | Json:
     """A recipient as Knock refers to it: users by id, objects by collection and id."""
     return (
@@ -56,9 +135,15 @@ def reference(recipient: Reference) -> str | Json:
 def preference_sets(recipient: Recipient) -> Json:
     """The recipient's preference sets by id."""
     return {
-        name: {"id": name, **{key: value for key, value in each.items() if key != "__persistence_strategy__"}}
+        name: _preference_set(name, each)
         for name, each in recipient.preferences.items()
+        if name != TENANT_PREFERENCE_SET
     }
+
+
+def _preference_set(name: str, stored: Json | None) -> Json:
+    kept = {key: value for key, value in (stored or {}).items() if key != "__persistence_strategy__"}
+    return {"categories": None, "channel_types": None, "workflows": None, **kept, "id": name}
 
 
 def recipient_run(run: RecipientRun) -> Json:
@@ -87,3 +172,7 @@ def page(found: Page[Item], render: Callable[[Item], Json], name: str = "entries
 def timestamp(moment: datetime) -> str:
     """In UTC, with Z as Knock writes it."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _timestamp_or_none(moment: datetime | None) -> str | None:
+    return None if moment is None else timestamp(moment)

@@ -1,15 +1,18 @@
 """Query parameters that several lists share."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 from fastapi import Depends, Query
-from pydantic import TypeAdapter, ValidationError
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.api.directory.requests import RecipientReference, reference_of
 from app.directory.pages import PageRequest
 from app.directory.recipients import Reference
 from app.errors import FieldError, RequestError
+
+Body = TypeVar("Body", bound=BaseModel)
 
 # What Knock gives at most; asking for more gets this many.
 MAXIMUM_PAGE_SIZE = 50
@@ -38,6 +41,23 @@ def references(texts: list[str], field: str) -> list[Reference]:
         RequestError: one of them is neither.
     """
     return [reference_of(each) for text in texts for each in _references(text, field)]
+
+
+def in_query(model: type[Body], name: str, text: str | None) -> Body:
+    """A body of one field, which a request without a body has as JSON in its query.
+
+    Raises:
+        RequestError: the parameter is missing or not JSON.
+        RequestValidationError: the field does not fit.
+    """
+    try:
+        return model.model_validate({} if text is None else {name: orjson.loads(text)})
+    except orjson.JSONDecodeError:
+        error = FieldError(name, "is not JSON")
+        raise RequestError(422, "invalid_params", f"{name} {error.message}", errors=[error]) from None
+    except ValidationError as error:
+        found = [{**each, "loc": ("query", *each["loc"])} for each in error.errors()]
+        raise RequestValidationError(found) from None
 
 
 def _references(text: str, field: str) -> list[Any]:

@@ -104,8 +104,12 @@ def _restore_path_params(request: Request) -> None:
 
 
 def plain_query(query: str) -> Iterator[tuple[str, str]]:
-    """The query's parameters with brackets read: `a[]=1` is `a=1`; `a[id]=1&a[collection]=2` is JSON under `a`."""
-    objects: dict[str, dict[str, str]] = {}
+    """The query's parameters with brackets read: `a[]=1` is `a=1`; `a[id]=1&a[collection]=2` is JSON under `a`.
+
+    Of several objects, the first has the first value of each member: Knock's clients differ in whether the
+    members of an object are together or the values of a member.
+    """
+    objects: dict[str, dict[str, list[str]]] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if "\x00" in name or "\x00" in value:
             raise _unstorable("the query")
@@ -114,14 +118,12 @@ def plain_query(query: str) -> Iterator[tuple[str, str]]:
         member = inner.rpartition("[")[2].rpartition("]")[2]
         if not member or member.isdigit():
             yield base, value
-            continue
-        members = objects.setdefault(base, {})
-        if member in members:
-            yield base, orjson.dumps(members).decode()
-            members.clear()
-        members[member] = value
+        else:
+            objects.setdefault(base, {}).setdefault(member, []).append(value)
     for base, members in objects.items():
-        yield base, orjson.dumps(members).decode()
+        for place in range(max(map(len, members.values()))):
+            parts = {name: values[place] for name, values in members.items() if place < len(values)}
+            yield base, orjson.dumps(parts).decode()
 
 
 def check_storable(body: bytes, parsed: Any) -> None:

@@ -1,19 +1,43 @@
 """The bodies that the directory accepts, in Knock's shapes."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+)
 
-from app.directory.recipients import Json, Profile, Reference
-from app.models.directory import TENANTS, USERS
+from app.directory.audiences import Membership
+from app.directory.recipients import TENANT_PREFERENCE_SET, Json, Profile, Reference
+from app.directory.subscriptions import Subscribers
 
 MAXIMUM_ID_LENGTH = 255
+# Four ids and an environment's slug fit into one entry of an index, which has at most 2,704 bytes.
+MAXIMUM_ID_BYTES = 600
 MAXIMUM_RECIPIENTS = 1000
 MAXIMUM_SUBSCRIBERS = 100
 MAXIMUM_MEMBERS = 1000
 MAXIMUM_BULK_ITEMS = 1000
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=MAXIMUM_ID_LENGTH)]
+
+def _fits_an_index(id: str) -> str:
+    if len(id.encode()) > MAXIMUM_ID_BYTES:
+        raise ValueError(f"has more than {MAXIMUM_ID_BYTES} bytes")
+    return id
+
+
+Id = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAXIMUM_ID_LENGTH),
+    AfterValidator(_fits_an_index),
+]
 
 
 class Identified(BaseModel):
@@ -50,7 +74,7 @@ class Identified(BaseModel):
             reference,
             {name: value for name, value in properties.items() if name not in self.apart},
             self.channel_data or {},
-            self.preferences or {},
+            dict(self.preferences or {}),
         )
 
 
@@ -106,6 +130,10 @@ class Branding(BaseModel):
     primary_color_contrast: str | None = None
     icon_url: str | None = None
     logo_url: str | None = None
+    dark_primary_color: str | None = None
+    dark_primary_color_contrast: str | None = None
+    dark_icon_url: str | None = None
+    dark_logo_url: str | None = None
 
 
 class TenantSettings(BaseModel):
@@ -114,7 +142,10 @@ class TenantSettings(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     branding: Branding | None = None
-    preference_set: Json | None = None
+    preference_set: Json | None = Field(
+        None,
+        description="Merged, unless it says `__persistence_strategy__: replace`. Null empties it.",
+    )
 
 
 class SetTenantRequest(Identified):
@@ -130,8 +161,14 @@ class SetTenantRequest(Identified):
 
     def profile(self, reference: Reference) -> Profile:
         profile = super().profile(reference)
-        if self.settings is not None:
-            profile.properties["settings"] = self.settings.model_dump(exclude_unset=True)
+        if self.settings is None:
+            return profile
+        settings = self.settings.model_dump(exclude_unset=True)
+        if "preference_set" in settings:
+            given = settings.pop("preference_set")
+            replaced = {"__persistence_strategy__": "replace"}
+            profile.preferences[TENANT_PREFERENCE_SET] = replaced if given is None else given
+        profile.properties["settings"] = settings
         return profile
 
 
@@ -196,6 +233,158 @@ def profile_of(recipient: "str | InlineUser | InlineObject") -> Profile:
     return Profile(reference) if isinstance(recipient, str) else recipient.profile(reference)
 
 
+class UpsertSubscriptionsRequest(BaseModel):
+    """Who is subscribed; those given as objects are identified first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"recipients": ["user_1", {"id": "user_2"}], "properties": {"role": "owner"}}
+        }
+    )
+
+    recipients: list[RecipientRequest] = Field(max_length=MAXIMUM_SUBSCRIBERS)
+    properties: Json | None = Field(None, description="Merged with what the subscriptions have.")
+
+    def subscribers(self, object: Reference) -> Subscribers:
+        """Who is to be subscribed to the object, with what."""
+        return Subscribers(object, [profile_of(each) for each in self.recipients], self.properties or {})
+
+
+class DeleteSubscriptionsRequest(BaseModel):
+    """Whose subscriptions are removed."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"recipients": ["user_1"]}})
+
+    recipients: list[RecipientReference] = Field(max_length=MAXIMUM_SUBSCRIBERS)
+
+    def references(self) -> list[Reference]:
+        return [reference_of(each) for each in self.recipients]
+
+
+class AudienceMemberRequest(BaseModel):
+    """A user, and the tenant within which it is a member."""
+
+    user: InlineUser
+    tenant: Id | None = None
+
+    @property
+    def membership(self) -> Membership:
+        return Membership(self.user.profile(self.user.reference), self.tenant)
+
+
+class AudienceMembersRequest(BaseModel):
+    """Members to add, who are identified first, or to remove."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"members": [{"user": {"id": "user_1", "name": "Ada Lovelace"}, "tenant": "tenant_1"}]}
+        }
+    )
+
+    members: list[AudienceMemberRequest] = Field(max_length=MAXIMUM_MEMBERS)
+
+    def memberships(self) -> Sequence[Membership]:
+        return [each.membership for each in self.members]
+
+
+class BulkIdentifyUsersRequest(BaseModel):
+    """Users to create or update."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"users": [{"id": "user_1", "name": "Ada Lovelace"}]}}
+    )
+
+    users: list[InlineUser] = Field(max_length=MAXIMUM_BULK_ITEMS)
+
+
+class BulkDeleteUsersRequest(BaseModel):
+    """Users to delete."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"user_ids": ["user_1", "user_2"]}})
+
+    user_ids: list[Id] = Field(max_length=MAXIMUM_BULK_ITEMS)
+
+
+class BulkSetObjectRequest(SetObjectRequest):
+    """An object to set: an id and properties."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"id": "project_1", "name": "My project"}})
+
+    id: Id
+
+
+class BulkSetObjectsRequest(BaseModel):
+    """Objects of one collection to create or update."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"objects": [{"id": "project_1", "name": "My project"}]}}
+    )
+
+    objects: list[BulkSetObjectRequest] = Field(max_length=MAXIMUM_BULK_ITEMS)
+
+
+class BulkDeleteObjectsRequest(BaseModel):
+    """Objects of one collection to delete."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"object_ids": ["project_1", "project_2"]}})
+
+    object_ids: list[Id] = Field(max_length=MAXIMUM_BULK_ITEMS)
+
+
+class ObjectSubscribersRequest(UpsertSubscriptionsRequest):
+    """An object, and who is subscribed to it."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"id": "project_1", "recipients": ["user_1"]}})
+
+    id: Id
+
+
+class BulkUpsertSubscriptionsRequest(BaseModel):
+    """Objects of one collection, and who is subscribed to each."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"subscriptions": [{"id": "project_1", "recipients": [{"id": "user_1"}]}]}
+        }
+    )
+
+    subscriptions: list[ObjectSubscribersRequest] = Field(max_length=MAXIMUM_BULK_ITEMS)
+
+
+class ObjectUnsubscribersRequest(DeleteSubscriptionsRequest):
+    """An object, and whose subscriptions to it are removed."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"id": "project_1", "recipients": ["user_1"]}})
+
+    id: Id
+
+
+class BulkDeleteSubscriptionsRequest(BaseModel):
+    """Objects of one collection, and whose subscriptions to each are removed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"subscriptions": [{"id": "project_1", "recipients": ["user_1"]}]}}
+    )
+
+    subscriptions: list[ObjectUnsubscribersRequest] = Field(max_length=MAXIMUM_BULK_ITEMS)
+
+
+class BulkSetTenantsRequest(BaseModel):
+    """Tenants to create or update; an id alone creates one without properties."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"tenants": [{"id": "tenant_1", "name": "Acme Corp"}]}}
+    )
+
+    tenants: list[TenantRequest] = Field(max_length=MAXIMUM_BULK_ITEMS)
+
+    def profiles(self) -> list[Profile]:
+        return [
+            Profile(Reference.to_tenant(each)) if isinstance(each, str) else each.profile(each.reference)
+            for each in self.tenants
+        ]
+
+
 class TriggerSettings(BaseModel):
     """How a workflow runs for this trigger."""
 
@@ -249,4 +438,3 @@ class MergeUserRequest(BaseModel):
 
 
 RunStatus = Literal["queued", "processing", "paused", "completed", "cancelled"]
-SYSTEM_COLLECTIONS = frozenset({USERS, TENANTS})

@@ -9,6 +9,7 @@ from app.api.management import (
     logs,
     secrets,
     service_tokens,
+    source_keys,
     source_providers,
     sources,
 )
@@ -19,5 +20,5 @@ router = APIRouter(
     dependencies=[Depends(authenticate)],
     responses={status: RESPONSES[status] for status in (401, 403, 422, 503)},
 )
-for each in (sources, logs, secrets, source_providers, environments, service_tokens, accounts):
+for each in (sources, logs, secrets, source_keys, source_providers, environments, service_tokens, accounts):
     router.include_router(each.router)

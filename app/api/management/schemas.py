@@ -133,6 +133,12 @@ class SettingsResponse(BaseModel):
     start_unmapped: bool = Field(
         description="Whether events without a mapping get a workflow run (Doorbell's own field)."
     )
+    handle_identifies: bool | None = Field(
+        description="Whether `identify` events identify their user; null: as the mappings say."
+    )
+    strict_batches: bool = Field(
+        description="Whether a batch is refused when its signature covers its first event only (Doorbell's own field)."
+    )
 
 
 class EnvironmentSettingsResponse(BaseModel):
@@ -161,6 +167,8 @@ _SOURCE = {
                 "enforce_idempotency": True,
                 "idempotency_window_seconds": 86400,
                 "start_unmapped": True,
+                "handle_identifies": None,
+                "strict_batches": False,
             },
             "mappings": [
                 {
@@ -268,6 +276,8 @@ def _settings_response(configured: Configured, settings: Settings) -> SettingsRe
         enforce_idempotency=row.enforce_idempotency,
         idempotency_window_seconds=int(row.idempotency_window.total_seconds()),
         start_unmapped=row.start_unmapped,
+        handle_identifies=row.handle_identifies,
+        strict_batches=row.strict_batches,
     )
 
 

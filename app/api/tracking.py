@@ -1,0 +1,279 @@
+"""The edge for the libraries of customer data platforms: Segment's tracking API, in the dialects of its relatives.
+
+A source's endpoint token is the write key. A batch becomes single events, accepted all or none
+(`app/reception.py`, `app/inbox.py`); the answer comes after the commit.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.requests import ClientDisconnect
+
+from app.api.errors import RESPONSES, error_response
+from app.api.receive import RETRY_AFTER, log_refusal, read_body, unavailable
+from app.batching import QueueFull
+from app.config import Endpoint
+from app.errors import Rejected
+from app.models.status import ReceivedThrough, VerificationStatus
+from app.models.types import now
+from app.providers.base import Tracking
+from app.providers.registry import providers
+from app.reception import MAXIMUM_EVENTS, authenticated_events, refused_request
+from app.runtime import Runtime
+
+router = APIRouter(tags=["Tracking"])
+
+# What a library's path says of the event: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/
+# Segment's browser library shortens it: https://github.com/segmentio/analytics-next, packages/browser
+TYPES = {
+    "identify": "i",
+    "track": "t",
+    "page": "p",
+    "screen": "s",
+    "group": "g",
+    "alias": "a",
+    "batch": "b",
+    "import": "import",
+}
+BATCHES = frozenset({"batch", "import"})
+_TYPE_OF = {name: kind for kind, short in TYPES.items() for name in (kind, short)}
+PATHS = (
+    *(f"/v1/{name}" for name in _TYPE_OF),
+    *(f"/api/s/{kind}" for kind in TYPES),
+    *(f"/api/s/s2s/{kind}" for kind in TYPES),
+)
+LARGEST_BATCH = max(each.tracking.maximum_batch for each in providers().values() if each.tracking)
+UNSIGNED = "sent with the write key, which is not a signature"
+ALLOWED_HEADERS = "authorization, content-type, x-write-key, x-retry-count, anonymousid, sentat"
+
+
+async def track(request: Request) -> Response:
+    """Events of a source, sent by a library of Segment, RudderStack or Jitsu.
+
+    The write key is the last part of the source's URL: as user of Basic authorization, in the header
+    X-Write-Key, or as `writeKey` in the body. The body is JSON whatever the Content-Type says, and may be gzipped.
+    Answers 200 once all of the events are durable; their actions run afterwards.
+    """
+    try:
+        await _accept(request)
+    except Rejected as rejected:
+        headers = {} if rejected.retry_after is None else {"retry-after": str(rejected.retry_after)}
+        answer = error_response(rejected.status, rejected.code, rejected.message, headers=headers)
+    except ClientDisconnect:
+        return Response(status_code=400)
+    else:
+        answer = JSONResponse({"success": True})
+    answer.headers.update(_cors(request))
+    return answer
+
+
+async def preflight(request: Request) -> Response:
+    """What browsers ask before they let a page of another origin send an event."""
+    return Response(
+        status_code=204,
+        headers={
+            **_cors(request),
+            "access-control-allow-methods": "POST, OPTIONS",
+            "access-control-allow-headers": request.headers.get(
+                "access-control-request-headers", ALLOWED_HEADERS
+            ),
+            "access-control-max-age": "86400",
+        },
+    )
+
+
+for _path in PATHS:
+    _shown = _path in (
+        "/v1/identify",
+        "/v1/track",
+        "/v1/page",
+        "/v1/screen",
+        "/v1/group",
+        "/v1/alias",
+        "/v1/batch",
+    )
+    router.add_api_route(
+        _path,
+        track,
+        methods=["POST"],
+        include_in_schema=_shown,
+        summary=f"Send {_TYPE_OF[_path.rsplit('/', 1)[1]]} events",
+        responses={
+            200: {"content": {"application/json": {"example": {"success": True}}}},
+            **{status: RESPONSES[status] for status in (400, 401, 503)},
+        },
+        openapi_extra={
+            "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+        },
+    )
+    router.add_api_route(_path, preflight, methods=["OPTIONS"], include_in_schema=False)
+
+
+def _cors(request: Request) -> dict[str, str]:
+    """Any page may send: what lets it in is the write key, and nothing here reads cookies."""
+    origin = request.headers.get("origin")
+    if origin is None:
+        return {}
+    return {
+        "access-control-allow-origin": origin,
+        "access-control-allow-credentials": "true",
+        "vary": "Origin",
+    }
+
+
+async def _accept(request: Request) -> None:
+    """Make the events of a request durable.
+
+    Raises:
+        Rejected: they are not; with the answer.
+    """
+    runtime: Runtime = request.app.state.runtime
+    body = await _read(request)
+    decoded = _decode(body)
+    endpoint, limits = _endpoint(runtime, request.headers, decoded)
+    headers = dict(request.headers)
+    try:
+        _check(endpoint, body, limits)
+        events = list(_events(request.url.path, decoded, limits))
+    except Rejected as rejected:
+        if request.app.state.refusal_budget.spend((endpoint.environment, endpoint.source_key)):
+            refused = refused_request(
+                endpoint, body, headers, rejected, runtime.box, through=ReceivedThrough.TRACKING
+            )
+            await log_refusal(request.app.state.inbox, refused)
+        raise
+    accepted = authenticated_events(
+        endpoint,
+        events,
+        headers,
+        runtime.box,
+        through=ReceivedThrough.TRACKING,
+        status=VerificationStatus.NOT_ENFORCED_UNVERIFIED,
+        reason=UNSIGNED,
+    )
+    try:
+        await request.app.state.inbox.accept_all(accepted)
+    except (QueueFull, DBAPIError, PoolTimeout, OSError) as error:
+        raise unavailable(error) from error
+
+
+async def _read(request: Request) -> bytes:
+    try:
+        return await read_body(request, LARGEST_BATCH)
+    except Rejected as rejected:
+        # Segment's status for what is too large; its libraries try others again.
+        raise Rejected(400, rejected.code, rejected.message) from None
+
+
+def _decode(body: bytes) -> Any:
+    """The body as JSON, None when it is none: who sent it is told apart first."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _endpoint(runtime: Runtime, headers: Any, body: Any) -> tuple[Endpoint, Tracking]:
+    """The source that the request's write key belongs to, and the limits of its libraries."""
+    for key in _write_keys(headers, body):
+        endpoint = runtime.configuration.by_token(key)
+        if endpoint is not None and endpoint.provider.tracking is not None:
+            return endpoint, endpoint.provider.tracking
+    if not runtime.configuration.loaded:
+        raise Rejected(503, "service_unavailable", "the database is not available", retry_after=RETRY_AFTER)
+    raise Rejected(
+        401,
+        "invalid_write_key",
+        "no source has this write key: it is the last part of the URL of a Segment, RudderStack, Jitsu or "
+        "Freshpaint source",
+    )
+
+
+def _write_keys(headers: Any, body: Any) -> Iterator[str]:
+    """Every write key in a request, the surest first. Jitsu's are `id:secret`, and masked in the body."""
+    kind, _, credentials = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "basic":
+        with suppress(ValueError, binascii.Error):
+            yield base64.b64decode(credentials, validate=True).decode().partition(":")[0]
+    given = [headers.get("x-write-key")]
+    if isinstance(body, dict):
+        given.append(body.get("writeKey"))
+    for key in given:
+        if isinstance(key, str):
+            yield key
+            yield from key.split(":")
+
+
+def _check(endpoint: Endpoint, body: bytes, limits: Tracking) -> None:
+    """Refuse what this source does not take, whatever the events are."""
+    if endpoint.enforce_verification and endpoint.secrets:
+        raise Rejected(
+            401,
+            "verification_enforced",
+            "this source has a signing secret and takes signed events only: make another source for libraries, "
+            "or turn enforce_verification off",
+        )
+    if len(body) > limits.maximum_batch:
+        raise Rejected(
+            400, "body_too_large", f"the body has {len(body)} bytes, allowed are {limits.maximum_batch}"
+        )
+
+
+def _events(path: str, body: Any, limits: Tracking) -> Iterator[dict[str, Any]]:
+    """The events of a request, each complete.
+
+    Raises:
+        Rejected: the body is not a request, or one of its events is too large.
+    """
+    if not isinstance(body, dict):
+        raise Rejected(400, "invalid_json", "the body is not a JSON object")
+    kind = _TYPE_OF[path.rsplit("/", 1)[1]]
+    if kind in BATCHES or "batch" in body:
+        items, common, kind = body.get("batch"), body, ""
+    else:
+        items, common = [body], {}
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise Rejected(400, "invalid_batch", "batch is not an array of events")
+    if len(items) > MAXIMUM_EVENTS:
+        raise Rejected(
+            400, "batch_too_large", f"the batch has {len(items)} events, allowed are {MAXIMUM_EVENTS}"
+        )
+    for position, item in enumerate(items):
+        if (size := _size(item, position)) > limits.maximum_event:
+            message = f"event {position} has {size} bytes, allowed are {limits.maximum_event}"
+            raise Rejected(400, "event_too_large", message)
+        yield _complete(item, common, kind)
+
+
+def _size(event: dict[str, Any], position: int) -> int:
+    try:
+        return len(orjson.dumps(event))
+    except orjson.JSONEncodeError:
+        raise Rejected(400, "invalid_json", f"event {position} is nested too deep") from None
+
+
+def _complete(item: dict[str, Any], common: dict[str, Any], kind: str) -> dict[str, Any]:
+    """An event with what its batch says of all events, and with what its library left out."""
+    event = {name: value for name, value in item.items() if name != "writeKey"}
+    for name in ("context", "integrations"):
+        shared, own = common.get(name), event.get(name)
+        if isinstance(shared, dict) and isinstance(own, dict | None):
+            event[name] = {**shared, **(own or {})}
+    moment = now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    defaults = {
+        "type": kind or None,
+        "messageId": str(uuid4()),
+        "timestamp": event.get("originalTimestamp") or common.get("timestamp") or moment,
+        "sentAt": common.get("sentAt"),
+    }
+    given = {name: value for name, value in defaults.items() if value and not event.get(name)}
+    return {**event, **given, "receivedAt": moment}

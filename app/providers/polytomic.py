@@ -1,0 +1,101 @@
+"""Polytomic: its Webhook connection, which sends records in batches; each record becomes one event.
+
+https://apidocs.polytomic.com/guides/syncing-to-custom-webhooks
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
+from app.verification import SharedSecret
+
+_OBJECT = {"id": "1ea8f90a-8c1d-4b7f-9f38-0d5a3f6f0c11", "name": "Users"}
+_RECORD = {
+    "hash": "b7421c6c57bd49f7",
+    "fields": {"user_id": "user_42", "email": "ada@example.com", "last_login": "2025-12-31T00:00:00Z"},
+}
+
+
+def _split(body: bytes, decoded: Any) -> Sequence[bytes] | None:
+    """A body for each record: what the batch says of all of them, with the record's hash and fields beside it."""
+    if not isinstance(decoded, dict) or decoded.get("event") != "sync.records":
+        return None
+    synced = decoded.get("object")
+    records = synced.get("records") if isinstance(synced, dict) else None
+    if not isinstance(synced, dict) or not isinstance(records, list):
+        return None
+    if not all(isinstance(record, dict) for record in records):
+        raise ValueError("object.records holds something that is not a record")
+    common = {**decoded, "object": {name: value for name, value in synced.items() if name != "records"}}
+    return [orjson.dumps({**record, **common}) for record in records]
+
+
+def _preprocess(body: Any, headers: dict[str, str]) -> dict[str, Any]:
+    """The event type and the idempotency key of a record."""
+    synced, record_hash = body["object"], body.get("hash")
+    return {
+        "event_type": f"{body['event']}/{synced['name']}",
+        "idempotency_key": f"{synced['id']}:{record_hash}" if record_hash else None,
+    }
+
+
+provider = Provider(
+    key="polytomic",
+    name="Polytomic",
+    description="Run actions for each record that Polytomic syncs from your warehouse.",
+    categories=("Infrastructure",),
+    website_url="https://www.polytomic.com",
+    webhook_docs_url="https://apidocs.polytomic.com/guides/syncing-to-custom-webhooks",
+    event_type_path="preprocess.event_type",
+    idempotency_key_path="preprocess.idempotency_key",
+    timestamp_path="headers.polytomic-signature-timestamp",
+    scheme=SharedSecret(headers=(("authorization", "Bearer "),)),
+    secret=SecretField(
+        label="Secret",
+        help="Polytomic makes it when the Webhook connection is created, and shows it there.",
+    ),
+    default_mappings=(
+        DefaultMapping(
+            "sync.records/Users",
+            "users_identify",
+            {"id": "body.fields.user_id", "email": "body.fields.email", "properties": "body.fields"},
+        ),
+    ),
+    examples={
+        "sync.records/Users": (
+            Example(
+                body={"event": "sync.records", "object": {**_OBJECT, "records": [_RECORD]}},
+                headers={
+                    "content-type": "application/json",
+                    "polytomic-signature-timestamp": "2026-01-01T00:00:00Z",
+                },
+            ),
+        ),
+    },
+    preprocess=_preprocess,
+    split=_split,
+    setup=(
+        there("In Polytomic open Connections, Add connection, and choose Webhook."),
+        there("Paste this source's URL and copy the secret that Polytomic shows."),
+        here("Add the secret to this source."),
+        there(
+            "Create a sync to the connection. Its target object's name becomes the event type: `sync.records/<name>`."
+        ),
+        here(
+            "Let a mapping take its parameters from the fields of the sync, for example body.fields.user_id."
+        ),
+    ),
+    sending=Sending(
+        timeout="Polytomic does not publish it.",
+        retries="Polytomic does not publish them; any 4xx or 5xx marks the whole sync as failed.",
+        success="200",
+    ),
+    kind="reverse_etl",
+    notes=(
+        ("Each record of a batch becomes an event of its own, all of them or none."),
+        ("Polytomic never sends deletions: syncs update or create."),
+        ("Polytomic rewrites field names (`$first_name` becomes `first_name`) unless told not to."),
+    ),
+)

@@ -1,0 +1,126 @@
+"""What the customer data platforms share: events in the shape of Segment's specification.
+
+https://segment.com/docs/connections/spec/
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from app.providers.base import DefaultMapping, Example
+from app.raw_json import elements
+
+# Traits that have a field of their own on a Knock user; the rest become custom properties.
+RESERVED_TRAITS = frozenset({"name", "email", "phone", "avatar", "locale", "timezone"})
+
+# https://www.rudderstack.com/docs/api/http-api/
+FOUR_MEGABYTES = 4 * 1024 * 1024
+
+EVENT_TYPE_PATH = "preprocess.event_type"
+IDEMPOTENCY_KEY_PATH = "body.messageId"
+TIMESTAMP_PATH = "body.timestamp"
+
+IDENTIFY = DefaultMapping(
+    "identify",
+    "users_identify",
+    {
+        "id": "body.userId",
+        "name": "preprocess.name",
+        "email": "preprocess.traits.email",
+        "phone_number": "preprocess.traits.phone",
+        "avatar": "preprocess.traits.avatar",
+        "locale": "preprocess.traits.locale",
+        "timezone": "preprocess.traits.timezone",
+        "properties": "preprocess.properties",
+    },
+)
+GROUP = DefaultMapping(
+    "group",
+    "tenants_set",
+    {"id": "body.groupId", "name": "preprocess.name", "properties": "preprocess.traits"},
+)
+
+
+def preprocess(body: Any, headers: dict[str, str]) -> dict[str, Any]:
+    """The event type (`track/<event>`, or the type itself), and the traits wherever the library put them."""
+    kind = body.get("type")
+    result: dict[str, Any] = {}
+    if kind != "track":
+        result["event_type"] = kind
+    elif isinstance(body.get("event"), str) and body["event"]:
+        result["event_type"] = f"track/{body['event']}"
+    traits = _traits(body)
+    if kind in ("identify", "group") or traits:
+        result["traits"] = traits
+        result["name"] = _name(traits)
+        result["properties"] = {name: value for name, value in traits.items() if name not in RESERVED_TRAITS}
+    return result
+
+
+def _traits(body: dict[str, Any]) -> dict[str, Any]:
+    """At the top, or in the context, where most of RudderStack's libraries put them; what is at the top wins."""
+    context = body.get("context")
+    traits: dict[str, Any] = {}
+    for found in (context.get("traits") if isinstance(context, dict) else None, body.get("traits")):
+        if isinstance(found, dict):
+            traits |= found
+    return traits
+
+
+def _name(traits: dict[str, Any]) -> str | None:
+    if traits.get("name"):
+        return str(traits["name"])
+    names = [traits.get("firstName"), traits.get("lastName")]
+    return " ".join(name for name in names if isinstance(name, str) and name) or None
+
+
+def split(body: bytes, decoded: Any) -> Sequence[bytes] | None:
+    """An array of events, each as it was sent."""
+    return elements(body) if isinstance(decoded, list) else None
+
+
+def trigger(event: str, workflow: str) -> DefaultMapping:
+    """Notify the user who did something."""
+    return DefaultMapping(
+        f"track/{event}",
+        "workflows_trigger",
+        {"key": workflow, "recipients": "body.userId", "data": "body.properties"},
+    )
+
+
+def example(event: dict[str, Any], **fields: Any) -> tuple[Example, ...]:
+    """One event as a library sends it and the platform passes it on."""
+    common = {
+        "anonymousId": "4a4f5c8e-5d0c-4a8f-9f2e-8b8f0f1b5a01",
+        "userId": "user_42",
+        "context": {"ip": "192.0.2.1", "library": {"name": "analytics.js", "version": "next-1.84.3"}},
+        "originalTimestamp": "2026-01-01T00:00:00.000Z",
+        "sentAt": "2026-01-01T00:00:00.100Z",
+        "receivedAt": "2026-01-01T00:00:00.200Z",
+        "timestamp": "2026-01-01T00:00:00.000Z",
+    }
+    return (Example(body={**common, **event, **fields}),)
+
+
+TRAITS = {
+    "name": "Ada Example",
+    "email": "ada@example.com",
+    "phone": "+15550100100",
+    "avatar": "https://example.com/ada.png",
+    "plan": "pro",
+}
+IDENTIFY_EXAMPLE: dict[str, Any] = {"type": "identify", "messageId": "msg-identify-1", "traits": TRAITS}
+GROUP_EXAMPLE: dict[str, Any] = {
+    "type": "group",
+    "messageId": "msg-group-1",
+    "groupId": "acme",
+    "traits": {"name": "Acme, Inc.", "plan": "enterprise"},
+}
+
+
+def track_example(event: str) -> dict[str, Any]:
+    return {
+        "type": "track",
+        "event": event,
+        "messageId": "msg-track-1",
+        "properties": {"order_id": "order_1", "total": 42.5},
+    }

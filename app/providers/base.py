@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import orjson
+
 from app.verification import Scheme
 
 Category = Literal["Billing", "Infrastructure", "Analytics", "CRM", "Ecommerce", "Communications", "Identity"]
@@ -120,3 +122,9 @@ class Provider:
     success_status: Literal[200, 204] = 200
     notes: tuple[str, ...] = ()
     version: str = "1.0.0"
+
+    def event_body(self, example: Example) -> dict[str, Any]:
+        """The body of the event in an example, the first one when the example is a batch."""
+        bodies = self.split(orjson.dumps(example.body), example.body) if self.split else None
+        body: dict[str, Any] = orjson.loads(bodies[0]) if bodies else example.body
+        return body

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from app.api import errors, health, receive
+from app.api import documentation, errors, health, receive
 from app.api.directory import routes as directory
 from app.api.directory.request import EncodedSlashes
 from app.api.management import routes as management
@@ -33,11 +33,19 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.refusal_budget = receive.RefusalBudget()
             yield
 
-    app = FastAPI(title="Doorbell", version="0.1.0", description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="Doorbell",
+        version="0.1.0",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.include_router(receive.router)
     app.include_router(management.router)
     app.include_router(directory.router)
     app.include_router(health.router)
     app.add_middleware(EncodedSlashes)
+    documentation.install(app)
     errors.install(app)
     return app

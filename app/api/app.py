@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from app.api import errors, health, integrations, receive, source_calls, tracking
+from app.api import documentation, errors, health, integrations, receive, source_calls, tracking
 from app.api.directory import routes as directory
 from app.api.directory.app import create_directory_app
 from app.api.directory.request import EncodedSlashes
@@ -39,7 +39,14 @@ def create_app(settings: Settings) -> FastAPI:
             finally:
                 await app.state.destinations.close()
 
-    app = FastAPI(title="Doorbell", version="0.1.0", description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="Doorbell",
+        version="0.1.0",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.include_router(receive.router)
     app.include_router(tracking.router)
     app.include_router(integrations.router)
@@ -50,5 +57,6 @@ def create_app(settings: Settings) -> FastAPI:
     calls.dependency_overrides[integrations.at_destination] = integrations.as_events
     app.add_middleware(source_calls.SourceKeys, calls=calls)
     app.add_middleware(EncodedSlashes)
+    documentation.install(app)
     errors.install(app)
     return app

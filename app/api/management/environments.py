@@ -176,6 +176,13 @@ class WrappedKeyRequest(BaseModel):
 class KeyResponse(BaseModel):
     """A key of an environment's directory. `api_key` is there once, in the answer that issues it."""
 
+    model_config = example(
+        id="01a20df1-e8fc-72f9-a988-19f172a42afd",
+        name="backend",
+        created_at="2026-01-01T00:00:00Z",
+        revoked_at=None,
+    )
+
     id: UUID
     name: str
     created_at: Timestamp

@@ -86,6 +86,26 @@ class ExamplePayload(BaseModel):
 class ProviderResponse(BaseModel):
     """A provider. The last three fields are there when `include` has them."""
 
+    model_config = example(
+        key="stripe",
+        version="1.0.0",
+        provider={
+            "name": "Stripe",
+            "description": "Identify customers and notify them.",
+            "categories": ["Billing"],
+            "website_url": "https://stripe.com",
+            "webhook_docs_url": "https://docs.stripe.com/webhooks",
+            "webhook_config_deep_link": None,
+            "knock_tutorial_url": None,
+        },
+        default_settings={
+            "event_type_path": "body.type",
+            "enforce_verification": True,
+            "idempotency_key_path": "body.id",
+            "timestamp_path": "body.created",
+        },
+    )
+
     key: str
     version: str
     provider: ProviderDisplay

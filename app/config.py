@@ -25,6 +25,7 @@ from app.models.source import Mapping, SigningSecret, Source, SourceEnvironment
 from app.providers.base import Provider
 from app.providers.registry import providers
 from app.secrets import SecretBox
+from app.variables import Variables, read_variables
 from app.verification import Secret
 
 Row = TypeVar("Row", SigningSecret, Mapping)
@@ -57,6 +58,8 @@ class Endpoint:
     enforce_idempotency: bool
     idempotency_window: timedelta
     start_unmapped: bool
+    script: str | None = None
+    variables: Variables = field(default_factory=Variables)
     secrets: tuple[Secret, ...] = ()
     mappings: dict[str, tuple[ActiveMapping, ...]] = field(default_factory=dict)
 
@@ -80,6 +83,7 @@ class Configuration:
         self._by_token: dict[str, Endpoint] = {}
         self._by_source: dict[tuple[str, str], Endpoint] = {}
         self._destinations: dict[str, Destination] = {}
+        self._variables, self._variables_of = Variables(), dict[str, Variables]()
         self._changed = asyncio.Event()
         self._loaded = asyncio.Event()
 
@@ -124,6 +128,7 @@ class Configuration:
             configured = (await session.exec(select(SourceEnvironment))).all()
             secrets = (await session.exec(select(SigningSecret).order_by(col(SigningSecret.id).desc()))).all()
             mappings = (await session.exec(select(Mapping).order_by(col(Mapping.id)))).all()
+            self._variables, self._variables_of = await read_variables(session, self._box)
         secrets_of = _grouped(secrets)
         mappings_of = _grouped(mappings)
         self._destinations = {each.slug: self._destination(each) for each in environments}
@@ -168,6 +173,8 @@ class Configuration:
             enforce_idempotency=configured.enforce_idempotency,
             idempotency_window=configured.idempotency_window,
             start_unmapped=configured.start_unmapped,
+            script=configured.preprocess_script,
+            variables=self._variables_of.get(configured.environment, self._variables),
             secrets=tuple(
                 Secret(each.id, self._box.decrypt(each.ciphertext).decode(), each.expires_at)
                 for each in secrets

@@ -11,13 +11,15 @@ from uuid import UUID
 
 import orjson
 
+from app.assessment import assess, hidden_values
 from app.config import Endpoint
 from app.errors import Rejected
 from app.mapping import MISSING, DecodedEvent, PathError, parse_path, resolve
 from app.models.status import EventStatus
 from app.models.types import new_id, now
+from app.scripting import MINIMUM_MASKED_LENGTH, ScriptRun, Scripts
 from app.secrets import SecretBox
-from app.verification import Delivery, verify
+from app.verification import Delivery
 
 MAXIMUM_NAME_LENGTH = 255
 # A refused body is kept for debugging, not for processing.
@@ -54,13 +56,18 @@ class Refusal:
     event: ReceivedEvent
 
 
-def receive_event(
-    endpoint: Endpoint, body: bytes, headers: dict[str, str], box: SecretBox
+async def receive_event(
+    endpoint: Endpoint, body: bytes, headers: dict[str, str], box: SecretBox, scripts: Scripts
 ) -> ReceivedEvent | Refusal:
-    """The event in a delivery, or why there is none. Never raises for what a sender can send."""
+    """The event in a delivery, or why there is none. Never raises for what a sender can send.
+
+    Raises:
+        ScriptsBusy: the source has a script, and too many wait already.
+    """
     received_at = now()
-    verdict = verify(endpoint.provider.scheme, Delivery(body, headers, received_at), endpoint.secrets)
-    sensitive = sensitive_header_names(endpoint)
+    assessment = await assess(endpoint, Delivery(body, headers, received_at), scripts)
+    verdict = assessment.verdict
+    sensitive = sensitive_header_names(endpoint) | _telling_header_names(endpoint, headers)
     event = ReceivedEvent(
         id=new_id(),
         environment=endpoint.environment,
@@ -73,9 +80,9 @@ def receive_event(
         headers={name: value for name, value in headers.items() if name not in sensitive},
         sensitive_headers=_encrypted({name: headers[name] for name in sensitive if name in headers}, box),
     )
-    if endpoint.enforce_verification and not verdict.verified:
+    if endpoint.enforce_verification and not verdict.verified and not assessment.malformed:
         return _refuse(
-            event, 401, "verification_failed", f"the event could not be verified: {verdict.reason}"
+            event, 401, "verification_failed", f"the event could not be verified: {assessment.told}"
         )
     try:
         decoded = orjson.loads(body)
@@ -85,7 +92,8 @@ def receive_event(
         return _refuse(
             event, 400, "invalid_json", "the body is JSON but not an object: send one event as {...}"
         )
-    return _identify(event, endpoint, decoded, headers)
+    received = _identify(event, endpoint, decoded, headers, assessment.run)
+    return replace(received, error=received.error or assessment.problem)
 
 
 def sensitive_header_names(endpoint: Endpoint) -> frozenset[str]:
@@ -94,15 +102,30 @@ def sensitive_header_names(endpoint: Endpoint) -> frozenset[str]:
     return CREDENTIAL_HEADERS | frozenset(scheme.secret_headers if scheme else ())
 
 
+def _telling_header_names(endpoint: Endpoint, headers: dict[str, str]) -> frozenset[str]:
+    """Headers in which a script finds a secret: which ones it reads only the script knows."""
+    if endpoint.script is None:
+        return frozenset()
+    hidden = [value for value in hidden_values(endpoint) if len(value) >= MINIMUM_MASKED_LENGTH]
+    return frozenset(name for name, sent in headers.items() if any(value in sent for value in hidden))
+
+
 def _refuse(event: ReceivedEvent, status: int, code: str, message: str) -> Refusal:
     kept = replace(event, status=EventStatus.REJECTED, error=message, body=event.body[:MAXIMUM_REJECTED_BODY])
     return Refusal(Rejected(status, code, message), kept)
 
 
 def _identify(
-    event: ReceivedEvent, endpoint: Endpoint, body: dict[str, Any], headers: dict[str, str]
+    event: ReceivedEvent,
+    endpoint: Endpoint,
+    body: dict[str, Any],
+    headers: dict[str, str],
+    run: ScriptRun | None,
 ) -> ReceivedEvent:
     preprocess, problem = _preprocess(endpoint, body, headers)
+    if run is not None and run.output:
+        # On top of the provider's own values, which its default mappings use.
+        preprocess = {**(preprocess or {}), **run.output}
     decoded = DecodedEvent(body, headers, preprocess)
     event_type, unidentified = _event_type(endpoint.event_type_path, decoded)
     unmapped = event_type is None or event_type not in endpoint.mappings

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.config import Configuration
 from app.database import open_engine
 from app.listener import Listener
+from app.scripting import Scripts
 from app.secrets import SecretBox
 from app.settings import Settings
 
@@ -23,6 +24,7 @@ class Runtime:
     engine: AsyncEngine
     box: SecretBox
     configuration: Configuration
+    scripts: Scripts
 
 
 @asynccontextmanager
@@ -32,10 +34,12 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
     box = SecretBox(settings.secret_key)
     configuration = Configuration(engine, box, settings.config_max_age)
     listener = Listener(settings)
+    scripts = Scripts(settings.script_processes)
     try:
         async with background(configuration.keep_fresh(listener), listener.run()):
-            yield Runtime(settings, engine, box, configuration)
+            yield Runtime(settings, engine, box, configuration, scripts)
     finally:
+        await scripts.close()
         await engine.dispose()
 
 

@@ -24,16 +24,19 @@ from app.models.source import Mapping, Source, SourceEnvironment
 from app.models.types import now
 from app.providers.base import Provider
 from app.providers.registry import providers
+from app.scripting import Scripts
 from app.source_changes import (
     DEFAULT_PROVIDER,
     KEY_PATTERN,
     MAXIMUM_NAME_LENGTH,
     EnvironmentChange,
     MappingChange,
+    ScriptChange,
     SettingsChange,
     SourceChange,
     canonical,
     check_change,
+    script_errors,
 )
 from app.validation import invalid_fields
 
@@ -101,19 +104,23 @@ async def get_configured(session: AsyncSession, key: str, environment: str) -> S
     return configured
 
 
-async def upsert_source(session: AsyncSession, key: str, environment: str, body: object) -> ConfiguredSource:
-    """Create or change a source as a request's body says; `environment` must be one that there is.
+async def upsert_source(
+    session: AsyncSession, key: str, environment: str, body: object, *, scripts: Scripts
+) -> ConfiguredSource:
+    """Create or change a source as a request's body says; `environment` must be one that there is. `scripts` tries
+    whether its scripts can run.
 
     Raises:
         RequestError: 422, naming everything that is wrong; nothing was changed.
     """
+    unusable = await script_errors(scripts, body)
     await (await session.connection()).execute(_LOCK, {"key": key})
     environments = await list_environments(session)
     source = await session.get(Source, key)
     change, errors = check_change(
         body, environments=[each.slug for each in environments], exists=source is not None
     )
-    errors = [*_target_errors(key, environment, environments), *errors]
+    errors = [*_target_errors(key, environment, environments), *errors, *unusable]
     if errors or change is None:
         raise invalid_fields(errors)
     if source is None:
@@ -223,7 +230,9 @@ async def _apply_environment(
 def _columns(change: SettingsChange) -> dict[str, Any]:
     """The given settings as columns."""
     given = change.given()
-    given.pop("preprocess_script", None)
+    if "preprocess_script" in given:
+        script: ScriptChange | None = given["preprocess_script"]
+        given["preprocess_script"] = script.source if script else None
     if "idempotency_window_seconds" in given:
         given["idempotency_window"] = timedelta(seconds=given.pop("idempotency_window_seconds"))
     return given

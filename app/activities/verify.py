@@ -2,19 +2,22 @@
 
 from temporalio import activity
 
+from app.assessment import assess
 from app.config import Configuration
 from app.event_log import EventLog, StoredEvent
 from app.models.contracts import EventRef, Verdict
 from app.models.status import VerificationStatus
-from app.verification import Delivery, verify
+from app.scripting import Scripts
+from app.verification import Delivery
 
 
 class VerifyEvent:
-    """Verifies with the secrets of now against the time of receipt."""
+    """Verifies with the secrets, script and variables of now against the time of receipt."""
 
-    def __init__(self, events: EventLog, configuration: Configuration) -> None:
+    def __init__(self, events: EventLog, configuration: Configuration, scripts: Scripts) -> None:
         self._events = events
         self._configuration = configuration
+        self._scripts = scripts
 
     @activity.defn
     async def verify_event(self, event: EventRef) -> Verdict:
@@ -24,7 +27,11 @@ class VerifyEvent:
             # Nothing to verify with any more; `map_event` finds no mapping either and says so.
             return Verdict(rejected=False)
         delivery = Delivery(stored.body, stored.headers, stored.received_at)
-        verdict = verify(endpoint.provider.scheme, delivery, endpoint.secrets)
+        assessment = await assess(endpoint, delivery, self._scripts)
+        if assessment.run and assessment.run.error:
+            # A script that fails now, after a change or on a busy machine, takes back no verdict that it gave.
+            return Verdict(rejected=stored.verification_status == VerificationStatus.ENFORCED_FAILED)
+        verdict = assessment.verdict
         status = verdict.status(enforced=endpoint.enforce_verification)
         if status != stored.verification_status:
             await self._correct(stored, status, None if verdict.verified else verdict.reason)

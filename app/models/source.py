@@ -43,6 +43,8 @@ class SourceEnvironment(SQLModel, table=True):
     enforce_idempotency: bool = True
     idempotency_window: timedelta = DEFAULT_IDEMPOTENCY_WINDOW
     start_unmapped: bool = True
+    # JavaScript that verifies and preprocesses this source's events; None leaves both to the provider.
+    preprocess_script: str | None = text_field(default=None)
     created_at: datetime = time_field(default_factory=now)
     updated_at: datetime = time_field(default_factory=now)
 

@@ -45,6 +45,7 @@ class Provider:
 
     `preprocess(body, headers)` computes what paths alone cannot reach; its result is `preprocess.*`. It may
     raise on bodies it does not know: the event is then processed without it, and the reason is logged.
+    `script` is where people begin who write one for this provider: it does what a source without a script does.
     """
 
     key: str
@@ -63,5 +64,6 @@ class Provider:
     setup: tuple[str, ...]
     enforce_verification: bool = True
     preprocess: Preprocess | None = None
+    script: str | None = None
     webhook_config_deep_link: str | None = None
     version: str = "1.0.0"

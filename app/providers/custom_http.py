@@ -3,6 +3,14 @@
 from app.providers.base import DefaultMapping, Example, Provider, SecretField
 from app.verification import SharedSecret
 
+# What the scheme below does, as the script that people start from (docs/scripts.md).
+_SCRIPT = """\
+function main({ headers, secrets }) {
+  const sent = headers["x-webhook-secret"];
+  return { verified: secrets.some((secret) => timingSafeEqual(sent, secret)) };
+}
+"""
+
 provider = Provider(
     key="custom_http",
     name="Custom HTTP",
@@ -51,5 +59,6 @@ provider = Provider(
         "Set event_type_path to where the type stands in the body, for example body.type.",
         "If each event carries an id, set idempotency_key_path so that repeats run no action twice.",
     ),
+    script=_SCRIPT,
     version="0.0.1",
 )

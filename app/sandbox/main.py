@@ -83,9 +83,6 @@ def run(request: Answer, runner: asyncio.Runner) -> Answer:
         result = _result(request, console, runner)
     except Failure as failure:
         error = {"name": failure.name, "message": failure.message, "line": failure.line}
-    except Exception as problem:
-        # A helper of ours that was given what it cannot take: the script's fault, and not the end of the process.
-        error = {"name": "HelperFailed", "message": type(problem).__name__, "line": None}
     return {"result": result, "error": error, "console": console.lines}
 
 

@@ -7,10 +7,12 @@ from app.api.management import (
     accounts,
     environments,
     logs,
+    scripts,
     secrets,
     service_tokens,
     source_providers,
     sources,
+    variables,
 )
 from app.api.management.dependencies import authenticate
 
@@ -19,5 +21,15 @@ router = APIRouter(
     dependencies=[Depends(authenticate)],
     responses={status: RESPONSES[status] for status in (401, 403, 422, 503)},
 )
-for each in (sources, logs, secrets, source_providers, environments, service_tokens, accounts):
+for each in (
+    sources,
+    logs,
+    secrets,
+    scripts,
+    source_providers,
+    environments,
+    variables,
+    service_tokens,
+    accounts,
+):
     router.include_router(each.router)

@@ -103,6 +103,6 @@ async def save_source(
     """A new source starts in every environment with the settings and default mappings of
     `preconfigured_provider`. Of a source that is there, the fields that are given are changed, and `mappings`,
     when given, is the whole list."""
-    source = await upsert_source(session, key, environment, body)
+    source = await upsert_source(session, key, environment, body, scripts=runtime.scripts)
     await save(session, runtime)
     return WrappedSourceResponse(source=source_response(source, runtime.settings))

@@ -120,7 +120,9 @@ class Configuration:
 
     async def refresh(self) -> None:
         """Read everything again, now."""
-        async with AsyncSession(self._engine) as session:
+        # One state of all tables: a source that is being added is there with all that belongs to it, or not at all.
+        engine = self._engine.execution_options(isolation_level="REPEATABLE READ")
+        async with AsyncSession(engine) as session:
             environments = (
                 await session.exec(select(Environment).where(col(Environment.deleted_at).is_(None)))
             ).all()

@@ -1,5 +1,6 @@
 """What a command sends: the provider's example made fresh, a person's own payload, or recorded requests."""
 
+import base64
 import secrets
 from collections.abc import Iterator
 from copy import deepcopy
@@ -67,7 +68,8 @@ def own_request(endpoint: Endpoint, path: Path) -> Request:
 
 
 def recorded_requests(path: Path) -> Iterator[Request]:
-    """The requests in a file of JSON lines: `{"headers": {...}, "body": ...}`, a text body being taken as it stands.
+    """The requests in a file of JSON lines: `{"headers": {...}, "body": ...}`, a text body being taken as it stands,
+    or `body_base64` for what is not text.
 
     Raises:
         ConfigurationError: the file cannot be read, or a line is not a request; names the line.
@@ -83,7 +85,11 @@ def recorded_requests(path: Path) -> Iterator[Request]:
 
 def record_of(request: Request) -> bytes:
     """The line by which `recorded_requests` reads the request again."""
-    return orjson.dumps({"headers": request.headers, "body": request.body.decode("utf-8", "replace")}) + b"\n"
+    try:
+        body = {"body": request.body.decode()}
+    except UnicodeDecodeError:
+        body = {"body_base64": base64.b64encode(request.body).decode()}
+    return orjson.dumps({"headers": request.headers, **body}) + b"\n"
 
 
 def signed(endpoint: Endpoint, request: Request) -> Request:
@@ -93,7 +99,8 @@ def signed(endpoint: Endpoint, request: Request) -> Request:
 
 def forwarded_headers(headers: dict[str, str]) -> dict[str, str]:
     """The headers that go with the event when it is passed on."""
-    return {name: value for name, value in headers.items() if name.lower() not in _HOP_BY_HOP}
+    lower = {name.lower(): value for name, value in headers.items()}
+    return {name: value for name, value in lower.items() if name not in _HOP_BY_HOP}
 
 
 def _example(endpoint: Endpoint, event_type: str | None) -> Example:
@@ -148,12 +155,12 @@ def _recorded(line: bytes, where: str) -> Request:
     try:
         entry = orjson.loads(line)
         headers = entry.get("headers") or {}
-        body = entry["body"]
+        body = base64.b64decode(entry["body_base64"]) if "body_base64" in entry else entry["body"]
         if not all(isinstance(value, str) for value in headers.values()):
             raise TypeError
-    except (orjson.JSONDecodeError, AttributeError, LookupError, TypeError):
+    except (ValueError, AttributeError, LookupError, TypeError):
         raise ConfigurationError(
             f'{where} is not {{"headers": {{"name": "text"}}, "body": ...}} in JSON'
         ) from None
-    raw = body.encode() if isinstance(body, str) else orjson.dumps(body)
+    raw = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else orjson.dumps(body)
     return Request(raw, forwarded_headers(headers))

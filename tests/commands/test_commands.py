@@ -191,6 +191,13 @@ async def test_recorded_requests_signed_anew(
     assert [each["status"] for each in printed()] == [401, 200]
 
 
+@pytest.mark.parametrize("body", [b'{"a": "\xc3\xa9"}', b"\x1f\x8b\xff\x00"])
+def test_a_record_keeps_every_byte(tmp_path: Path, body: bytes) -> None:
+    file = tmp_path / "recorded.jsonl"
+    file.write_bytes(record_of(Request(body, {"content-encoding": "gzip"})))
+    assert list(recorded_requests(file)) == [Request(body, {"content-encoding": "gzip"})]
+
+
 @pytest.mark.parametrize("line", [b"no", b"[]", b'{"headers": {}}', b'{"headers": {"a": 1}, "body": {}}'])
 def test_a_line_that_is_no_request_is_named(tmp_path: Path, line: bytes) -> None:
     file = tmp_path / "recorded.jsonl"

@@ -36,11 +36,20 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
     listener = Listener(settings)
     scripts = Scripts(settings.script_processes)
     try:
-        async with background(configuration.keep_fresh(listener), listener.run()):
+        async with background(
+            configuration.keep_fresh(listener), listener.run(), _warm_up(configuration, scripts)
+        ):
             yield Runtime(settings, engine, box, configuration, scripts)
     finally:
         await scripts.close()
         await engine.dispose()
+
+
+async def _warm_up(configuration: Configuration, scripts: Scripts) -> None:
+    """Have the sandbox ready when there is a source with a script."""
+    await configuration.wait_until_loaded()
+    if any(each.script for each in configuration.endpoints()):
+        await scripts.warm_up()
 
 
 @asynccontextmanager

@@ -37,10 +37,10 @@ _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 
 
 class ScriptsBusy(Retryable):
-    """More scripts wait than can run in time."""
+    """No script can run now: too many wait, or the machine has no room for a process."""
 
-    def __init__(self) -> None:
-        super().__init__("too many scripts are waiting", code="scripts_busy")
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="scripts_busy")
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,11 @@ class Scripts:
         """What keeps a script from running at all: its syntax, its first steps, no function `main`."""
         return _error_of(await self._call(source, None, int(time.time() * 1000)))
 
+    async def warm_up(self) -> None:
+        """Have one process ready before the first sender waits for it. That it cannot be is found out then."""
+        with suppress(ScriptsBusy):
+            await self.check("function main() {}")
+
     async def close(self) -> None:
         """End all processes."""
         self._closed = True
@@ -123,7 +128,7 @@ class Scripts:
 
     async def _call(self, source: str, given: str | None, received_at: int) -> dict[str, Any]:
         if self._free.locked() and self._waiting >= self._maximum_waiting:
-            raise ScriptsBusy
+            raise ScriptsBusy("too many scripts are waiting")
         self._waiting += 1
         try:
             await self._free.acquire()
@@ -202,19 +207,29 @@ def _ending(code: int | None) -> dict[str, Any]:
 
 
 async def _start() -> Process:
-    """A process that is ready: isolated from our environment, our modules and our terminal."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-I",
-        str(_SANDBOX),
-        stdin=PIPE,
-        stdout=PIPE,
-        env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-        start_new_session=True,
-    )
+    """A process that is ready: isolated from our environment, our modules and our terminal.
+
+    Raises:
+        ScriptsBusy: it does not start.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            str(_SANDBOX),
+            stdin=PIPE,
+            stdout=PIPE,
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ScriptsBusy(f"the process for scripts does not start: {error}") from error
     try:
         async with asyncio.timeout(START_DEADLINE):
             await _receive(process)
+    except (EOFError, TimeoutError) as error:
+        await _end(process)
+        raise ScriptsBusy("the process for scripts does not start") from error
     except BaseException:
         await _end(process)
         raise

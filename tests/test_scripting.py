@@ -4,8 +4,10 @@ import base64
 import hashlib
 import hmac
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -144,7 +146,11 @@ async def test_the_clock_stands_at_the_receipt(scripts: Scripts) -> None:
         ("function main() { /(a+)+$/.test('a'.repeat(60) + 'b'); return {} }", "TimeLimitExceeded", None),
         # Loops inside the engine's own functions, which it does not interrupt.
         ("function main() { [].indexOf.call({ length: 2 ** 52 }, 1) }", "TimeLimitExceeded", None),
-        ("function main() { const a = []; while (true) a.push({ x: 1 }) }", "MemoryLimitExceeded", None),
+        (
+            "function main() { const a = []; while (true) a.push(new Array(1e4).fill(1)) }",
+            "MemoryLimitExceeded",
+            None,
+        ),
         (
             "function main() { const a = []; while (true) a.push(new Uint8Array(1e6)) }",
             "MemoryLimitExceeded",
@@ -234,6 +240,49 @@ async def test_check(scripts: Scripts) -> None:
     error = await scripts.check("function main( {")
     assert error is not None
     assert str(error).startswith("SyntaxError: ")
+
+
+def documented(containing: str) -> str:
+    """The example in the documentation that contains this text."""
+    text = (Path(__file__).parent.parent / "docs" / "scripts.md").read_text()
+    [found] = [each for each in re.findall(r"```js\n(.*?)```", text, re.DOTALL) if containing in each]
+    return str(found)
+
+
+async def test_the_documented_check_of_a_signature(scripts: Scripts) -> None:
+    source = documented("crypto.subtle.importKey")
+    body, moment = b'{"a":"\xc3\xa9"}', now()
+
+    async def verified(stamp: int, secret: str, sent: bytes = body, **headers: str) -> bool | None:
+        signature = hmac.digest(secret.encode(), f"{stamp}.".encode() + sent, "sha256").hex()
+        headers = headers or {"x-signature": f"t={stamp},v1={'0' * 64},v1={signature},v0=x"}
+        run = await scripts.run(
+            source, given(body=body, headers=headers, secrets=("new", "old"), received_at=moment)
+        )
+        assert run.error is None, run.error
+        return run.verified
+
+    stamp = int(moment.timestamp())
+    assert await verified(stamp, "new")
+    assert await verified(stamp, "old")
+    assert not await verified(stamp, "other")
+    assert not await verified(stamp, "new", b"{}")
+    assert not await verified(stamp - 400, "new")
+    assert not await verified(stamp, "new", **{"x-other": "1"})
+    assert not await verified(stamp, "new", **{"x-signature": f"t={stamp},v1=zz"})
+
+
+async def test_the_documented_check_with_a_variable(scripts: Scripts) -> None:
+    source = documented("PARTNER_SECRET")
+    signature = base64.b64encode(hmac.digest(b"key", b"{}", "sha256")).decode()
+    for variables, sent, verified in (
+        ({"PARTNER_SECRET": "key"}, signature, True),
+        ({"PARTNER_SECRET": "key"}, "x", False),
+        ({}, base64.b64encode(hmac.digest(b"", b"{}", "sha256")).decode(), False),
+    ):
+        headers = {"x-partner-hmac": sent}
+        run = await scripts.run(source, given(headers=headers, variables=variables))
+        assert run.verified is verified, run
 
 
 def test_mask() -> None:

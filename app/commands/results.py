@@ -22,6 +22,7 @@ from app.models.status import EventStatus
 GOOD = frozenset({"succeeded", "ignored", "idempotent", "skipped"})
 _UNFINISHED = frozenset({EventStatus.RECEIVED, EventStatus.PROCESSING})
 _LOOK_EVERY = 0.1
+SHOWN_LENGTH = 60
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def show(result: Result, console: Console) -> None:
         shown = event.event_type or "(no event type)"
         table.add_row(shown, _colored(event.status, event.status in GOOD), event.verification_status, why)
         for action in result.entry.actions:
-            done = action.error or orjson.dumps(action.result, default=str).decode()[:200]
+            done = action.error or _short(action.result)
             table.add_row(
                 f"  └ {action.action_type}",
                 _colored(action.status, action.status in GOOD),
@@ -127,6 +128,12 @@ def _identifier(body: Any) -> UUID | None:
 
 def _colored(text: str, good: bool) -> Text:
     return Text(text, style="green" if good else "red")
+
+
+def _short(result: Any) -> str:
+    """The beginning of what a destination answered: enough to know it by."""
+    text = orjson.dumps(result, default=str).decode()
+    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}…"
 
 
 def _took(action: Any) -> str:

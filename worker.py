@@ -105,7 +105,7 @@ def _event_worker(
         task_queue=task_queue(dispatcher.environment),
         workflows=[ProcessEvent, BulkOperation],
         activities=[
-            VerifyEvent(events, runtime.configuration).verify_event,
+            VerifyEvent(events, runtime.configuration, runtime.scripts).verify_event,
             MapEvent(events, actions, runtime.configuration).map_event,
             *RunAction(actions, destinations, on_retry=dispatcher.release).activities(),
             RecordOutcome(events, actions, on_finished=dispatcher.release).record_outcome,

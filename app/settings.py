@@ -49,6 +49,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="largest event body, after decompression")
     max_queued_events: int = Field(5_000, ge=1, description="events waiting for their commit before 503")
     max_events_in_flight: int = Field(100, ge=1, description="workflows a dispatcher keeps running at once")
+    script_processes: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="processes that run scripts, 50 MB each; started when the first script runs",
+    )
     config_max_age: timedelta = Field(
         timedelta(seconds=30), description="configuration is read again at least this often"
     )

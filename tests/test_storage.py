@@ -17,6 +17,7 @@ import app.models.directory
 import app.models.environment
 import app.models.event
 import app.models.source
+import app.models.variable
 from app import dispatch
 from app.database import upgrade
 from app.models.types import derived_id, first_id_at, id_time_range, new_id, now
@@ -151,4 +152,5 @@ MODELS = (
     app.models.environment,
     app.models.event,
     app.models.source,
+    app.models.variable,
 )

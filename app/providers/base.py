@@ -94,6 +94,7 @@ class Provider:
     `split(body, decoded)` gives the bodies of the events in a delivery of many, None for a delivery of one.
     `sensitive_paths` lead to values of the body that are never mapped and never shown. `success_status` answers
     an accepted event; 204 has no body. `notes` are for the setup page: what surprises people with this vendor.
+    `script` is where people begin who write one for this provider: it does what a source without a script does.
     """
 
     key: str
@@ -116,6 +117,7 @@ class Provider:
     preprocess: Preprocess | None = None
     split: Split | None = None
     tracking: Tracking | None = None
+    script: str | None = None
     webhook_config_deep_link: str | None = None
     knock_tutorial_url: str | None = None
     sensitive_paths: tuple[str, ...] = ()

@@ -274,6 +274,10 @@ def _environment_settings(
     }
 
 
+def script_response(source: str | None) -> ScriptResponse | None:
+    return None if source is None else ScriptResponse(language="javascript", source=source)
+
+
 def _settings_response(configured: Configured, settings: Settings) -> SettingsResponse:
     row = configured.settings
     return SettingsResponse(
@@ -282,7 +286,7 @@ def _settings_response(configured: Configured, settings: Settings) -> SettingsRe
         idempotency_key_path=row.idempotency_key_path,
         timestamp_path=row.timestamp_path,
         enforce_verification=row.enforce_verification,
-        preprocess_script=None,
+        preprocess_script=script_response(row.preprocess_script),
         enforce_idempotency=row.enforce_idempotency,
         idempotency_window_seconds=int(row.idempotency_window.total_seconds()),
         start_unmapped=row.start_unmapped,

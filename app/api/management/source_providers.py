@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import ReadAccess, separated
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import Entries, Json, ScriptResponse, example
+from app.api.management.schemas import Entries, Json, ScriptResponse, example, script_response
 from app.errors import RequestError
 from app.providers.base import Provider
 from app.providers.registry import providers
@@ -169,7 +169,7 @@ def _response(provider: Provider, include: list[Any]) -> ProviderResponse:
     if "branding" in include:
         display.branding = None
     if "preprocessing_script" in include:
-        settings.preprocessing_script = None
+        settings.preprocessing_script = script_response(provider.script)
     response = ProviderResponse(
         key=provider.key, version=provider.version, provider=display, default_settings=settings
     )

@@ -8,8 +8,9 @@ Run as many as the load asks for; they share the work. Stage 3 (`app/dispatch.py
 
 import logging
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
@@ -18,6 +19,8 @@ from temporalio.workflow import SandboxImportNotificationPolicy
 
 from app import health
 from app.action_log import ActionLog
+from app.activities.deliver import Deliver
+from app.activities.follow_run import FollowRun
 from app.activities.maintenance import TASK_QUEUE, MaintenanceActivities, ensure_schedule
 from app.activities.map import MapEvent
 from app.activities.record import RecordOutcome
@@ -25,15 +28,20 @@ from app.activities.run_action import RunAction
 from app.activities.verify import VerifyEvent
 from app.api.directory.app import create_directory_app
 from app.destinations import Destinations
+from app.directory.run_log import RunLog
 from app.dispatch import Dispatcher
 from app.event_log import EventLog
 from app.listener import Listener
+from app.mail import Mailer
+from app.outbound import Outbound, is_public
 from app.process import stop_requested
+from app.run_dispatch import RunDispatcher
 from app.runtime import Runtime, background, open_runtime
 from app.settings import Settings
 from app.temporal import connect_when_up, prepare_namespace, task_queue
 from app.workflows.maintenance import Maintenance
 from app.workflows.process_event import ProcessEvent
+from app.workflows.recipient_run import RecipientRun
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +68,12 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
     """Dispatchers and Temporal workers of these environments, while the block runs."""
     destinations = Destinations(runtime.configuration, create_directory_app(runtime.engine))
     events, actions = EventLog(runtime.engine, runtime.box), ActionLog(runtime.engine)
+    outbound = Outbound(_any_address if runtime.settings.allow_private_addresses else is_public)
+    runs = _run_activities(runtime, outbound)
     listener = Listener(runtime.settings)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(destinations.close)
+        stack.push_async_callback(outbound.close)
         await stack.enter_async_context(_maintenance_worker(runtime, client))
         for environment in environments:
             dispatcher = Dispatcher(
@@ -75,12 +86,24 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
             )
             dispatcher.listen(listener)
             await stack.enter_async_context(
-                _event_worker(runtime, client, dispatcher, events, actions, destinations)
+                _event_worker(runtime, client, dispatcher, events, actions, destinations, runs)
             )
             stack.push_async_callback(dispatcher.drain)
-            await stack.enter_async_context(background(dispatcher.run()))
+            run_dispatcher = RunDispatcher(environment, engine=runtime.engine, client=client)
+            run_dispatcher.listen(listener)
+            await stack.enter_async_context(background(dispatcher.run(), run_dispatcher.run()))
         await stack.enter_async_context(background(listener.run()))
         yield
+
+
+def _run_activities(runtime: Runtime, outbound: Outbound) -> list[Callable[..., Any]]:
+    """What follows workflow runs. The same for every environment."""
+    runs, mailer = RunLog(runtime.engine, runtime.box), Mailer(runtime.settings)
+    return [*FollowRun(runs, mailer).activities(), *Deliver(runs, mailer, outbound).activities()]
+
+
+def _any_address(address: str) -> bool:
+    return True
 
 
 def _event_worker(
@@ -90,17 +113,19 @@ def _event_worker(
     events: EventLog,
     actions: ActionLog,
     destinations: Destinations,
+    runs: Sequence[Callable[..., Any]],
 ) -> Worker:
     """The Temporal worker of one environment."""
     return Worker(
         client,
         task_queue=task_queue(dispatcher.environment),
-        workflows=[ProcessEvent],
+        workflows=[ProcessEvent, RecipientRun],
         activities=[
             VerifyEvent(events, runtime.configuration).verify_event,
             MapEvent(events, actions, runtime.configuration).map_event,
             *RunAction(actions, destinations, on_retry=dispatcher.release).activities(),
             RecordOutcome(events, actions, on_finished=dispatcher.release).record_outcome,
+            *runs,
         ],
         workflow_runner=workflow_runner(sandbox=runtime.settings.workflow_sandbox),
         max_concurrent_activities=runtime.settings.max_events_in_flight,

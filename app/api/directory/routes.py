@@ -2,8 +2,9 @@
 
 from fastapi import APIRouter
 
-from app.api.directory import users, workflows
+from app.api.directory import messages, users, workflows
 
 router = APIRouter()
 router.include_router(users.router)
 router.include_router(workflows.router)
+router.include_router(messages.router)

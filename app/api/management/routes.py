@@ -11,6 +11,7 @@ from app.api.management import (
     service_tokens,
     source_providers,
     sources,
+    workflows,
 )
 from app.api.management.dependencies import authenticate
 
@@ -19,5 +20,5 @@ router = APIRouter(
     dependencies=[Depends(authenticate)],
     responses={status: RESPONSES[status] for status in (401, 403, 422, 503)},
 )
-for each in (sources, logs, secrets, source_providers, environments, service_tokens, accounts):
+for each in (sources, logs, secrets, source_providers, environments, service_tokens, accounts, workflows):
     router.include_router(each.router)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -99,10 +100,44 @@ class WorkflowRecipientRun(SQLModel, table=True):
     """
 
     __tablename__ = "workflow_recipient_runs"
+    __table_args__ = (
+        Index("workflow_recipient_runs_by_environment", "environment", "id"),
+        Index("workflow_recipient_runs_by_workflow", "environment", "workflow", "id"),
+        Index(
+            "workflow_recipient_runs_by_recipient",
+            "environment",
+            "recipient_collection",
+            "recipient_id",
+            "id",
+        ),
+        Index("workflow_recipient_runs_by_trigger", "workflow_run_id"),
+        Index(
+            "workflow_recipient_runs_cancellation",
+            "environment",
+            "workflow",
+            "cancellation_key",
+            postgresql_where=text("cancellation_key IS NOT NULL"),
+        ),
+        Index(
+            "workflow_recipient_runs_queued",
+            "environment",
+            "id",
+            postgresql_where=text("status = 'queued'"),
+        ),
+        Index(
+            "workflow_recipient_runs_followed",
+            "environment",
+            "lease_expires_at",
+            postgresql_where=text("status IN ('processing', 'paused')"),
+        ),
+        Index(
+            "workflow_recipient_runs_to_stop", "environment", "id", postgresql_where=text("stop_requested")
+        ),
+    )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     environment: str = text_field()
-    workflow_run_id: UUID = Field(foreign_key="workflow_runs.id")
+    workflow_run_id: UUID = Field(foreign_key="workflow_runs.id", ondelete="CASCADE")
     workflow: str = text_field()
     recipient_collection: str = text_field()
     recipient_id: str = text_field()

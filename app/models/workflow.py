@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Index
 from sqlmodel import Field, SQLModel
 
 from app.models.types import bytes_field, json_field, new_id, now, text_field, time_field
@@ -40,7 +41,7 @@ class WorkflowRunStep(SQLModel, table=True):
 
     __tablename__ = "workflow_run_steps"
 
-    run_id: UUID = Field(foreign_key="workflow_recipient_runs.id", primary_key=True)
+    run_id: UUID = Field(foreign_key="workflow_recipient_runs.id", ondelete="CASCADE", primary_key=True)
     position: int = Field(primary_key=True)
     ref: str = text_field()
     type: str = text_field()
@@ -59,10 +60,17 @@ class Message(SQLModel, table=True):
     """What a channel step made for its recipient: the content as rendered, and whether it was delivered."""
 
     __tablename__ = "messages"
+    __table_args__ = (
+        Index("messages_by_environment", "environment", "id"),
+        Index("messages_by_workflow", "environment", "workflow", "id"),
+        Index("messages_by_recipient", "environment", "recipient_collection", "recipient_id", "id"),
+        Index("messages_by_run", "run_id"),
+        Index("messages_by_trigger", "workflow_run_id"),
+    )
 
     id: UUID = Field(primary_key=True)
     environment: str = text_field()
-    run_id: UUID = Field(foreign_key="workflow_recipient_runs.id")
+    run_id: UUID = Field(foreign_key="workflow_recipient_runs.id", ondelete="CASCADE")
     workflow_run_id: UUID
     version_id: UUID
     workflow: str = text_field()

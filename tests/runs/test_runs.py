@@ -213,16 +213,18 @@ async def test_a_fetch_that_fails_ends_the_run(runs: Runs, web: WebServer) -> No
     assert "no such user" in run["error"]
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [b"[1]", b"<html>", b'{"a": ["\\u0000"]}', b'{"a":' + b"[" * 200 + b"]" * 200 + b"}"],
-    ids=["array", "html", "nul", "deep"],
-)
-async def test_a_fetch_needs_a_json_object(runs: Runs, web: WebServer, answer: bytes) -> None:
-    web.answers.append(Response(answer))
-    await runs.define(fetch(f"{web.url}/x"))
-    [run_id] = await runs.trigger()
-    assert statuses(await runs.ended(run_id)) == {"get": "failed"}
+async def test_a_fetch_needs_a_json_object_that_can_be_stored(runs: Runs, web: WebServer) -> None:
+    answers = {
+        "array": b"[1]",
+        "html": b"<html>",
+        "nul": b'{"a": ["\\u0000"]}',
+        "deep": b'{"a":' + b"[" * 200 + b"]" * 200 + b"}",
+    }
+    for key, answer in answers.items():
+        web.answers.append(Response(answer))
+        await runs.define(fetch(f"{web.url}/x"), key=key)
+        [run_id] = await runs.trigger(key=key)
+        assert statuses(await runs.ended(run_id)) == {"get": "failed"}, key
 
 
 async def test_a_fetch_puts_its_answer_under_a_path(runs: Runs, web: WebServer) -> None:

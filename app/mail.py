@@ -8,7 +8,6 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime
 from html.parser import HTMLParser
-from typing import Any
 
 import aiosmtplib
 
@@ -161,9 +160,11 @@ def _classified(error: aiosmtplib.SMTPException) -> Retryable | Permanent:
         text = _capped(
             "; ".join(f"{each.recipient}: {each.code} {each.message}" for each in error.recipients)
         )
+    elif isinstance(error, aiosmtplib.SMTPResponseException):
+        codes = [error.code]
+        text = _capped(f"{error.code} {error.message}")
     else:
-        code: Any = getattr(error, "code", None)
-        codes = [code] if isinstance(code, int) else []
+        codes = []
         text = _capped(str(error))
     if codes and min(codes) >= 500 and not isinstance(error, aiosmtplib.SMTPAuthenticationError):
         return Permanent(f"the SMTP server refused it: {text}")

@@ -213,6 +213,8 @@ class InAppStep(ChannelStep):
 _BY_TEMPLATE = {"markdown_body": "in_app_feed", "subject": "email", "url": "http"}
 _CHANNEL_TYPES = {"webhook": "http", "in_app": "in_app_feed"}
 KINDS = ("delay", "http_fetch", "email", "http", "in_app_feed")
+# What Pydantic puts into the path of an error beside the fields.
+NOT_FIELDS = frozenset({*KINDS, "Condition", "ConditionGroup"})
 
 
 def _with_channel_type(value: Any) -> Any:
@@ -221,15 +223,16 @@ def _with_channel_type(value: Any) -> Any:
         return value
     given = value.get("channel_type")
     if given is None:
-        template = value.get("template") or {}
-        given = next((kind for field, kind in _BY_TEMPLATE.items() if field in template), None)
+        template = value.get("template")
+        fields = template if isinstance(template, dict) else {}
+        given = next((kind for field, kind in _BY_TEMPLATE.items() if field in fields), None)
     return {**value, "channel_type": _CHANNEL_TYPES.get(str(given), given)}
 
 
 def _kind(value: Any) -> str | None:
-    fields = value if isinstance(value, dict) else vars(value)
+    fields = value if isinstance(value, dict) else getattr(value, "__dict__", {})
     kind = fields.get("channel_type") if fields.get("type") == "channel" else fields.get("type")
-    return kind if kind in KINDS else None
+    return kind if isinstance(kind, str) and kind in KINDS else None
 
 
 AnyStep = Annotated[

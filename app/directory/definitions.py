@@ -13,7 +13,7 @@ from sqlalchemy import Row, select
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.directory.definition import KEY_PATTERN, KINDS, Workflow, WrappedWorkflow
+from app.directory.definition import KEY_PATTERN, NOT_FIELDS, Workflow, WrappedWorkflow
 from app.directory.pages import Page, PageRequest, fetch_page
 from app.errors import FieldError, RequestError
 from app.models.types import now
@@ -110,8 +110,7 @@ def _parsed(body: Any) -> Workflow:
     except ValidationError as error:
         found = error.errors()
         for each in found:
-            # Pydantic names the kind of step in the path; the caller's body has no such field.
-            each["loc"] = tuple(part for part in each["loc"] if part not in KINDS)
+            each["loc"] = tuple(part for part in each["loc"] if part not in NOT_FIELDS)
         raise invalid_fields(field_errors(found)) from None
 
 

@@ -112,7 +112,7 @@ WHERE run_id = :run_id AND position = :position AND status = 'sending'
 _FAIL = text("""
 WITH ended AS (
     UPDATE workflow_run_steps
-    SET status = :status, error = coalesce(CAST(:error AS text), error), lease_expires_at = NULL, finished_at = now()
+    SET status = :status, error = coalesce(CAST(:error AS text), error, 'given up: see the run in Temporal'), lease_expires_at = NULL, finished_at = now()
     WHERE run_id = :run_id AND position = :position AND status IN ('pending', 'waiting', 'sending')
     RETURNING run_id, message_id, ref, error
 ), message AS (

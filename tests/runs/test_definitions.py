@@ -91,6 +91,14 @@ async def test_the_signing_secret_is_encrypted_at_rest(runs: Runs) -> None:
         ),
         ({"name": "W", "steps": [], "signing_secret": "secret!"}, "workflow.signing_secret"),
         ("W", "workflow"),
+        ({"name": "W", "steps": [1]}, "workflow.steps.0"),
+        ({"name": "W", "steps": [{"ref": "a", "type": ["x"]}]}, "workflow.steps.0"),
+        ({"name": "W", "steps": [in_app(template=3)]}, "workflow.steps.0.template"),
+        ({"name": "W", "steps": [{"ref": "a", "type": "channel", "template": 3}]}, "workflow.steps.0"),
+        (
+            {"name": "W", "steps": [in_app(conditions={"all": [{"variable": "x", "operator": "empty"}]})]},
+            "workflow.steps.0.conditions.all.0",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -17,6 +17,7 @@ from app.models.contracts import RunRef, StepRef, StepVerdict
 from app.models.status import StepStatus
 from app.outbound import Outbound
 from app.runtime import Runtime
+from app.temporal import connect
 from tests.runs.conftest import Runs, delay, email, in_app, statuses, webhook
 from tests.runs.far import MailServer, WebServer
 from worker import run_workers
@@ -51,7 +52,7 @@ async def test_several_workers_follow_each_run_once(
     await runs.define(in_app(), email())
     async with (
         run_workers(runtime, temporal, [runs.environment]),
-        run_workers(runtime, temporal, [runs.environment]),
+        run_workers(runtime, await connect(runtime.settings), [runs.environment]),
     ):
         ids = await runs.trigger(*({"id": f"u{n}", "email": f"u{n}@example.com"} for n in range(20)))
         for run_id in ids:

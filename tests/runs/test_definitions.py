@@ -66,46 +66,45 @@ async def test_the_signing_secret_is_encrypted_at_rest(runs: Runs) -> None:
     assert runs.bench.runtime.box.decrypt(row["signing_secret"]).decode() == SECRET
 
 
-@pytest.mark.parametrize(
-    ("workflow", "field"),
-    [
-        ({"steps": []}, "workflow.name"),
-        ({"name": "W"}, "workflow.steps"),
-        ({"name": "W", "steps": [{"ref": "b", "type": "batch", "settings": {}}]}, "workflow.steps.0"),
-        ({"name": "W", "steps": [{"ref": "s", "type": "channel", "template": {}}]}, "workflow.steps.0"),
-        (
-            {"name": "W", "steps": [delay(delay_for={"unit": "years", "value": 1})]},
-            "workflow.steps.0.settings.delay_for.unit",
-        ),
-        ({"name": "W", "steps": [delay(), in_app(), {**in_app(), "ref": "wait"}]}, "workflow"),
-        ({"name": "W", "steps": [fetch("https://{{ data.host }}/")]}, "workflow.steps.0.settings.url"),
-        (
-            {"name": "W", "steps": [in_app(template={"markdown_body": "{% if %}"})]},
-            "workflow.steps.0.template.markdown_body",
-        ),
-        ({"name": "W", "steps": [email(send_windows=[{"day": "mon"}])]}, "workflow.steps.0.send_windows"),
-        ({"name": "W", "steps": [email(typo=1)]}, "workflow.steps.0.typo"),
-        (
-            {"name": "W", "steps": [fetch("https://a.example/", headers=[{"key": "Host", "value": "b"}])]},
-            "workflow.steps.0.settings.headers.0.key",
-        ),
-        ({"name": "W", "steps": [], "signing_secret": "secret!"}, "workflow.signing_secret"),
-        ("W", "workflow"),
-        ({"name": "W", "steps": [1]}, "workflow.steps.0"),
-        ({"name": "W", "steps": [{"ref": "a", "type": ["x"]}]}, "workflow.steps.0"),
-        ({"name": "W", "steps": [in_app(template=3)]}, "workflow.steps.0.template"),
-        ({"name": "W", "steps": [{"ref": "a", "type": "channel", "template": 3}]}, "workflow.steps.0"),
-        (
-            {"name": "W", "steps": [in_app(conditions={"all": [{"variable": "x", "operator": "empty"}]})]},
-            "workflow.steps.0.conditions.all.0",
-        ),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-async def test_what_is_wrong_is_named(api: Api, workflow: Any, field: str) -> None:
-    answer = await put(api, workflow)
-    assert answer.status_code == 422, answer.text
-    assert [each["field"] for each in answer.json()["errors"]] == [field]
+WRONG: list[tuple[Any, str]] = [
+    ({"steps": []}, "workflow.name"),
+    ({"name": "W"}, "workflow.steps"),
+    ({"name": "W", "steps": [{"ref": "b", "type": "batch", "settings": {}}]}, "workflow.steps.0"),
+    ({"name": "W", "steps": [{"ref": "s", "type": "channel", "template": {}}]}, "workflow.steps.0"),
+    (
+        {"name": "W", "steps": [delay(delay_for={"unit": "years", "value": 1})]},
+        "workflow.steps.0.settings.delay_for.unit",
+    ),
+    ({"name": "W", "steps": [delay(), in_app(), {**in_app(), "ref": "wait"}]}, "workflow"),
+    ({"name": "W", "steps": [fetch("https://{{ data.host }}/")]}, "workflow.steps.0.settings.url"),
+    (
+        {"name": "W", "steps": [in_app(template={"markdown_body": "{% if %}"})]},
+        "workflow.steps.0.template.markdown_body",
+    ),
+    ({"name": "W", "steps": [email(send_windows=[{"day": "mon"}])]}, "workflow.steps.0.send_windows"),
+    ({"name": "W", "steps": [email(typo=1)]}, "workflow.steps.0.typo"),
+    (
+        {"name": "W", "steps": [fetch("https://a.example/", headers=[{"key": "Host", "value": "b"}])]},
+        "workflow.steps.0.settings.headers.0.key",
+    ),
+    ({"name": "W", "steps": [], "signing_secret": "secret!"}, "workflow.signing_secret"),
+    ("W", "workflow"),
+    ({"name": "W", "steps": [1]}, "workflow.steps.0"),
+    ({"name": "W", "steps": [{"ref": "a", "type": ["x"]}]}, "workflow.steps.0"),
+    ({"name": "W", "steps": [in_app(template=3)]}, "workflow.steps.0.template"),
+    ({"name": "W", "steps": [{"ref": "a", "type": "channel", "template": 3}]}, "workflow.steps.0"),
+    (
+        {"name": "W", "steps": [in_app(conditions={"all": [{"variable": "x", "operator": "empty"}]})]},
+        "workflow.steps.0.conditions.all.0",
+    ),
+]
+
+
+async def test_what_is_wrong_is_named(api: Api) -> None:
+    for workflow, field in WRONG:
+        answer = await put(api, workflow)
+        assert answer.status_code == 422, answer.text
+        assert [each["field"] for each in answer.json()["errors"]] == [field]
 
 
 async def test_keys_and_environments_are_checked(api: Api) -> None:

@@ -8,6 +8,19 @@ from app.mail import Email, Mailer, text_of
 from app.settings import Settings
 from tests.runs.far import MailServer
 
+
+@pytest.fixture
+def settings(mails: MailServer) -> Settings:
+    """No database: a mailer needs none."""
+    return Settings(
+        _env_file=None,
+        smtp_host="127.0.0.1",
+        smtp_port=mails.port,
+        smtp_security="none",
+        smtp_from="a@example.com",
+    )
+
+
 EMAIL = Email(sender="a@example.com", to="b@example.com", subject="Grüße", html="<p>x</p>", text="x")
 
 

@@ -60,6 +60,18 @@ class Settings(BaseSettings):
     )
     retention_days: int = Field(30, ge=1, description="days that event and action logs are kept")
 
+    smtp_host: str | None = Field(None, description="SMTP server for the email steps of workflows")
+    smtp_port: int = Field(587, ge=1, le=65535)
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_username: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_from: str | None = Field(
+        None, description="address that emails come from unless a step names another"
+    )
+    allow_private_addresses: bool = Field(
+        False, description="let workflow steps send requests to private, loopback and link-local addresses"
+    )
+
     workflow_sandbox: bool = Field(
         False, description="run workflows in Temporal's sandbox: costs 10 ms of CPU an event"
     )

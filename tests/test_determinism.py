@@ -15,6 +15,7 @@ from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from app.workflows.process_event import ProcessEvent
+from app.workflows.recipient_run import RecipientRun
 from tests.knock import KnockServer, error
 from tests.servers import eventually
 from tests.sources import Bench
@@ -75,7 +76,7 @@ def commands_of(path: Path) -> list[str]:
     named = []
     for node in sorted(calls, key=lambda each: (each.lineno, each.col_offset)):
         name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id  # type: ignore[attr-defined]
-        if name in COMMANDS or name in ("_step", "_run_action"):
+        if name in COMMANDS or name in ("_step", "_run_action", "_deliver"):
             first = node.args[0] if node.args else None
             named.append(f"{name}({ast.unparse(first) if first is not None else ''})")
     return named
@@ -137,7 +138,11 @@ SHAPES: list[Callable[[Bench, KnockServer], Awaitable[str]]] = [
 def replayer() -> Replayer:
     runner = workflow_runner(sandbox=True)
     assert isinstance(runner, SandboxedWorkflowRunner)
-    return Replayer(workflows=[ProcessEvent], data_converter=pydantic_data_converter, workflow_runner=runner)
+    return Replayer(
+        workflows=[ProcessEvent, RecipientRun],
+        data_converter=pydantic_data_converter,
+        workflow_runner=runner,
+    )
 
 
 @pytest.mark.usefixtures("worker")

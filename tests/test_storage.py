@@ -18,6 +18,7 @@ import app.models.environment
 import app.models.event
 import app.models.source
 import app.models.variable
+import app.models.workflow
 from app import dispatch
 from app.database import upgrade
 from app.models.types import derived_id, first_id_at, id_time_range, new_id, now

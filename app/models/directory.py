@@ -136,11 +136,15 @@ class WorkflowRun(SQLModel, table=True):
     cancellation_key: str | None = text_field(default=None)
     data: dict[str, Any] | None = json_field(default=None)
     settings: dict[str, Any] | None = json_field(default=None)
+    version_id: UUID | None = Field(default=None, foreign_key="workflow_versions.id")
     inserted_at: datetime = time_field(default_factory=now)
 
 
 class WorkflowRecipientRun(SQLModel, table=True):
-    """One recipient's run of a triggered workflow. What lists filter by is repeated from the trigger."""
+    """One recipient's run of a triggered workflow. What lists filter by is repeated from the trigger.
+
+    `data` is the trigger's data with what fetch steps merged into it, once one did.
+    """
 
     __tablename__ = "workflow_recipient_runs"
     __table_args__ = (
@@ -161,6 +165,21 @@ class WorkflowRecipientRun(SQLModel, table=True):
             "cancellation_key",
             postgresql_where=text("cancellation_key IS NOT NULL"),
         ),
+        Index(
+            "workflow_recipient_runs_queued",
+            "environment",
+            "id",
+            postgresql_where=text("status = 'queued'"),
+        ),
+        Index(
+            "workflow_recipient_runs_followed",
+            "environment",
+            "lease_expires_at",
+            postgresql_where=text("status IN ('processing', 'paused')"),
+        ),
+        Index(
+            "workflow_recipient_runs_to_stop", "environment", "id", postgresql_where=text("stop_requested")
+        ),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
@@ -173,8 +192,15 @@ class WorkflowRecipientRun(SQLModel, table=True):
     cancellation_key: str | None = text_field(default=None)
     status: str = text_field()
     error_count: int = 0
+    data: dict[str, Any] | None = json_field(default=None)
+    error: str | None = text_field(default=None)
+    lease_expires_at: datetime | None = time_field(default=None)
+    temporal_run_id: str | None = text_field(default=None)
+    stop_requested: bool = False
     inserted_at: datetime = time_field(default_factory=now)
     updated_at: datetime = time_field(default_factory=now)
+    started_at: datetime | None = time_field(default=None)
+    finished_at: datetime | None = time_field(default=None)
 
 
 class IdempotentResponse(SQLModel, table=True):

@@ -2,7 +2,16 @@
 
 from fastapi import APIRouter
 
-from app.api.directory import audiences, bulk_operations, objects, schemas, tenants, users, workflows
+from app.api.directory import (
+    audiences,
+    bulk_operations,
+    messages,
+    objects,
+    schemas,
+    tenants,
+    users,
+    workflows,
+)
 
 router = APIRouter(responses=schemas.ERRORS)
 router.include_router(users.router)
@@ -10,4 +19,5 @@ router.include_router(objects.router)
 router.include_router(tenants.router)
 router.include_router(audiences.router)
 router.include_router(workflows.router, responses=schemas.MISSING)
+router.include_router(messages.router, responses=schemas.MISSING)
 router.include_router(bulk_operations.router)

@@ -22,6 +22,7 @@ from app.api.management import (
     source_providers,
     sources,
     variables,
+    workflows,
 )
 from app.api.management.dependencies import authenticate
 
@@ -48,6 +49,7 @@ ROUTERS = (
     environment_changes.router,
     api_keys.router,
     variables.router,
+    workflows.router,
     service_tokens.router,
     accounts.router,
     audit_log.router,

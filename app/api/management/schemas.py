@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
-from urllib.parse import quote
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -20,6 +19,7 @@ from app.models.source import Mapping
 from app.models.status import ActionStatus
 from app.settings import Settings
 from app.sources import Configured, ConfiguredSource
+from app.temporal_ui import run_url
 from app.timeline import Timeline
 
 Item = TypeVar("Item")
@@ -499,7 +499,7 @@ def log_response(entry: LogEntry, settings: Settings, *, with_actions: bool) -> 
         inserted_at=event.received_at,
         headers=entry.headers,
         duration_ms=_milliseconds(event.received_at, event.finished_at),
-        temporal_url=_temporal_url(settings, event.workflow_id, event.run_id),
+        temporal_url=run_url(settings, event.workflow_id, event.run_id),
     )
     if with_actions:
         response.actions = [_action_response(each, event.received_at) for each in entry.actions]
@@ -531,14 +531,6 @@ def _action_response(action: LogAction, received_at: datetime) -> LogActionRespo
 
 def _milliseconds(start: datetime | None, end: datetime | None) -> int | None:
     return round((end - start).total_seconds() * 1000) if start and end else None
-
-
-def _temporal_url(settings: Settings, workflow_id: str | None, run_id: str | None) -> str | None:
-    if settings.temporal_ui_url is None or workflow_id is None or run_id is None:
-        return None
-    root = settings.temporal_ui_url.rstrip("/")
-    workflow = quote(workflow_id, safe="")
-    return f"{root}/namespaces/{quote(settings.temporal_namespace)}/workflows/{workflow}/{run_id}/history"
 
 
 class AccountFeatures(BaseModel):

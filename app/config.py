@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
@@ -21,7 +21,15 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.errors import Permanent
 from app.listener import Listener
 from app.models.environment import Environment
-from app.models.source import Mapping, SigningSecret, Source, SourceEnvironment, SourceKey
+from app.models.source import (
+    Mapping,
+    ReplacedEndpointToken,
+    SigningSecret,
+    Source,
+    SourceEnvironment,
+    SourceKey,
+)
+from app.models.types import now
 from app.providers.base import Provider
 from app.providers.registry import providers
 from app.secrets import SecretBox, token_hash
@@ -82,6 +90,7 @@ class Configuration:
         self._box = box
         self._max_age = max_age
         self._by_token: dict[str, Endpoint] = {}
+        self._by_replaced_token: dict[str, tuple[Endpoint, datetime]] = {}
         self._by_source: dict[tuple[str, str], Endpoint] = {}
         self._by_key_hash: dict[str, Endpoint] = {}
         self._destinations: dict[str, Destination] = {}
@@ -97,8 +106,11 @@ class Configuration:
         await self._loaded.wait()
 
     def by_token(self, token: str) -> Endpoint | None:
-        """The endpoint of an ingestion URL's token."""
-        return self._by_token.get(token)
+        """The endpoint of an ingestion URL's token, or of one that was replaced and has not expired."""
+        if endpoint := self._by_token.get(token):
+            return endpoint
+        replaced, expires_at = self._by_replaced_token.get(token, (None, None))
+        return replaced if expires_at is not None and now() < expires_at else None
 
     def by_source_key(self, key: str) -> Endpoint | None:
         """The source in whose name a key (`sk_src_...`) calls."""
@@ -134,6 +146,7 @@ class Configuration:
             secrets = (await session.exec(select(SigningSecret).order_by(col(SigningSecret.id).desc()))).all()
             mappings = (await session.exec(select(Mapping).order_by(col(Mapping.id)))).all()
             keys = (await session.exec(select(SourceKey).where(col(SourceKey.revoked_at).is_(None)))).all()
+            replaced = (await session.exec(select(ReplacedEndpointToken))).all()
         secrets_of = _grouped(secrets)
         mappings_of = _grouped(mappings)
         self._destinations = {each.slug: self._destination(each) for each in environments}
@@ -145,11 +158,16 @@ class Configuration:
             if each.environment in self._destinations and sources[each.source_key].provider in providers()
         }
         self._by_source = {(each.environment, each.source_key): each for each in self._by_token.values()}
-        endpoint_of = {each.id: self._by_token.get(each.endpoint_token) for each in configured}
+        by_id = {each.id: self._by_token.get(each.endpoint_token) for each in configured}
+        self._by_replaced_token = {
+            each.token: (endpoint, each.expires_at)
+            for each in replaced
+            if (endpoint := by_id.get(each.source_environment_id)) is not None
+        }
         self._by_key_hash = {
             each.key_hash: endpoint
             for each in keys
-            if (endpoint := endpoint_of.get(each.source_environment_id)) is not None
+            if (endpoint := by_id.get(each.source_environment_id)) is not None
         }
         self._loaded.set()
 
@@ -212,8 +230,10 @@ class Configuration:
 
     async def _change(self) -> None:
         """Wait for a change, or for the time when one may have been missed."""
+        # Not `wait_for`: Python 3.11's loses a cancellation that comes together with the change.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), self._max_age.total_seconds())
+            async with asyncio.timeout(self._max_age.total_seconds()):
+                await self._changed.wait()
         self._changed.clear()
 
 

@@ -102,6 +102,21 @@ def receive_events(
     return [_identify(event, endpoint, decoded, headers)]
 
 
+def receive_event(
+    endpoint: Endpoint, body: bytes, headers: dict[str, str], box: SecretBox
+) -> ReceivedEvent | Refusal:
+    """The event in a delivery of one: what is rehearsed or replayed is a single event. As `receive_events` else."""
+    received = receive_events(endpoint, body, headers, box)
+    if isinstance(received, Refusal):
+        return received
+    if len(received) == 1:
+        return received[0]
+    status = VerificationStatus.NOT_ENFORCED_UNVERIFIED
+    event = _row(endpoint, body, headers, box, status, None, ReceivedThrough.WEBHOOK)
+    message = f"this is a batch of {len(received)} events; send one of them at a time"
+    return _refuse(event, 400, "invalid_batch", message)
+
+
 def authenticated_events(
     endpoint: Endpoint,
     bodies: Sequence[dict[str, Any]],

@@ -375,9 +375,10 @@ class FirstEventHmac:
     def explain(self) -> tuple[str, ...]:
         return (
             f"Header `{self.header.title()}: <hex>`.",
+            "Signed is the raw body, with HMAC-SHA1; the key is the secret's text as it is shown.",
             (
-                "Signed is the raw body with HMAC-SHA1, or the first event alone when the body is an array; the key is "
-                "the secret's text."
+                "Of a batch, which is an array, the vendor signs the first event only: the others are accepted with it, "
+                "which their log entries say. With `strict_batches` such a batch is refused."
             ),
             (
                 "There is no timestamp in the signature: an old delivery verifies again, and the idempotency key is "

@@ -5,10 +5,12 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from app.api import errors, health, receive, source_calls, tracking
+from app.api import errors, health, integrations, receive, source_calls, tracking
 from app.api.directory import routes as directory
+from app.api.directory.app import create_directory_app
 from app.api.directory.request import EncodedSlashes
 from app.api.management import routes as management
+from app.destinations import Destinations
 from app.inbox import Inbox
 from app.runtime import open_runtime
 from app.settings import Settings
@@ -31,15 +33,22 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.runtime = runtime
             app.state.inbox = Inbox(runtime.engine, maximum_queued=settings.max_queued_events)
             app.state.refusal_budget = receive.RefusalBudget()
-            yield
+            app.state.destinations = Destinations(runtime.configuration, create_directory_app(runtime.engine))
+            try:
+                yield
+            finally:
+                await app.state.destinations.close()
 
     app = FastAPI(title="Doorbell", version="0.1.0", description=DESCRIPTION, lifespan=lifespan)
     app.include_router(receive.router)
     app.include_router(tracking.router)
+    app.include_router(integrations.router)
     app.include_router(management.router)
     app.include_router(directory.router)
     app.include_router(health.router)
-    app.add_middleware(source_calls.SourceKeys, calls=source_calls.create_source_calls_app(app.state))
+    calls = source_calls.create_source_calls_app(app.state, integrations.router)
+    calls.dependency_overrides[integrations.at_destination] = integrations.as_events
+    app.add_middleware(source_calls.SourceKeys, calls=calls)
     app.add_middleware(EncodedSlashes)
     errors.install(app)
     return app

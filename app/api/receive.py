@@ -50,7 +50,8 @@ REFUSALS_PER_MINUTE = 120
     },
 )
 async def receive(token: str, request: Request) -> Response:
-    """One event, or a batch where the service sends batches, for the source and environment that the token belongs to, as its service sends it.
+    """One event for the source and environment that the token belongs to, as its service sends it, or a batch
+    of them from a service that sends batches.
 
     Answers 200 once the event is durable (204 for sources of the kind HTTP); its actions run afterwards. The
     body is JSON whatever the Content-Type says, and may be gzipped.
@@ -76,7 +77,7 @@ async def receive(token: str, request: Request) -> Response:
 
 
 def _accepted(provider: Provider, events: list[ReceivedEvent]) -> Response:
-    """The answer: with the ids of all events when they came as a batch."""
+    """The answer, with the ids of all events when they came as a batch."""
     if provider.success_status == 204:
         return Response(status_code=204)
     ids = [str(each.id) for each in events]

@@ -33,6 +33,8 @@ SETTINGS_FIELDS = {
     "enforce_idempotency",
     "idempotency_window_seconds",
     "start_unmapped",
+    "handle_identifies",
+    "strict_batches",
 }
 MAPPING_FIELDS = {
     "id",

@@ -1,5 +1,10 @@
-"""Census, whose calls in Knock's shapes are its events."""
+"""Census. A secret in a header, nothing signed; its calls with a source key are in tests/reverse_etl."""
 
-from tests.providers.cases._reverse_etl import CASE as case
+from tests.providers.case import Case, Vector
+from tests.providers.reverse_etl import OUTCOMES
 
-__all__ = ["case"]
+case = Case(
+    secrets=("sesame", "tahini"),
+    vectors=(Vector("sesame", b"{}", {"authorization": "Bearer sesame"}),),
+    outcomes=OUTCOMES,
+)

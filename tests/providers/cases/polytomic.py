@@ -1,9 +1,9 @@
-"""Polytomic, which sends records in batches and signs nothing."""
+"""Polytomic. A bearer token, nothing signed; one record is one event."""
 
 from tests.providers.case import Case, Outcome, Vector
 
 case = Case(
-    secrets=("sesame", "tahini"),
+    secrets=("eyJhbGciOi.one", "eyJhbGciOi.two"),
     vectors=(Vector("sesame", b"{}", {"authorization": "Bearer sesame"}),),
     outcomes={
         "sync.records/Users": Outcome(
@@ -24,8 +24,5 @@ case = Case(
             ),
         )
     },
-    bad_bodies={
-        "no object": {"event": "sync.records"},
-        "records are no list": {"event": "sync.records", "object": {"id": "o", "records": {}}},
-    },
+    bad_bodies={"object is text": {"event": "sync.records", "object": "text"}},
 )

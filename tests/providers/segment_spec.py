@@ -1,4 +1,4 @@
-"""What the customer data platforms' cases share: the outcomes of events in the shape of Segment's specification."""
+"""What an example of the customer data platforms becomes: the same for all of them."""
 
 from typing import Any
 
@@ -33,16 +33,19 @@ GROUP = Outcome(
         ),
     ),
 )
-TRACK = Outcome("msg-track-1")
+DATA = {"order_id": "order_1", "total": 42.5}
+
+
+def triggers(workflow: str) -> Outcome:
+    return Outcome(
+        "msg-track-1",
+        actions=(("workflows_trigger", {"key": workflow, "recipients": ["user_42"], "data": DATA}),),
+    )
+
 
 BAD_BODIES: dict[str, Any] = {
-    "track without an event": {"type": "track", "userId": "user_42"},
+    "traits are a list": {"type": "identify", "traits": [1], "context": {"traits": "text"}},
+    "context is text": {"type": "track", "event": "A", "context": "text"},
     "event is a number": {"type": "track", "event": 7},
-    "traits are text": {"type": "identify", "traits": "Ada", "context": "web"},
+    "name is an object": {"type": "identify", "traits": {"name": {"a": 1}, "firstName": 7}},
 }
-
-
-def triggered(workflow: str) -> Outcome:
-    """A track call that notifies the user."""
-    call = {"key": workflow, "recipients": ["user_42"], "data": {"order_id": "order_1", "total": 42.5}}
-    return Outcome("msg-track-1", actions=(("workflows_trigger", call),))

@@ -29,6 +29,7 @@ from app.dispatch import Dispatcher
 from app.event_log import EventLog
 from app.listener import Listener
 from app.process import stop_requested
+from app.rate_limits import RateLimits
 from app.runtime import Runtime, background, open_runtime
 from app.settings import Settings
 from app.temporal import connect_when_up, prepare_namespace, task_queue
@@ -60,9 +61,11 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
     """Dispatchers and Temporal workers of these environments, while the block runs."""
     destinations = Destinations(runtime.configuration, create_directory_app(runtime.engine))
     events, actions = EventLog(runtime.engine, runtime.box), ActionLog(runtime.engine)
+    rate_limits = RateLimits(runtime.engine, runtime.settings.knock_rate_factor)
     listener = Listener(runtime.settings)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(destinations.close)
+        stack.push_async_callback(rate_limits.close)
         await stack.enter_async_context(_maintenance_worker(runtime, client))
         for environment in environments:
             dispatcher = Dispatcher(
@@ -75,7 +78,7 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
             )
             dispatcher.listen(listener)
             await stack.enter_async_context(
-                _event_worker(runtime, client, dispatcher, events, actions, destinations)
+                _event_worker(runtime, client, dispatcher, events, actions, destinations, rate_limits)
             )
             stack.push_async_callback(dispatcher.drain)
             await stack.enter_async_context(background(dispatcher.run()))
@@ -90,6 +93,7 @@ def _event_worker(
     events: EventLog,
     actions: ActionLog,
     destinations: Destinations,
+    rate_limits: RateLimits,
 ) -> Worker:
     """The Temporal worker of one environment."""
     return Worker(
@@ -99,7 +103,7 @@ def _event_worker(
         activities=[
             VerifyEvent(events, runtime.configuration).verify_event,
             MapEvent(events, actions, runtime.configuration).map_event,
-            *RunAction(actions, destinations, on_retry=dispatcher.release).activities(),
+            *RunAction(actions, destinations, rate_limits, on_retry=dispatcher.release).activities(),
             RecordOutcome(events, actions, on_finished=dispatcher.release).record_outcome,
         ],
         workflow_runner=workflow_runner(sandbox=runtime.settings.workflow_sandbox),

@@ -4,6 +4,7 @@ The only module that touches Knock's client. One client for each destination, ke
 Temporal retries, so the client does not; what it raises becomes `Retryable` or `Permanent` here.
 """
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
@@ -15,10 +16,13 @@ from starlette.types import ASGIApp
 
 from app.config import Configuration, Destination
 from app.errors import Permanent, Retryable
+from app.models.types import digest_of
 
 Result = TypeVar("Result")
 Knock = AsyncKnock
 
+# A person waits for the check.
+CHECK_TIMEOUT = 10.0
 TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
 MAXIMUM_RETRY_AFTER = 3600.0
@@ -33,6 +37,16 @@ class Destinations:
         self._directory = directory
         self._clients: dict[Destination, Knock] = {}
 
+    def account(self, environment: str) -> str | None:
+        """What the far side counts an environment's calls by, its key; None for the directory, which has no limits.
+
+        A digest: it names rows of the database, and says nothing.
+        """
+        destination = self._configuration.destination(environment)
+        if destination.url is None:
+            return None
+        return digest_of(destination.url, destination.key or "").hex()[:32]
+
     def client(self, environment: str) -> Knock:
         """The client of an environment's destination, as configured now."""
         destination = self._configuration.destination(environment)
@@ -43,27 +57,52 @@ class Destinations:
 
     def _connect(self, destination: Destination) -> Knock:
         if destination.url is None:
-            transport = httpx.ASGITransport(app=self._directory, raise_app_exceptions=False)
-            return Knock(
-                api_key=destination.environment,
-                base_url="http://directory",
-                max_retries=0,
-                http_client=httpx.AsyncClient(transport=transport, timeout=TIMEOUT),
-            )
+            return connect_in_process(self._directory, destination.environment)
         if not destination.key:
             raise Permanent(f"environment {destination.environment} has a destination URL but no API key")
-        return Knock(
-            api_key=destination.key,
-            base_url=destination.url,
-            max_retries=0,
-            timeout=TIMEOUT,
-            http_client=DefaultAioHttpClient(timeout=TIMEOUT),
-        )
+        return _connect_far(destination.url, destination.key)
 
     async def close(self) -> None:
         for client in self._clients.values():
             await client.close()
         self._clients.clear()
+
+
+def connect_in_process(app: ASGIApp, environment: str) -> Knock:
+    """A client of an application in this process, which is told the environment as the key."""
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    return Knock(
+        api_key=environment,
+        base_url="http://directory",
+        max_retries=0,
+        http_client=httpx.AsyncClient(transport=transport, timeout=TIMEOUT),
+    )
+
+
+def _connect_far(url: str, key: str) -> Knock:
+    return Knock(
+        api_key=key,
+        base_url=url,
+        max_retries=0,
+        timeout=TIMEOUT,
+        http_client=DefaultAioHttpClient(timeout=TIMEOUT),
+    )
+
+
+async def check_destination(url: str, key: str) -> None:
+    """Make a call that changes nothing: list one user.
+
+    Raises:
+        Retryable: the destination cannot be reached, or is in trouble.
+        Permanent: it refuses the key, or what answers there is not Knock.
+    """
+    async with _connect_far(url, key) as knock:
+        try:
+            page = await asyncio.wait_for(attempt(knock.users.list(page_size=1)), CHECK_TIMEOUT)
+        except TimeoutError:
+            raise Retryable("the destination did not answer in time", code="timeout") from None
+    if not isinstance(page, BaseModel) or not isinstance(getattr(page, "entries", None), list):
+        raise Permanent(_capped(f"the destination's answer is not Knock's: {page}"))
 
 
 async def attempt(call: Awaitable[Result]) -> Result:
@@ -105,6 +144,17 @@ def as_data(result: BaseModel) -> dict[str, Any]:
     if not isinstance(result, BaseModel):
         raise Permanent(_capped(f"the destination's answer is not Knock's: {result}"))
     return result.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def count(result: object) -> int:
+    """How many items the list in an answer has.
+
+    Raises:
+        Permanent: it is not a list; the URL is not that of a Knock.
+    """
+    if not isinstance(result, list):
+        raise Permanent(_capped(f"the destination's answer is not Knock's: {result}"))
+    return len(result)
 
 
 def _error_text(error: knockapi.APIStatusError) -> str:

@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="largest event body, after decompression")
     max_queued_events: int = Field(5_000, ge=1, description="events waiting for their commit before 503")
     max_events_in_flight: int = Field(100, ge=1, description="workflows a dispatcher keeps running at once")
+    knock_rate_factor: float = Field(
+        0.9, ge=0, description="times Knock's documented rate limits that actions use at most; 0 is no limit"
+    )
     config_max_age: timedelta = Field(
         timedelta(seconds=30), description="configuration is read again at least this often"
     )

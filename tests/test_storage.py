@@ -15,6 +15,7 @@ import app.models.credential
 import app.models.directory
 import app.models.environment
 import app.models.event
+import app.models.rate_limit
 import app.models.source
 from app import dispatch
 from app.database import upgrade
@@ -148,5 +149,6 @@ MODELS = (
     app.models.directory,
     app.models.environment,
     app.models.event,
+    app.models.rate_limit,
     app.models.source,
 )

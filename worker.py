@@ -18,6 +18,7 @@ from temporalio.workflow import SandboxImportNotificationPolicy
 
 from app import health
 from app.action_log import ActionLog
+from app.activities.failures import ActivityFailures
 from app.activities.maintenance import TASK_QUEUE, MaintenanceActivities, ensure_schedule
 from app.activities.map import MapEvent
 from app.activities.record import RecordOutcome
@@ -107,6 +108,7 @@ def _event_worker(
             RecordOutcome(events, actions, on_finished=dispatcher.release).record_outcome,
         ],
         workflow_runner=workflow_runner(sandbox=runtime.settings.workflow_sandbox),
+        interceptors=[ActivityFailures()],
         max_concurrent_activities=runtime.settings.max_events_in_flight,
         max_concurrent_local_activities=2 * runtime.settings.max_events_in_flight,
         graceful_shutdown_timeout=runtime.settings.graceful_shutdown,
@@ -122,6 +124,7 @@ def _maintenance_worker(runtime: Runtime, client: Client) -> Worker:
         workflows=[Maintenance],
         activities=[maintenance.maintain_partitions, maintenance.prune_idempotent_responses],
         workflow_runner=workflow_runner(sandbox=runtime.settings.workflow_sandbox),
+        interceptors=[ActivityFailures()],
         max_concurrent_workflow_task_polls=2,
         max_concurrent_activity_task_polls=1,
         graceful_shutdown_timeout=runtime.settings.graceful_shutdown,

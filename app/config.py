@@ -74,7 +74,8 @@ class Configuration:
     """The configuration in memory."""
 
     def __init__(self, engine: AsyncEngine, box: SecretBox, max_age: timedelta) -> None:
-        self._engine = engine
+        # One snapshot for all tables: what is saved between two statements must not be seen in half.
+        self._engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self._box = box
         self._max_age = max_age
         self._by_token: dict[str, Endpoint] = {}
@@ -185,12 +186,19 @@ class Configuration:
                 logger.warning("configuration_unreadable", extra={"error": str(error)})
                 await asyncio.sleep(1)
                 continue
+            except Exception:
+                # Whatever a row holds, changes made later must still be followed.
+                logger.exception("configuration_unreadable")
+                await asyncio.sleep(1)
+                continue
             await self._change()
 
     async def _change(self) -> None:
         """Wait for a change, or for the time when one may have been missed."""
+        # Not `wait_for`: Python 3.11's loses a cancellation that comes together with the change.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), self._max_age.total_seconds())
+            async with asyncio.timeout(self._max_age.total_seconds()):
+                await self._changed.wait()
         self._changed.clear()
 
 

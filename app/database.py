@@ -26,6 +26,8 @@ def open_engine(settings: Settings) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=5,
         pool_recycle=1800,
+        # An error of the database is logged, and shown in Temporal: without what was written.
+        hide_parameters=True,
         json_serializer=to_json,
         json_deserializer=orjson.loads,
         connect_args={"connect_timeout": 5, "application_name": "doorbell"},

@@ -98,11 +98,13 @@ FROM expired WHERE events.id = expired.id
 RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id
 """)
 
+# A lease that ran out is for the sweep to claim again, which looks at what became of the run.
 _STARTED = text("""
 UPDATE events SET workflow_id = v.workflow_id, run_id = v.run_id, lease_expires_at = now() + :lease
 FROM unnest(CAST(:ids AS uuid[]), CAST(:workflow_ids AS text[]), CAST(:run_ids AS text[]))
     AS v (id, workflow_id, run_id)
-WHERE events.id = v.id AND events.id >= :first AND events.id <= :last AND events.status = 'processing'
+WHERE events.id = v.id AND events.id >= :first AND events.id <= :last
+  AND events.status = 'processing' AND events.lease_expires_at > now()
 """)
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:workflow_id, 0))")
@@ -195,7 +197,8 @@ class Dispatcher:
 
     async def _sleep(self) -> None:
         try:
-            await asyncio.wait_for(self._wake.wait(), SWEEP_INTERVAL.total_seconds() / 10)
+            async with asyncio.timeout(SWEEP_INTERVAL.total_seconds() / 10):
+                await self._wake.wait()
         except TimeoutError:
             return
         self._wake.clear()

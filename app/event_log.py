@@ -6,7 +6,7 @@ once; correct without.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -27,8 +27,8 @@ MAXIMUM_CACHED_BODY = 256 * 1024
 _LOAD = text("""
 SELECT e.id, e.environment, e.source_key, e.event_type, e.idempotency_key, e.verification_status,
        e.verification_reason, e.received_at, e.error, p.body, p.headers, p.sensitive_headers, p.preprocess_output
-FROM events e JOIN event_payloads p ON p.id = e.id
-WHERE e.id = ANY(CAST(:ids AS uuid[])) AND p.id = ANY(CAST(:ids AS uuid[]))
+FROM events e LEFT JOIN event_payloads p ON p.id = e.id AND p.id = ANY(CAST(:ids AS uuid[]))
+WHERE e.id = ANY(CAST(:ids AS uuid[]))
 """)
 
 # The bounds let Postgres look into the partitions that hold the batch only; final states stay as they are.
@@ -58,7 +58,10 @@ _VERIFICATION = text(
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """An event as it is in the log, with its payload. `error` is what reception could not make out."""
+    """An event as it is in the log, with its payload, which may be gone sooner than the event itself.
+
+    `error` is what reception could not make out.
+    """
 
     id: UUID
     environment: str
@@ -69,12 +72,23 @@ class StoredEvent:
     verification_reason: str | None
     received_at: datetime
     error: str | None
-    body: bytes
-    headers: dict[str, str]
-    preprocess_output: dict[str, Any] | None
+    body: bytes | None = field(repr=False)
+    headers: dict[str, str] = field(repr=False)
+    preprocess_output: dict[str, Any] | None = field(repr=False)
+
+    def received_body(self) -> bytes:
+        """The body as received.
+
+        Raises:
+            Permanent: it is gone, past its retention.
+        """
+        if self.body is None:
+            raise Permanent(f"the payload of event {self.id} is no longer stored")
+        return self.body
 
     def decoded(self) -> DecodedEvent:
-        return DecodedEvent(orjson.loads(self.body), self.headers, self.preprocess_output)
+        """What paths are read from. Raises as `received_body` does."""
+        return DecodedEvent(orjson.loads(self.received_body()), self.headers, self.preprocess_output)
 
 
 @dataclass(frozen=True)
@@ -101,17 +115,17 @@ class EventLog:
         self._finishes: Batcher[Finished, None] = Batcher(self._finish)
 
     async def load(self, event_id: UUID) -> StoredEvent:
-        """The event and its payload.
+        """The event and, as long as it is kept, its payload.
 
         Raises:
-            Permanent: it is gone, past retention.
+            Permanent: the event is gone, past retention.
         """
         if event := self._loaded.get(event_id):
             return event
         event = await self._loads.submit(event_id)
         if event is None:
-            raise Permanent(f"event {event_id} or its payload is no longer stored")
-        if len(event.body) <= MAXIMUM_CACHED_BODY:
+            raise Permanent(f"event {event_id} is no longer stored")
+        if len(event.body or b"") <= MAXIMUM_CACHED_BODY:
             self._loaded[event_id] = event
             if len(self._loaded) > MAXIMUM_CACHED:
                 self._loaded.popitem(last=False)
@@ -139,6 +153,7 @@ class EventLog:
         return [found.get(event_id) for event_id in event_ids]
 
     def _stored(self, row: dict[str, Any]) -> StoredEvent:
+        row["headers"] = row["headers"] or {}
         sensitive = row.pop("sensitive_headers")
         if sensitive is not None:
             row["headers"] |= orjson.loads(self._box.decrypt(sensitive))

@@ -60,7 +60,8 @@ async def connect_when_up(settings: Settings, stop: asyncio.Event) -> Client | N
                 "waiting_for_temporal", extra={"address": settings.temporal_address, "error": str(error)}
             )
         try:
-            await asyncio.wait_for(stop.wait(), RECONNECT_AFTER)
+            async with asyncio.timeout(RECONNECT_AFTER):
+                await stop.wait()
         except TimeoutError:
             continue
     return None

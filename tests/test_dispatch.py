@@ -271,7 +271,9 @@ async def test_two_workers_share_the_work(
     source: BenchSource, runtime: Runtime, temporal: Client, knock: KnockServer
 ) -> None:
     environment = source.bench.environment
-    async with run_workers(runtime, temporal, [environment]), run_workers(runtime, temporal, [environment]):
+    # A client of its own, as another process has: one client serves a task queue once.
+    other = await connect(runtime.settings)
+    async with run_workers(runtime, temporal, [environment]), run_workers(runtime, other, [environment]):
         identifiers = await asyncio.gather(
             *(source.send("invoice.paid", id=f"evt_{n % 10}") for n in range(30))
         )
@@ -295,6 +297,26 @@ async def test_temporal_away_events_are_accepted_and_processed_on_its_return(
             assert (await bench.final(identifier, deadline=60))["status"] == "succeeded"
 
 
+@pytest.mark.usefixtures("worker")
+async def test_an_event_whose_payload_is_gone_fails_and_says_so(
+    source: BenchSource, knock: KnockServer
+) -> None:
+    """Retrying would not bring it back; the event must not be stuck either."""
+    identifier = new_id()
+    await change(
+        source,
+        "INSERT INTO events (id, environment, source_key, status, verification_status, received_at) "
+        "VALUES (:id, :environment, :key, 'received', 'enforced:verified', now())",
+        id=identifier,
+        environment=source.bench.environment,
+        key=source.key,
+    )
+    event = await source.bench.final(identifier)
+    assert event["status"] == "failed"
+    assert event["error"] == f"the payload of event {identifier} is no longer stored"
+    assert not knock.calls
+
+
 async def test_a_noisy_source_does_not_starve_the_others(
     bench: Bench, runtime: Runtime, temporal: Client
 ) -> None:
@@ -308,6 +330,9 @@ async def test_a_noisy_source_does_not_starve_the_others(
                 "FROM generate_series(1, 2000)"
             ),
             {"environment": bench.environment, "key": noisy.key},
+        )
+        await connection.execute(
+            text("INSERT INTO event_payloads (id, body, headers) SELECT id, '{}', '{}' FROM events")
         )
     single = await quiet.send("invoice.paid")
     async with run_workers(runtime, temporal, [bench.environment]):

@@ -68,6 +68,8 @@ class RecordOutcome:
 def _error(event: StoredEvent, outcome: EventOutcome) -> str | None:
     if outcome.cancelled:
         return "the workflow was cancelled in Temporal"
+    if outcome.problem is not None:
+        return outcome.problem
     if outcome.status is EventStatus.REJECTED:
         return "the event could not be verified when it was processed; see verification_reason"
     if outcome.status is EventStatus.FAILED:

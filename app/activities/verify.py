@@ -23,7 +23,7 @@ class VerifyEvent:
         if endpoint is None:
             # Nothing to verify with any more; `map_event` finds no mapping either and says so.
             return Verdict(rejected=False)
-        delivery = Delivery(stored.body, stored.headers, stored.received_at)
+        delivery = Delivery(stored.received_body(), stored.headers, stored.received_at)
         verdict = verify(endpoint.provider.scheme, delivery, endpoint.secrets)
         status = verdict.status(enforced=endpoint.enforce_verification)
         if status != stored.verification_status:

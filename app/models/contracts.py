@@ -9,6 +9,9 @@ from pydantic import BaseModel
 
 from app.models.status import ActionStatus, EventStatus
 
+# The type of a failure that retrying does not mend (`app.errors.Permanent`), as Temporal shows it.
+PERMANENT = "Permanent"
+
 
 class EventRef(BaseModel):
     """The event that a workflow processes."""
@@ -59,6 +62,8 @@ class EventOutcome(BaseModel):
     event_id: UUID
     status: EventStatus
     cancelled: bool = False
+    # Why the event could not be processed at all, when that is so.
+    problem: str | None = None
     succeeded: int = 0
     skipped: int = 0
     failed: int = 0

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -14,6 +15,12 @@ from app.models.types import json_field, new_id, now, text_field, time_field
 
 USERS = "$users"
 TENANTS = "$tenants"
+
+
+def _recipient_key(collection: str, id: str) -> ForeignKeyConstraint:
+    """A reference to a recipient: what refers to it goes when it goes."""
+    recipient = [f"directory_recipients.{name}" for name in ("environment", "collection", "id")]
+    return ForeignKeyConstraint(["environment", collection, id], recipient, ondelete="CASCADE")
 
 
 def jsonb_field(**options: Any) -> Any:
@@ -40,6 +47,18 @@ class DirectorySubscription(SQLModel, table=True):
     """A recipient's subscription to an object. It goes when either goes."""
 
     __tablename__ = "directory_subscriptions"
+    __table_args__ = (
+        _recipient_key("collection", "object_id"),
+        _recipient_key("recipient_collection", "recipient_id"),
+        Index(
+            "directory_subscriptions_by_recipient",
+            "environment",
+            "recipient_collection",
+            "recipient_id",
+            "collection",
+            "object_id",
+        ),
+    )
 
     environment: str = text_field(primary_key=True)
     collection: str = text_field(primary_key=True)
@@ -65,6 +84,16 @@ class DirectoryAudienceMember(SQLModel, table=True):
     """A user in an audience, within a tenant or (the empty string) within none."""
 
     __tablename__ = "directory_audience_members"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["environment", "key"],
+            ["directory_audiences.environment", "directory_audiences.key"],
+            ondelete="CASCADE",
+        ),
+        _recipient_key("user_collection", "user_id"),
+        CheckConstraint(f"user_collection = '{USERS}'"),
+        Index("directory_audience_members_by_user", "environment", "user_id"),
+    )
 
     environment: str = text_field(primary_key=True)
     key: str = text_field(primary_key=True)
@@ -95,10 +124,29 @@ class WorkflowRecipientRun(SQLModel, table=True):
     """One recipient's run of a triggered workflow. What lists filter by is repeated from the trigger."""
 
     __tablename__ = "workflow_recipient_runs"
+    __table_args__ = (
+        Index("workflow_recipient_runs_by_environment", "environment", "id"),
+        Index("workflow_recipient_runs_by_workflow", "environment", "workflow", "id"),
+        Index(
+            "workflow_recipient_runs_by_recipient",
+            "environment",
+            "recipient_collection",
+            "recipient_id",
+            "id",
+        ),
+        Index("workflow_recipient_runs_by_trigger", "workflow_run_id"),
+        Index(
+            "workflow_recipient_runs_cancellation",
+            "environment",
+            "workflow",
+            "cancellation_key",
+            postgresql_where=text("cancellation_key IS NOT NULL"),
+        ),
+    )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     environment: str = text_field()
-    workflow_run_id: UUID = Field(foreign_key="workflow_runs.id")
+    workflow_run_id: UUID = Field(foreign_key="workflow_runs.id", ondelete="CASCADE")
     workflow: str = text_field()
     recipient_collection: str = text_field()
     recipient_id: str = text_field()
@@ -127,6 +175,14 @@ class BulkOperation(SQLModel, table=True):
     """Many changes asked for at once and made in the background. `items` is emptied when it is done."""
 
     __tablename__ = "bulk_operations"
+    __table_args__ = (
+        Index(
+            "bulk_operations_unfinished",
+            "environment",
+            "id",
+            postgresql_where=text("status IN ('queued', 'processing')"),
+        ),
+    )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     environment: str = text_field()

@@ -14,7 +14,15 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from app.models.contracts import ActionOutcome, ActionRef, EventOutcome, EventRef, MappedEvent, Verdict
+    from app.models.contracts import (
+        PERMANENT,
+        ActionOutcome,
+        ActionRef,
+        EventOutcome,
+        EventRef,
+        MappedEvent,
+        Verdict,
+    )
     from app.models.status import ActionStatus, EventStatus
     from app.workflows import policies
 
@@ -39,9 +47,12 @@ class ProcessEvent:
         try:
             outcome = await self._process(event)
         except BaseException as error:
-            if not is_cancelled_exception(error):
+            cancelled, problem = is_cancelled_exception(error), _permanent_problem(error)
+            if not cancelled and problem is None:
                 raise
-            outcome = EventOutcome(event_id=event.event_id, status=EventStatus.FAILED, cancelled=True)
+            outcome = EventOutcome(
+                event_id=event.event_id, status=EventStatus.FAILED, cancelled=cancelled, problem=problem
+            )
         await self._record(outcome)
         if outcome.status in (EventStatus.FAILED, EventStatus.REJECTED):
             raise ApplicationError(_why(outcome), type=outcome.status.value, non_retryable=True)
@@ -86,7 +97,7 @@ async def _step(name: str, argument: Any, result_type: type[Result]) -> Result:
             name, argument, result_type=result_type, **policies.LOCAL_STEP
         )
     except FailureError as error:
-        if is_cancelled_exception(error):
+        if is_cancelled_exception(error) or _permanent_problem(error):
             raise
         result = await workflow.execute_activity(name, argument, result_type=result_type, **policies.STEP)
     return result
@@ -119,12 +130,20 @@ async def _run_action(action: ActionRef) -> ActionOutcome | None:
         return None
 
 
-def _backoff(error: FailureError) -> timedelta:
-    """The wait that the destination asked for, or the usual one.
+def _raised(error: BaseException) -> BaseException | None:
+    """What an activity raised: a regular activity's failure wraps it, a local one's may not (SDKs differ)."""
+    return error.cause if isinstance(error, ActivityError) else error
 
-    A local activity's failure comes as it was raised, or wrapped in an ActivityError: SDK versions differ.
-    """
-    cause = error.cause if isinstance(error, ActivityError) else error
+
+def _permanent_problem(error: BaseException) -> str | None:
+    """What a step said that it cannot do, however often it is tried."""
+    cause = _raised(error)
+    return cause.message if isinstance(cause, ApplicationError) and cause.type == PERMANENT else None
+
+
+def _backoff(error: FailureError) -> timedelta:
+    """The wait that the destination asked for, or the usual one."""
+    cause = _raised(error)
     asked = cause.next_retry_delay if isinstance(cause, ApplicationError) else None
     return asked or policies.ACTION_FIRST_BACKOFF
 
@@ -142,6 +161,8 @@ def _count(outcome: EventOutcome, action: ActionRef, result: ActionOutcome | Non
 def _why(outcome: EventOutcome) -> str:
     if outcome.cancelled:
         return "cancelled in Temporal"
+    if outcome.problem is not None:
+        return outcome.problem
     if outcome.status is EventStatus.REJECTED:
         return "verification failed"
     return f"{outcome.failed} of {outcome.failed + outcome.succeeded + outcome.skipped} actions failed"

@@ -60,7 +60,7 @@ class Destinations:
             return connect_in_process(self._directory, destination.environment)
         if not destination.key:
             raise Permanent(f"environment {destination.environment} has a destination URL but no API key")
-        return _connect_far(destination.url, destination.key)
+        return connect(destination.url, destination.key)
 
     async def close(self) -> None:
         for client in self._clients.values():
@@ -79,7 +79,8 @@ def connect_in_process(app: ASGIApp, environment: str) -> Knock:
     )
 
 
-def _connect_far(url: str, key: str) -> Knock:
+def connect(url: str, key: str) -> Knock:
+    """A client of Knock, or of what speaks its API, at a URL."""
     return Knock(
         api_key=key,
         base_url=url,
@@ -96,7 +97,7 @@ async def check_destination(url: str, key: str) -> None:
         Retryable: the destination cannot be reached, or is in trouble.
         Permanent: it refuses the key, or what answers there is not Knock.
     """
-    async with _connect_far(url, key) as knock:
+    async with connect(url, key) as knock:
         try:
             page = await asyncio.wait_for(attempt(knock.users.list(page_size=1)), CHECK_TIMEOUT)
         except TimeoutError:

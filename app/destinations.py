@@ -29,6 +29,14 @@ MAXIMUM_RETRY_AFTER = 3600.0
 MAXIMUM_ERROR_LENGTH = 2000
 
 
+class Refused(Permanent):
+    """The destination said no. The text is its own."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class Destinations:
     """The clients of this process, made when first needed."""
 
@@ -99,11 +107,17 @@ async def check_destination(url: str, key: str) -> None:
     """
     async with connect(url, key) as knock:
         try:
-            page = await asyncio.wait_for(attempt(knock.users.list(page_size=1)), CHECK_TIMEOUT)
+            page = await asyncio.wait_for(attempt(_list_one_user(knock)), CHECK_TIMEOUT)
         except TimeoutError:
             raise Retryable("the destination did not answer in time", code="timeout") from None
-    if not isinstance(page, BaseModel) or not isinstance(getattr(page, "entries", None), list):
+    if not isinstance(page, dict) or not isinstance(page.get("entries"), list):
         raise Permanent(_capped(f"the destination's answer is not Knock's: {page}"))
+
+
+async def _list_one_user(knock: Knock) -> object:
+    """The answer as JSON: the client's own page type takes it for granted that Knock answers."""
+    answer = await knock.users.with_raw_response.list(page_size=1)
+    return await answer.json()
 
 
 async def attempt(call: Awaitable[Result]) -> Result:
@@ -111,7 +125,8 @@ async def attempt(call: Awaitable[Result]) -> Result:
 
     Raises:
         Retryable: connection errors, timeouts, 408, 409, 425, 429 and 5xx.
-        Permanent: every other status, with the destination's own text.
+        Refused: every other status, with the destination's own text.
+        Permanent: the request or its answer cannot be read.
     """
     try:
         return await call
@@ -128,7 +143,7 @@ async def attempt(call: Awaitable[Result]) -> Result:
         status, text = error.status_code, _error_text(error)
         if status in RETRYABLE_STATUSES or status >= 500:
             raise Retryable(text, code=f"http_{status}", retry_after=_retry_after(error.response)) from error
-        raise Permanent(text) from error
+        raise Refused(text, status) from error
     except (knockapi.APIError, ValueError) as error:
         # A ValueError comes from the client: an id that cannot be in a URL, or an answer that is not JSON.
         raise Permanent(

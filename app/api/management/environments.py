@@ -90,6 +90,11 @@ class DestinationRequest(BaseModel):
         max_length=1024,
         description="Its secret key, never shown again. Without it, the present one stays for the present URL.",
     )
+    verify: bool = Field(
+        True,
+        description="List one user there before saving, and refuse with the answer when that fails. "
+        "False saves without a call, for a destination that cannot be reached now.",
+    )
 
 
 class WrappedDestinationRequest(BaseModel):
@@ -141,7 +146,14 @@ async def save_destination(
     """Let the environment's actions run against Knock, or with null against the embedded directory."""
     wanted = body.destination
     key = wanted.api_key.get_secret_value() if wanted and wanted.api_key else None
-    await set_destination(session, runtime.box, environment, wanted.url if wanted else None, key)
+    await set_destination(
+        session,
+        runtime.box,
+        environment,
+        wanted.url if wanted else None,
+        key,
+        verify=wanted is not None and wanted.verify,
+    )
     await save(session, runtime)
     return _destination(environment)
 

@@ -1,7 +1,7 @@
 # What people and CI run. Paths are relative on purpose: make splits absolute ones at spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lock clean
+.PHONY: help run test lint bench lock clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
@@ -13,12 +13,15 @@ run: .venv/run.stamp ## start everything on this machine (Postgres, Temporal, AP
 	@exec $(BIN)/doorbell dev
 
 test: .venv/dev.stamp ## run the whole test suite, with real services; ARGS="-k name" narrows it
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
 
 lint: .venv/dev.stamp ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/run.stamp ## measure this machine; ARGS="--rounds 5 --json FILE" sets how
+	@$(BIN)/python -m bench $(ARGS)
 
 lock: ## write the locked requirements anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }

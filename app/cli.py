@@ -3,11 +3,14 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
+from rich.console import Console
 
+from app.commands.management import CommandError, management_client
 from app.errors import ConfigurationError
 from app.process import leave
 from app.settings import Settings
@@ -31,6 +34,11 @@ Environments = Annotated[
     list[str],
     typer.Option("--environment", "-e", help="An environment to serve; may be given several times."),
 ]
+
+
+Url = Annotated[str | None, typer.Option(help="Another Doorbell than the one of the settings.")]
+Token = Annotated[str | None, typer.Option(help="A service token; without it, the bootstrap token.")]
+Directory = Annotated[Path, typer.Argument(help="The directory of the files.")]
 
 
 @cli.command()
@@ -126,6 +134,52 @@ def create_key(
     typer.echo(asyncio.run(issue_key(_database_settings(), environment, name)))
 
 
+@cli.command()
+def pull(directory: Directory, url: Url = None, token: Token = None) -> None:
+    """Write the configuration of all sources into files: YAML, scripts beside it, no secrets.
+
+    Example: doorbell pull doorbell-config
+    """
+    from app.commands import configuration
+
+    with management_client(Settings(), url, token) as client:
+        raise typer.Exit(configuration.pull(client, directory, Console()))
+
+
+@cli.command()
+def diff(
+    directory: Directory,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 when something differs.")] = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Show what `doorbell push` would change.
+
+    Example: doorbell diff doorbell-config --check
+    """
+    from app.commands import configuration
+
+    with management_client(Settings(), url, token) as client:
+        raise typer.Exit(configuration.diff(client, directory, Console(), check=check))
+
+
+@cli.command()
+def push(
+    directory: Directory,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Make the server what the files say, after showing what changes. Sources without a file stay as they are.
+
+    Example: doorbell push doorbell-config --yes
+    """
+    from app.commands import configuration
+
+    with management_client(Settings(), url, token) as client:
+        raise typer.Exit(configuration.push(client, directory, Console(), confirmed=yes))
+
+
 def _production_settings() -> Settings:
     settings = Settings()
     settings.require_production()
@@ -146,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cli(args=None if arguments is None else list(arguments), standalone_mode=True)
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else 1
-    except ConfigurationError as error:
+    except (ConfigurationError, CommandError) as error:
         print(f"doorbell: {error}", file=sys.stderr)  # noqa: T201
         code = 2
     except ValidationError as error:

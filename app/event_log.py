@@ -20,6 +20,7 @@ from app.errors import Permanent
 from app.mapping import DecodedEvent
 from app.models.status import EventStatus
 from app.secrets import SecretBox
+from app.sensitive import withheld
 
 MAXIMUM_CACHED = 500
 MAXIMUM_CACHED_BODY = 256 * 1024
@@ -86,9 +87,10 @@ class StoredEvent:
             raise Permanent(f"the payload of event {self.id} is no longer stored")
         return self.body
 
-    def decoded(self) -> DecodedEvent:
-        """What paths are read from. Raises as `received_body` does."""
-        return DecodedEvent(orjson.loads(self.received_body()), self.headers, self.preprocess_output)
+    def decoded(self, sensitive_paths: Sequence[str] = ()) -> DecodedEvent:
+        """What paths are read from: all but the values at these paths. Raises as `received_body` does."""
+        body = withheld(orjson.loads(self.received_body()), sensitive_paths)
+        return DecodedEvent(body, self.headers, self.preprocess_output)
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,17 @@ from app.activities.actions.registry import action_types
 from app.directory.pages import Page, PageRequest, fetch_page
 from app.errors import Permanent
 from app.models.event import Event
-from app.models.source import Mapping
+from app.models.source import Mapping, Source
 from app.models.status import EventStatus
 from app.models.types import first_id_at, id_time_range, now, time_of
+from app.providers.registry import providers
 from app.secrets import SecretBox
+from app.sensitive import REDACTED, redacted
 
-REDACTED = "[redacted]"
 RECENT = timedelta(days=30)
 MAXIMUM_EVENT_TYPES = 1000
+# Payloads are kept for a shorter time than events: how many events are looked at for one.
+MAXIMUM_LOOKS = 20
 # Bodies that a page carries at most; an entry beyond it says so, and is shown whole when asked for by id.
 MAXIMUM_PAGE_BYTES = 8 * 1024 * 1024
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -66,6 +69,18 @@ WITH RECURSIVE seen (event_type, id, position) AS (
     WHERE position < :limit
 )
 SELECT event_type, id FROM seen ORDER BY event_type
+""")
+
+# The latest event of a type whose payload is still stored. OFFSET 0 as above: a look into one partition for each.
+_LATEST = text("""
+SELECT event.* FROM (
+    SELECT * FROM events
+    WHERE environment = :environment AND source_key = :source_key AND event_type = :event_type AND id >= :since
+      AND origin IS DISTINCT FROM 'rehearsal'
+    ORDER BY id DESC LIMIT :looks
+) AS event
+CROSS JOIN LATERAL (SELECT id FROM event_payloads WHERE event_payloads.id = event.id OFFSET 0) AS payload
+ORDER BY event.id DESC LIMIT 1
 """)
 
 _ACTIVITY = text("""
@@ -169,6 +184,28 @@ async def list_event_types(
     return [(row.event_type, time_of(row.id)) for row in rows]
 
 
+async def find_latest(
+    session: AsyncSession, box: SecretBox, environment: str, source_key: str, event_type: str
+) -> LogEntry | None:
+    """The latest event of a type in the last 30 days that was not made by hand, with its payload."""
+    rows = await (await session.connection()).execute(
+        _LATEST,
+        {
+            "environment": environment,
+            "source_key": source_key,
+            "event_type": event_type,
+            "since": first_id_at(now() - RECENT),
+            "looks": MAXIMUM_LOOKS,
+        },
+    )
+    row = rows.first()
+    if row is None:
+        return None
+    entry = _entry(row)
+    await _add_payloads(session, box, [entry])
+    return entry
+
+
 async def get_activity(
     session: AsyncSession, environment: str, source_key: str, configured: UUID
 ) -> Activity:
@@ -208,6 +245,7 @@ def _entry(row: Row[Any]) -> LogEntry:
 
 async def _add_payloads(session: AsyncSession, box: SecretBox, entries: Sequence[LogEntry]) -> None:
     by_id = {each.event.id: each for each in entries}
+    sensitive = await _sensitive_paths(session, {each.event.source_key for each in entries})
     rows = await (await session.connection()).execute(
         _PAYLOADS,
         {"ids": list(by_id), "first": min(by_id), "last": max(by_id), "budget": MAXIMUM_PAGE_BYTES},
@@ -215,9 +253,18 @@ async def _add_payloads(session: AsyncSession, box: SecretBox, entries: Sequence
     for row in rows:
         entry = by_id[row.id]
         entry.omitted = row.body is None
-        entry.data = None if row.body is None else _object(row.body)
+        entry.data = (
+            None if row.body is None else redacted(_object(row.body), sensitive[entry.event.source_key])
+        )
         entry.headers = row.headers | _redacted(row.sensitive_headers, box)
         entry.preprocess_output = row.preprocess_output
+
+
+async def _sensitive_paths(session: AsyncSession, keys: set[str]) -> dict[str, tuple[str, ...]]:
+    """Where the bodies of these sources hold what is never shown, as their providers declare."""
+    rows = await session.exec(select(Source.key, Source.provider).where(col(Source.key).in_(keys)))
+    known = {key: providers()[name].sensitive_paths for key, name in rows if name in providers()}
+    return {key: known.get(key, ()) for key in keys}
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

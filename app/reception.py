@@ -113,7 +113,7 @@ def _identify(
         idempotency_key=_idempotency_key(endpoint.idempotency_key_path, decoded),
         occurred_at=_time(_value(endpoint.timestamp_path, decoded)),
         preprocess_output=preprocess,
-        error=unidentified or problem,
+        error="; ".join(filter(None, (unidentified, problem))) or None,
     )
 
 

@@ -14,7 +14,7 @@ from app.providers.base import Provider
 from app.providers.registry import providers
 from app.secrets import SecretBox
 from app.validation import invalid_fields
-from app.verification import UnusableSecret
+from app.verification import CannotSign, UnusableSecret
 
 # Each one is tried on each delivery that none before it signed.
 MAXIMUM_SECRETS = 10
@@ -86,4 +86,7 @@ def secret_errors(provider: Provider | None, value: str, field: str) -> list[Fie
         provider.scheme.sign(b"{}", value, now(), "msg_check")
     except UnusableSecret as error:
         return [FieldError(field, str(error))]
+    except CannotSign:
+        # A public key: what it has to do here is verify.
+        return []
     return []

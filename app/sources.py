@@ -170,6 +170,8 @@ async def _configure_missing(
             session.add(defaults.settings)
             await session.flush()
             session.add_all(defaults.mappings)
+    # So that a change in the same request may delete them again.
+    await session.flush()
 
 
 def _defaults(key: str, environment: str, provider: Provider) -> Configured:

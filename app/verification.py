@@ -14,9 +14,14 @@ from datetime import datetime, timedelta
 from typing import Literal, Protocol
 from uuid import UUID
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
 from app.models.status import VerificationStatus
 
 Headers = dict[str, str]
+
+ED25519_KEY_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,15 @@ class Scheme(Protocol):
     def check(self, delivery: Delivery, secret: str) -> bool: ...
 
     def sign(self, body: bytes, secret: str, moment: datetime, message_id: str) -> Headers:
-        """The headers with which the vendor would send this body."""
+        """The headers with which the vendor would send this body.
+
+        Raises:
+            UnusableSecret: the secret is not of the form that the scheme needs.
+            CannotSign: it is, and it verifies only.
+        """
+
+    def explain(self) -> tuple[str, ...]:
+        """What is signed and what is refused, in sentences for the provider's setup page."""
 
 
 class Refused(Exception):
@@ -79,6 +92,10 @@ class Refused(Exception):
 
 class UnusableSecret(Exception):
     """This secret is not of the form that the scheme needs; others may be."""
+
+
+class CannotSign(Exception):
+    """This secret is a public key: it verifies, and nobody but the vendor can sign."""
 
 
 def verify(scheme: Scheme | None, delivery: Delivery, secrets: Sequence[Secret]) -> Verdict:
@@ -119,18 +136,28 @@ class SignedTimestamp:
         except (ValueError, OverflowError):
             raise Refused(f"the signature's timestamp {_shown(text)} is not a number") from None
         age = received_at.timestamp() - value / self._per_second
-        # Whole seconds, as the vendors' own libraries compare.
-        if int(age) > self.past.total_seconds():
+        if self.unit == "seconds":
+            # Whole seconds, as the vendors' own libraries compare.
+            age = int(age)
+        if age > self.past.total_seconds():
             raise Refused(
                 f"the signature is {int(age)} s old, allowed are {int(self.past.total_seconds())} s"
             )
-        if int(-age) > self.future.total_seconds():
+        if -age > self.future.total_seconds():
             raise Refused(f"the signature's timestamp is {int(-age)} s in the future; check both clocks")
         return value
 
     def of(self, moment: datetime) -> int:
         """A moment as a timestamp in this unit."""
         return int(moment.timestamp() * self._per_second)
+
+    def explain(self) -> str:
+        if self.past == self.future:
+            return (
+                f"Refused when its timestamp is more than {_span(self.past)} away from our clock, either way."
+            )
+        past, future = _span(self.past), _span(self.future)
+        return f"Refused when its timestamp is more than {past} old or more than {future} ahead of our clock."
 
     @property
     def _per_second(self) -> int:
@@ -141,12 +168,14 @@ class SignedTimestamp:
 class PairsHmac:
     """HMAC-SHA256 in hex, in a header of pairs: `t=1767225600,v1=abc...,v1=def...` (Stripe, WorkOS).
 
-    The signed message is `{timestamp}.{body}` and the key is the secret's text as it stands.
+    The signed message is `{timestamp}.{body}` and the key is the secret's text as it stands. Spaces around the
+    pairs are allowed; `separator` is what the vendor writes between them.
     """
 
     header: str
     timestamp: SignedTimestamp
     signature_key: str = "v1"
+    separator: str = ","
     secret_headers: tuple[str, ...] = ()
 
     def check(self, delivery: Delivery, secret: str) -> bool:
@@ -168,15 +197,30 @@ class PairsHmac:
     def sign(self, body: bytes, secret: str, moment: datetime, message_id: str) -> Headers:
         stamp = self.timestamp.of(moment)
         signature = _hmac(hashlib.sha256, secret.encode(), f"{stamp}.".encode() + body).hex()
-        return {self.header: f"t={stamp},{self.signature_key}={signature}"}
+        return {self.header: f"t={stamp}{self.separator}{self.signature_key}={signature}"}
+
+    def explain(self) -> tuple[str, ...]:
+        return (
+            (
+                f"Header `{self.header.title()}: t=<unix {self.timestamp.unit}>{self.separator}"
+                f"{self.signature_key}=<hex>`. Any of several `{self.signature_key}` entries may match; others are "
+                "ignored."
+            ),
+            (
+                "Signed is `<t>.<raw body>`, with HMAC-SHA256; the key is the secret's text as it is shown, with its "
+                "prefix."
+            ),
+            self.timestamp.explain(),
+        )
 
 
 @dataclass(frozen=True)
 class StandardWebhook:
-    """Standard Webhooks, symmetric: `v1,<base64>` entries separated by spaces (Svix, Clerk).
+    """Standard Webhooks: `v1,<base64>` or `v1a,<base64>` entries separated by spaces (Svix, Clerk, Supabase Auth).
 
-    The signed message is `{id}.{timestamp}.{body}`; the key is the base64 text after `whsec_`.
-    https://www.standardwebhooks.com
+    The signed message is `{id}.{timestamp}.{body}`. The form of the secret decides: `whsec_` and base64 is an
+    HMAC key (v1), `whpk_` an Ed25519 public key (v1a), `whsk_` the private key of one.
+    https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
     """
 
     prefixes: tuple[str, ...] = ("webhook",)
@@ -189,33 +233,92 @@ class StandardWebhook:
         identifier, stamp_text, entries = (
             self._header(delivery, name) for name in ("id", "timestamp", "signature")
         )
-        key = _whsec_key(secret)
         stamp = self.timestamp.check(stamp_text, delivery.received_at)
         message = _sent_bytes(f"{identifier}.{stamp}.") + delivery.body
-        expected = base64.b64encode(_hmac(hashlib.sha256, key, message)).decode()
-        signatures = [
-            signature
-            for version, separator, signature in (entry.partition(",") for entry in entries.split(" "))
-            if separator and version == "v1"
-        ]
-        return _any_equal(expected, signatures)
+        signatures: dict[str, list[str]] = {"v1": [], "v1a": []}
+        for entry in entries.split(" "):
+            version, _, signature = entry.partition(",")
+            signatures.setdefault(version, []).append(signature)
+        if _is_asymmetric(secret):
+            public_key = _public_key(secret)
+            return any(_ed25519_signed(public_key, signature, message) for signature in signatures["v1a"])
+        expected = base64.b64encode(_hmac(hashlib.sha256, _whsec_key(secret), message)).decode()
+        return _any_equal(expected, signatures["v1"])
 
     def sign(self, body: bytes, secret: str, moment: datetime, message_id: str) -> Headers:
         stamp = self.timestamp.of(moment)
         message = f"{message_id}.{stamp}.".encode() + body
-        signature = base64.b64encode(_hmac(hashlib.sha256, _whsec_key(secret), message)).decode()
+        if _is_asymmetric(secret):
+            version, signature = "v1a", _private_key(secret).sign(message)
+        else:
+            version, signature = "v1", _hmac(hashlib.sha256, _whsec_key(secret), message)
         prefix = self.prefixes[0]
         return {
             f"{prefix}-id": message_id,
             f"{prefix}-timestamp": str(stamp),
-            f"{prefix}-signature": f"v1,{signature}",
+            f"{prefix}-signature": f"{version},{base64.b64encode(signature).decode()}",
         }
+
+    def explain(self) -> tuple[str, ...]:
+        names = " or ".join(
+            f"`{prefix}-id`, `{prefix}-timestamp` and `{prefix}-signature`" for prefix in self.prefixes
+        )
+        return (
+            (
+                f"Headers {names}. The signature header holds `v1,<base64>` or `v1a,<base64>` entries between spaces; "
+                "any may match."
+            ),
+            (
+                "Signed is `<id>.<timestamp>.<raw body>`. A secret `whsec_<base64>` is the key of an HMAC-SHA256 (v1); "
+                "`whpk_<base64>` is an Ed25519 public key (v1a)."
+            ),
+            self.timestamp.explain(),
+        )
 
     def _header(self, delivery: Delivery, name: str) -> str:
         for prefix in self.prefixes:
             if value := delivery.headers.get(f"{prefix}-{name}"):
                 return value
         raise Refused(f"header {self.prefixes[0]}-{name} is missing")
+
+
+@dataclass(frozen=True)
+class BodyHmac:
+    """HMAC over the body alone, in one header after an optional prefix (Shopify, GitHub).
+
+    The key is the secret's text. Nothing tells when it was signed, so a repeated delivery verifies again.
+    """
+
+    header: str
+    encoding: Literal["hex", "base64"]
+    prefix: str = ""
+    digest: Literal["sha1", "sha256"] = "sha256"
+    secret_headers: tuple[str, ...] = ()
+
+    def check(self, delivery: Delivery, secret: str) -> bool:
+        value = _header(delivery, self.header)
+        if not value.startswith(self.prefix):
+            raise Refused(f"header {self.header} does not start with {self.prefix}")
+        sent = value.removeprefix(self.prefix)
+        expected = hmac.digest(secret.encode(), delivery.body, self.digest)
+        if self.encoding == "hex":
+            return _any_equal(expected.hex(), [sent])
+        return hmac.compare_digest(expected, _base64_or_nothing(sent))
+
+    def sign(self, body: bytes, secret: str, moment: datetime, message_id: str) -> Headers:
+        signature = hmac.digest(secret.encode(), body, self.digest)
+        text = signature.hex() if self.encoding == "hex" else base64.b64encode(signature).decode()
+        return {self.header: self.prefix + text}
+
+    def explain(self) -> tuple[str, ...]:
+        return (
+            f"Header `{self.header.title()}: {self.prefix}<{self.encoding}>`.",
+            f"Signed is the raw body, with HMAC-{self.digest.upper()}; the key is the secret's text as it is shown.",
+            (
+                "There is no timestamp in the signature: an old delivery verifies again, and the idempotency key is "
+                "what drops it."
+            ),
+        )
 
 
 @dataclass(frozen=True)
@@ -237,6 +340,13 @@ class SharedSecret:
     def sign(self, body: bytes, secret: str, moment: datetime, message_id: str) -> Headers:
         name, prefix = self.headers[0]
         return {name: f"{prefix}{secret}"}
+
+    def explain(self) -> tuple[str, ...]:
+        forms = " or ".join(f"`{name.title()}: {prefix}<secret>`" for name, prefix in self.headers)
+        return (
+            f"Header {forms}, compared in constant time; with both, the first counts.",
+            "Nothing is signed: whoever knows the secret can send anything. Use the https URL only.",
+        )
 
 
 def _header(delivery: Delivery, name: str) -> str:
@@ -261,14 +371,57 @@ def _sent_bytes(header: str) -> bytes:
 
 
 def _whsec_key(secret: str) -> bytes:
-    text = secret.removeprefix("whsec_")
-    try:
-        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (ValueError, binascii.Error):
-        key = b""
+    # Supabase's Auth hooks show theirs as `v1,whsec_...`.
+    key = _base64_or_nothing(secret.removeprefix("v1,").removeprefix("whsec_"))
     if not key:
         raise UnusableSecret("the signing secret is not whsec_ followed by base64; copy it again")
     return key
+
+
+def _is_asymmetric(secret: str) -> bool:
+    return secret.startswith(("whpk_", "whsk_"))
+
+
+def _public_key(secret: str) -> Ed25519PublicKey:
+    if secret.startswith("whsk_"):
+        return _private_key(secret).public_key()
+    key = _base64_or_nothing(secret.removeprefix("whpk_"))
+    if len(key) != ED25519_KEY_BYTES:
+        raise UnusableSecret("the public key is not whpk_ followed by 32 bytes in base64; copy it again")
+    return Ed25519PublicKey.from_public_bytes(key)
+
+
+def _private_key(secret: str) -> Ed25519PrivateKey:
+    """From the seed alone, or the seed and the public key after it, as libsodium keeps it."""
+    if secret.startswith("whpk_"):
+        _public_key(secret)
+        raise CannotSign("the secret is a public key (whpk_): only its owner can sign")
+    key = _base64_or_nothing(secret.removeprefix("whsk_"))
+    if len(key) not in (ED25519_KEY_BYTES, 2 * ED25519_KEY_BYTES):
+        raise UnusableSecret(
+            "the private key is not whsk_ followed by 32 or 64 bytes in base64; copy it again"
+        )
+    return Ed25519PrivateKey.from_private_bytes(key[:ED25519_KEY_BYTES])
+
+
+def _ed25519_signed(public_key: Ed25519PublicKey, signature: str, message: bytes) -> bool:
+    try:
+        public_key.verify(_base64_or_nothing(signature), message)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _base64_or_nothing(text: str) -> bytes:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (ValueError, binascii.Error):
+        return b""
+
+
+def _span(duration: timedelta) -> str:
+    seconds = int(duration.total_seconds())
+    return f"{seconds // 60} minutes" if seconds % 60 == 0 else f"{seconds} seconds"
 
 
 def _shown(text: str) -> str:

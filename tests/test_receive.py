@@ -160,7 +160,9 @@ async def test_decompression_bomb(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "body"), [("gzip", b"not gzip"), ("gzip", gzip.compress(b"{}" * 99)[:-9]), ("br", b"{}")]
+    ("encoding", "body"),
+    [("gzip", b"not gzip"), ("gzip", gzip.compress(b"{}" * 99)[:-9]), ("br", b"{}")],
+    ids=["not gzip", "cut off", "unknown"],
 )
 async def test_bad_encoding(bench: Bench, encoding: str, body: bytes) -> None:
     source = await bench.source("stripe")

@@ -12,10 +12,11 @@ import stripe
 import svix.webhooks
 from hypothesis import given
 from hypothesis import strategies as st
+from workos.webhooks._verification import verify_header
 
 from app.models.status import VerificationStatus
 from app.providers.registry import providers
-from app.verification import Delivery, Headers, Scheme, Secret, Verdict, verify
+from app.verification import CannotSign, Delivery, Headers, Scheme, Secret, Verdict, verify
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 STRIPE_SECRET = "whsec_spec_vector_stripe_0001"
@@ -174,6 +175,76 @@ def test_clerk_takes_standard_header_names_and_prefers_svix() -> None:
     assert judge("clerk", SVIX_BODY, standard, SVIX_SECRET).verified
     spoiled = {name: "x" for name in standard}
     assert judge("clerk", SVIX_BODY, {**spoiled, **SVIX_HEADERS}, SVIX_SECRET).verified
+
+
+PRIVATE_KEY = "whsk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+PUBLIC_KEY = "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="
+ANOTHER_PUBLIC_KEY = "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+
+
+def test_ed25519_signs_with_the_private_key_and_verifies_with_the_public_one() -> None:
+    headers = scheme("standard_webhooks").sign(SVIX_BODY, PRIVATE_KEY, NOW, "msg_1")
+    assert headers["webhook-signature"].startswith("v1a,")
+    assert judge("standard_webhooks", SVIX_BODY, headers, PUBLIC_KEY).verified
+    for verdict in (
+        judge("standard_webhooks", SVIX_BODY + b" ", headers, PUBLIC_KEY),
+        judge("standard_webhooks", SVIX_BODY, {**headers, "webhook-id": "msg_2"}, PUBLIC_KEY),
+        judge("standard_webhooks", SVIX_BODY, headers, ANOTHER_PUBLIC_KEY),
+        judge("standard_webhooks", SVIX_BODY, headers, SVIX_SECRET),
+        judge("standard_webhooks", SVIX_BODY, headers, PUBLIC_KEY, at=NOW + timedelta(seconds=301)),
+    ):
+        assert verdict.verified is False
+    with pytest.raises(CannotSign):
+        scheme("standard_webhooks").sign(SVIX_BODY, PUBLIC_KEY, NOW, "msg_1")
+
+
+def test_a_signature_of_one_version_does_not_count_as_the_other() -> None:
+    """An HMAC keyed with a public key, which everybody knows, must not pass as v1a or v1."""
+    public_key = base64.b64decode(PUBLIC_KEY.removeprefix("whpk_"))
+    message = b"msg_1.1767225600." + SVIX_BODY
+    forged = base64.b64encode(hmac.digest(public_key, message, "sha256")).decode()
+    for version in ("v1", "v1a"):
+        headers = {
+            "webhook-id": "msg_1",
+            "webhook-timestamp": "1767225600",
+            "webhook-signature": f"{version},{forged}",
+        }
+        assert judge("standard_webhooks", SVIX_BODY, headers, PUBLIC_KEY).verified is False
+
+
+@pytest.mark.parametrize("milliseconds", [-180_001, -180_000, -179_999, 0, 179_999, 180_000, 180_001])
+def test_tolerance_of_workos_is_its_librarys_own(milliseconds: int) -> None:
+    """To the millisecond, both ways, with the library's clock mocked."""
+    secret = "spec-vector-workos-secret"
+    headers = scheme("workos").sign(STRIPE_BODY, secret, NOW, "")
+    at = NOW + timedelta(milliseconds=milliseconds)
+    with patch("time.time", return_value=at.timestamp()):
+        try:
+            verify_header(
+                event_body=STRIPE_BODY,
+                event_signature=headers["workos-signature"],
+                secret=secret,
+                tolerance=180,
+            )
+            theirs = True
+        except ValueError:
+            theirs = False
+    assert theirs is (abs(milliseconds) <= 180_000)
+    assert judge("workos", STRIPE_BODY, headers, secret, at=at).verified is theirs
+
+
+@pytest.mark.parametrize("age", [-301, -300, 0, 300, 301])
+def test_tolerance_of_svix_is_its_librarys_own(age: int) -> None:
+    at = NOW + timedelta(seconds=age)
+    with patch("standardwebhooks.webhooks.datetime", wraps=datetime) as clock:
+        clock.now.return_value = at
+        try:
+            svix.webhooks.Webhook(SVIX_SECRET).verify(SVIX_BODY, SVIX_HEADERS)
+            theirs = True
+        except svix.webhooks.WebhookVerificationError:
+            theirs = False
+    assert theirs is (abs(age) <= 300)
+    assert judge("clerk", SVIX_BODY, SVIX_HEADERS, SVIX_SECRET, at=at).verified is theirs
 
 
 header_text = st.text(st.characters(min_codepoint=0, max_codepoint=255), max_size=200)

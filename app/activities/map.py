@@ -34,9 +34,9 @@ class MapEvent:
         stored = await self._events.load(event.event_id)
         endpoint = self._configuration.endpoint(stored.environment, stored.source_key)
         mappings = endpoint.mappings.get(stored.event_type or "", ()) if endpoint else ()
-        if not mappings:
+        if endpoint is None or not mappings:
             return MappedEvent(mapped=False)
-        decoded = stored.decoded()
+        decoded = stored.decoded(endpoint.provider.sensitive_paths)
         order = list(action_types())
         actions = [
             await self._actions.add(evaluate_mapping(stored, decoded, mapping))

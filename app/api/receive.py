@@ -18,6 +18,7 @@ from app.api.errors import RESPONSES
 from app.batching import QueueFull
 from app.errors import Rejected
 from app.inbox import Inbox
+from app.providers.base import Provider
 from app.reception import ReceivedEvent, Refusal, receive_event
 from app.runtime import Runtime
 
@@ -40,6 +41,7 @@ REFUSALS_PER_MINUTE = 120
                 }
             }
         },
+        204: {"description": "Accepted, for sources of the kind HTTP."},
         **{status: RESPONSES[status] for status in (400, 401, 404, 413, 429, 503)},
     },
     openapi_extra={
@@ -49,8 +51,8 @@ REFUSALS_PER_MINUTE = 120
 async def receive(token: str, request: Request) -> Response:
     """One event for the source and environment that the token belongs to, as its service sends it.
 
-    Answers 200 once the event is durable; its actions run afterwards. The body is JSON whatever the
-    Content-Type says, and may be gzipped.
+    Answers 200 once the event is durable (204 for sources of the kind HTTP); its actions run afterwards. The
+    body is JSON whatever the Content-Type says, and may be gzipped.
     """
     runtime: Runtime = request.app.state.runtime
     endpoint = runtime.configuration.by_token(token)
@@ -69,7 +71,13 @@ async def receive(token: str, request: Request) -> Response:
         await request.app.state.inbox.accept(received)
     except (QueueFull, DBAPIError, PoolTimeout, OSError) as error:
         raise _unavailable(error) from error
-    return Response(b'{"success":true,"id":"%s"}' % str(received.id).encode(), media_type="application/json")
+    return _accepted(endpoint.provider, received)
+
+
+def _accepted(provider: Provider, event: ReceivedEvent) -> Response:
+    if provider.success_status == 204:
+        return Response(status_code=204)
+    return Response(b'{"success":true,"id":"%s"}' % str(event.id).encode(), media_type="application/json")
 
 
 async def _read(request: Request, limit: int) -> bytes:

@@ -1,6 +1,8 @@
-"""What a provider is: one declaration that drives verification, defaults, API answers, examples and tests.
+"""What a provider is: one declaration that drives verification, defaults, API answers, setup pages and tests.
 
 To add one, write `app/providers/<key>.py` with a module-level `provider = Provider(...)`; the registry finds it.
+`tests/providers/cases/<key>.py` holds what the conformance suite cannot derive, and `docs/sources/<key>.md` is
+generated.
 """
 
 from collections.abc import Callable
@@ -10,6 +12,8 @@ from typing import Any, Literal
 from app.verification import Scheme
 
 Category = Literal["Billing", "Infrastructure", "Analytics", "CRM", "Ecommerce", "Communications", "Identity"]
+# How it sends: one event in a request, a stream of tracking calls, or rows of a warehouse.
+Kind = Literal["webhook", "cdp", "reverse_etl"]
 Preprocess = Callable[[Any, dict[str, str]], dict[str, Any]]
 
 
@@ -32,11 +36,42 @@ class Example:
 
 @dataclass(frozen=True)
 class SecretField:
-    """The secret a person copies from the vendor."""
+    """The secret that both sides know. `issued_by` says who makes it up: the vendor, or the person who sets up."""
 
     label: str
     help: str
     placeholder: str = ""
+    issued_by: Literal["vendor", "you"] = "vendor"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something a person does to connect the vendor, in the vendor's product or in Doorbell."""
+
+    text: str
+    where: Literal["vendor", "doorbell"]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def there(text: str) -> Step:
+    """A step in the vendor's product."""
+    return Step(text, "vendor")
+
+
+def here(text: str) -> Step:
+    """A step in Doorbell."""
+    return Step(text, "doorbell")
+
+
+@dataclass(frozen=True)
+class Sending:
+    """How the vendor delivers, in words for people. Where the vendor does not say, the words say so."""
+
+    timeout: str
+    retries: str
+    success: str = "any 2xx"
 
 
 @dataclass(frozen=True)
@@ -45,6 +80,8 @@ class Provider:
 
     `preprocess(body, headers)` computes what paths alone cannot reach; its result is `preprocess.*`. It may
     raise on bodies it does not know: the event is then processed without it, and the reason is logged.
+    `sensitive_paths` lead to values of the body that are never mapped and never shown. `success_status` answers
+    an accepted event; 204 has no body. `notes` are for the setup page: what surprises people with this vendor.
     """
 
     key: str
@@ -60,8 +97,14 @@ class Provider:
     secret: SecretField | None
     default_mappings: tuple[DefaultMapping, ...]
     examples: dict[str, tuple[Example, ...]]
-    setup: tuple[str, ...]
+    setup: tuple[Step, ...]
+    sending: Sending
+    kind: Kind = "webhook"
     enforce_verification: bool = True
     preprocess: Preprocess | None = None
     webhook_config_deep_link: str | None = None
+    knock_tutorial_url: str | None = None
+    sensitive_paths: tuple[str, ...] = ()
+    success_status: Literal[200, 204] = 200
+    notes: tuple[str, ...] = ()
     version: str = "1.0.0"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.providers.base import DefaultMapping, Example, Provider, SecretField
+from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
 from app.verification import StandardWebhook
 
 _USER = {
@@ -117,8 +117,25 @@ provider = Provider(
     },
     preprocess=_preprocess,
     setup=(
-        "In Clerk, open Configure, Webhooks, and choose Add Endpoint.",
-        "Paste this source's URL and select the events, for example user.created and user.updated.",
-        "Open the endpoint, copy its Signing Secret (whsec_...) and add it to this source.",
+        there("In the Clerk Dashboard open Configure, Webhooks, and choose Add Endpoint."),
+        there("Paste this source's URL and select the events, for example user.created and user.updated."),
+        there("Open the new endpoint and copy its Signing Secret (whsec_...)."),
+        here("Add the signing secret to this source."),
+        there("Open the endpoint's Testing tab, choose an event and send the example."),
+    ),
+    sending=Sending(
+        timeout="15 s",
+        retries="At once, then after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h. An endpoint that fails for 5 days "
+        "is disabled.",
+        success="any 2xx; a redirect counts as a failure",
+    ),
+    knock_tutorial_url="https://docs.knock.app/integrations/sources/clerk",
+    notes=(
+        (
+            "Addresses and numbers come as lists; `preprocess.email` and `preprocess.phone_number` are the primary "
+            "ones."
+        ),
+        "Deleted things carry their id and little else.",
+        "user.deleted is not mapped at first: add users_delete with id `body.data.id` if users are to go.",
     ),
 )

@@ -1,6 +1,6 @@
 """Any HTTP service that can POST JSON with a secret in a header."""
 
-from app.providers.base import DefaultMapping, Example, Provider, SecretField
+from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
 from app.verification import SharedSecret
 
 provider = Provider(
@@ -17,6 +17,7 @@ provider = Provider(
     secret=SecretField(
         label="Webhook secret",
         help="Any random text of your own. The service sends it in the header X-Webhook-Secret.",
+        issued_by="you",
     ),
     default_mappings=(
         DefaultMapping(
@@ -46,10 +47,17 @@ provider = Provider(
         ),
     },
     setup=(
-        "Let your service POST its events as JSON to this source's URL.",
-        "Choose a random secret, let the service send it in the header X-Webhook-Secret, and add it here.",
-        "Set event_type_path to where the type stands in the body, for example body.type.",
-        "If each event carries an id, set idempotency_key_path so that repeats run no action twice.",
+        here("Add a random secret of your own to this source."),
+        there("Let your service POST its events as JSON to this source's URL, one event in a request."),
+        there("Let it send the secret in the header X-Webhook-Secret with each request."),
+        here("Set event_type_path to where the type stands, for example body.type or headers.x-event."),
+        here("If each event carries an id, set idempotency_key_path so that repeats run no action twice."),
     ),
+    sending=Sending(
+        timeout="Whatever your service waits; we answer within milliseconds of storing the event.",
+        retries="Whatever your service does. Repeat on 429, 5xx and timeouts, honour Retry-After, and do not "
+        "repeat on other 4xx.",
+    ),
+    knock_tutorial_url="https://docs.knock.app/integrations/sources/custom",
     version="0.0.1",
 )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
-from app.providers.base import DefaultMapping, Example, Provider, SecretField
+from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
 from app.verification import PairsHmac, SignedTimestamp
 
 _CUSTOMER = {
@@ -102,9 +102,28 @@ provider = Provider(
         "invoice.paid": (_event("evt_1PgafInvoicePaid", "invoice.paid", _INVOICE),),
     },
     setup=(
-        "In Stripe, open Developers, Webhooks, and choose Add destination.",
-        "Select the events to send, for example customer.created and invoice.paid.",
-        "Choose Webhook endpoint and paste this source's URL.",
-        "Copy the endpoint's signing secret (whsec_...) and add it to this source.",
+        there("In the Stripe Dashboard open Developers, Webhooks, and choose Add destination."),
+        there("Select the events to send, for example customer.created and invoice.paid."),
+        there("Choose Webhook endpoint as the destination's type and paste this source's URL."),
+        there("On the endpoint's page reveal the Signing secret (whsec_...) and copy it, whsec_ included."),
+        here("Add the signing secret to this source."),
+        there("Send a test event from the endpoint's page, or make a customer in test mode."),
+    ),
+    sending=Sending(
+        timeout="Stripe does not publish it.",
+        retries="In live mode for up to 3 days with growing pauses; in a sandbox 3 times within a few hours.",
+    ),
+    knock_tutorial_url="https://docs.knock.app/integrations/sources/stripe",
+    notes=(
+        (
+            "Stripe does not keep the order of events and may send one more than once; the idempotency key drops "
+            "the repeats."
+        ),
+        "`data.object.customer` can be null, or a whole customer when the API expands it.",
+        "Thin events (`object` is `v2.core.event`) carry no `data.object`: map them from `body.related_object`.",
+        (
+            "When a secret is rolled, Stripe signs with the old and the new one for a while. Add the new one before "
+            "you remove the old one."
+        ),
     ),
 )

@@ -43,6 +43,11 @@ class Service:
         self._carrier = Thread(target=self._carry, args=(self._process.stdout, log), daemon=True)
         self._carrier.start()
 
+    @property
+    def pid(self) -> int | None:
+        """The process id, once started."""
+        return self._process.pid if self._process else None
+
     def poll(self) -> int | None:
         """The exit code when it ended, else None."""
         return self._process.poll() if self._process else None

@@ -23,12 +23,14 @@ from app.api.management.schemas import (
     EntriesPage,
     LogResponse,
     SourceEventResponse,
+    SourceEventSampleResponse,
     SourceStatusResponse,
     log_response,
     page_of,
 )
 from app.logs import LogFilter, get_activity, list_event_types, list_log
 from app.models.status import EventStatus
+from app.samples import get_sample
 from app.sources import find_source, get_configured
 
 router = APIRouter(
@@ -110,6 +112,32 @@ async def list_events(
     types = await list_event_types(session, environment, key)
     return Entries[SourceEventResponse](
         entries=[SourceEventResponse(event=event, last_received_at=moment) for event, moment in types]
+    )
+
+
+@router.get("/events/{event:path}/sample", summary="Get a sample of a source event")
+async def read_sample(
+    key: str,
+    event: str,
+    access: ReadAccess,
+    session: SessionDep,
+    runtime: RuntimeDep,
+    environment: DefaultedEnvironmentDep,
+) -> SourceEventSampleResponse:
+    """What a mapping of the event type reads: the latest one received, else the provider's example.
+
+    Doorbell's own path.
+    """
+    source = await find_source(session, key)
+    sample = await get_sample(session, runtime.box, source, environment, event)
+    return SourceEventSampleResponse(
+        event=sample.event_type,
+        origin=sample.origin,
+        body=sample.body,
+        headers=sample.headers,
+        preprocess=sample.preprocess,
+        log_id=sample.id,
+        received_at=sample.received_at,
     )
 
 

@@ -284,6 +284,30 @@ class SourceEventResponse(BaseModel):
     last_received_at: Timestamp | None = Field(description="When it was last received.")
 
 
+class SourceEventSampleResponse(BaseModel):
+    """An event as a mapping reads it: paths start from `body`, `headers` and `preprocess`."""
+
+    model_config = example(
+        event="invoice.paid",
+        origin="received",
+        body={"id": "evt_123", "type": "invoice.paid"},
+        headers={"content-type": "application/json"},
+        preprocess=None,
+        log_id="01a20df1-e8fc-72f9-a988-19f172a42afd",
+        received_at="2026-01-15T12:00:00Z",
+    )
+
+    event: str = Field(description="The event type.")
+    origin: Literal["received", "example"] = Field(
+        description="`received`: the latest that came. `example`: none came lately; this is what the provider sends."
+    )
+    body: Json | None = Field(description="The body; sensitive values are `[redacted]`.")
+    headers: dict[str, str] = Field(description="The headers; those with credentials are `[redacted]`.")
+    preprocess: Json | None = Field(description="What preprocessing computed.")
+    log_id: UUID | None = Field(description="Its entry in the source's log.")
+    received_at: Timestamp | None
+
+
 class SourceStatusResponse(BaseModel):
     """What a source received lately."""
 

@@ -138,7 +138,7 @@ def _response(provider: Provider, include: list[Any]) -> ProviderResponse:
         website_url=provider.website_url,
         webhook_docs_url=provider.webhook_docs_url,
         webhook_config_deep_link=provider.webhook_config_deep_link,
-        knock_tutorial_url=None,
+        knock_tutorial_url=provider.knock_tutorial_url,
     )
     settings = DefaultSettings(
         event_type_path=provider.event_type_path,

@@ -371,6 +371,7 @@ def statements(runtime: Runtime) -> Iterator[list[tuple[str, Any]]]:
         LOGS + "&status=failed",
         LOGS + "&date=" + datetime.now(UTC).date().isoformat(),
         "/v1/sources/stripe/events?environment=development",
+        "/v1/sources/stripe/events/type.3/sample?environment=development",
         "/v1/sources/stripe/status?environment=development",
     ],
 )

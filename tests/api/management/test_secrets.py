@@ -102,3 +102,12 @@ async def test_unknown_sources_and_environments(client: httpx.AsyncClient) -> No
     missing = await add(client, "/v1/sources/none/secrets?environment=development", value="x")
     assert missing.status_code == 404
     assert fields(await client.get("/v1/sources/stripe/secrets?environment=staging")) == ["environment"]
+
+
+async def test_a_public_key_is_a_secret_too(client: httpx.AsyncClient, put: Put) -> None:
+    """It verifies, though nobody here can sign with it."""
+    await put("standard", {"name": "Standard", "preconfigured_provider": "standard_webhooks"})
+    path = PATH.replace("stripe", "standard")
+    key = "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="
+    assert (await add(client, path, value=key)).status_code == 201
+    assert fields(await add(client, path, value=key[:-8])) == ["secret.value"]

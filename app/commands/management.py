@@ -1,0 +1,90 @@
+"""The Management API as the command line calls it: over HTTP, with a service token, errors with the next step."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from app.errors import DoorbellError
+from app.settings import Settings
+from app.stack.keys import admin_token_path
+
+TIMEOUT = 30.0
+
+
+class CommandError(DoorbellError):
+    """A command that cannot do what it was asked; the message says what to do."""
+
+
+class ManagementClient:
+    """Calls one Doorbell's Management API."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """The answer's JSON.
+
+        Raises:
+            CommandError: it was refused, or nobody answers.
+        """
+        return self._call("GET", path, parameters)
+
+    def put(self, path: str, body: dict[str, Any], **parameters: Any) -> Any:
+        """The answer's JSON. Raises as `get` does."""
+        return self._call("PUT", path, parameters, body)
+
+    def post(self, path: str, body: dict[str, Any], **parameters: Any) -> Any:
+        """The answer's JSON. Raises as `get` does."""
+        return self._call("POST", path, parameters, body)
+
+    def _call(self, method: str, path: str, parameters: dict[str, Any], body: Any = None) -> Any:
+        given = {name: value for name, value in parameters.items() if value is not None}
+        try:
+            answer = self._http.request(method, path, params=given, json=body)
+        except httpx.TransportError as error:
+            raise CommandError(
+                f"nobody answers at {self._http.base_url} ({error}). Start Doorbell with `doorbell dev` or "
+                "`doorbell api`, or name another one with --url"
+            ) from None
+        if answer.is_success:
+            return answer.json() if answer.content else None
+        raise CommandError(_refusal(answer))
+
+
+@contextmanager
+def management_client(settings: Settings, url: str | None, token: str | None) -> Iterator[ManagementClient]:
+    """A client of `url` (else where the settings say the API is) with `token` (else the bootstrap token).
+
+    Raises:
+        CommandError: no token is given, set or kept.
+    """
+    headers = {"authorization": f"Bearer {token or _bootstrap_token(settings)}"}
+    with httpx.Client(base_url=url or settings.base_url, headers=headers, timeout=TIMEOUT) as http:
+        yield ManagementClient(http)
+
+
+def _bootstrap_token(settings: Settings) -> str:
+    if settings.admin_token is not None:
+        return settings.admin_token.get_secret_value()
+    kept = admin_token_path(settings.data_dir)
+    if kept.exists():
+        return kept.read_text().strip()
+    raise CommandError(
+        "no service token: give --token, set DOORBELL_ADMIN_TOKEN, or run this where `doorbell dev` keeps its "
+        f"data ({kept} is not there)"
+    )
+
+
+def _refusal(answer: httpx.Response) -> str:
+    """What the API said, with a line for each field that is wrong."""
+    try:
+        body = answer.json()
+        message, errors = body["message"], body.get("errors") or []
+    except (ValueError, KeyError, TypeError):
+        return f"{answer.request.url} answered {answer.status_code}, and not as Doorbell does"
+    lines = [f"{answer.status_code} {message}", *(f"  {each['field']}: {each['message']}" for each in errors)]
+    if answer.status_code == 401:
+        lines.append("  make a token with `doorbell token create --name cli --scope write`")
+    return "\n".join(lines)

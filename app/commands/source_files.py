@@ -1,0 +1,237 @@
+"""Sources as files: a YAML file for each source, its environments inside, scripts as .js files beside it.
+
+    sources/stripe.yaml
+    sources/stripe.production.js     the script of `stripe` in `production`
+
+What a file holds is what a person may change. Ids, times and endpoint URLs are the server's; secrets are in no file.
+Files read the same whatever the order of their mappings.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from app.commands.management import CommandError
+
+FOLDER = "sources"
+# The fields of a source that are settings of the account, in the order in which a file shows them.
+_FIELDS = ("name", "description", "custom_image_url", "provider")
+_OF_THE_SERVER = frozenset({"endpoint"})
+_SCRIPT = "preprocess_script"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A source as a file has it: plain data, in one order. Scripts stand in their settings as text."""
+
+    key: str
+    content: dict[str, Any]
+
+    def text(self) -> str:
+        """The YAML, with scripts named by their files."""
+        content = {**self.content, "environments": dict(self.content["environments"])}
+        for environment, configured in content["environments"].items():
+            settings = configured["settings"]
+            if settings.get(_SCRIPT) is not None:
+                named = {**settings, _SCRIPT: _script_name(self.key, environment)}
+                content["environments"][environment] = {**configured, "settings": named}
+        return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+    def scripts(self) -> dict[str, str]:
+        """The scripts by file name."""
+        return {
+            _script_name(self.key, environment): configured["settings"][_SCRIPT]
+            for environment, configured in self.content["environments"].items()
+            if configured["settings"].get(_SCRIPT) is not None
+        }
+
+    def limited_to(self, other: "SourceFile") -> "SourceFile":
+        """The same with the environments and settings only that the other has too: files may leave out both."""
+        kept = {}
+        for slug, configured in self.content["environments"].items():
+            if named := other.content["environments"].get(slug):
+                settings = {
+                    name: value for name, value in configured["settings"].items() if name in named["settings"]
+                }
+                kept[slug] = {**configured, "settings": settings}
+        return SourceFile(self.key, {**self.content, "environments": kept})
+
+    def says_the_same_as(self, other: "SourceFile") -> bool:
+        """Whether both are the same as JSON: `1` and `true` are not."""
+        return _canonical(self.content) == _canonical(other.content)
+
+    def request(self) -> dict[str, Any]:
+        """The body with which the Management API makes the source so."""
+        content = dict(self.content)
+        return {
+            "source": {
+                "preconfigured_provider": content.pop("provider"),
+                "environment_settings": {
+                    slug: _request_environment(each) for slug, each in content.pop("environments").items()
+                },
+                **content,
+            }
+        }
+
+
+def from_answer(source: dict[str, Any]) -> SourceFile:
+    """The file of a source as the Management API answers it."""
+    environments = {
+        slug: {
+            "settings": {
+                name: value["source"] if name == _SCRIPT and value is not None else value
+                for name, value in configured["settings"].items()
+                if name not in _OF_THE_SERVER
+            },
+            "mappings": _ordered([_mapping(each) for each in configured["mappings"]]),
+        }
+        for slug, configured in source["environment_settings"].items()
+    }
+    return SourceFile(
+        source["key"], {**{name: source[name] for name in _FIELDS}, "environments": environments}
+    )
+
+
+def read_files(directory: Path) -> dict[str, SourceFile]:
+    """The sources of a directory by key.
+
+    Raises:
+        CommandError: it has none, or a file is not written as one; the message names the file and the place.
+    """
+    paths = sorted((directory / FOLDER).glob("*.yaml"))
+    if not paths:
+        raise CommandError(f"there is no {directory / FOLDER}/*.yaml: begin with `doorbell pull {directory}`")
+    return {path.stem: _read(path) for path in paths}
+
+
+def write_files(directory: Path, files: list[SourceFile]) -> list[Path]:
+    """Write the files that differ, and remove those of sources and scripts that are gone; what was changed."""
+    folder = directory / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {f"{each.key}.yaml": each.text() for each in files}
+    for each in files:
+        wanted |= each.scripts()
+    changed = []
+    for name, text in wanted.items():
+        path = folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8", newline="")
+            changed.append(path)
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.js")]):
+        if path.name not in wanted:
+            path.unlink()
+            changed.append(path)
+    return changed
+
+
+def _script_name(key: str, environment: str) -> str:
+    return f"{key}.{environment}.js"
+
+
+def _mapping(answer: dict[str, Any]) -> dict[str, Any]:
+    """A mapping as a file has it: active ones do not say so."""
+    mapping = {
+        "event_type": answer["event_type"],
+        "action_type": answer["action_type"],
+        "action_parameters": answer.get("action_parameters") or {},
+    }
+    return mapping if answer.get("active", True) else {**mapping, "active": False}
+
+
+def _ordered(mappings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(mappings, key=_canonical)
+
+
+def _canonical(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _request_environment(configured: dict[str, Any]) -> dict[str, Any]:
+    settings = dict(configured["settings"])
+    if settings.get(_SCRIPT) is not None:
+        settings[_SCRIPT] = {"language": "javascript", "source": settings[_SCRIPT]}
+    return {"settings": settings, "mappings": configured["mappings"]}
+
+
+def _read(path: Path) -> SourceFile:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CommandError(f"{path}: {error}") from None
+    content = _object(content, f"{path}")
+    for name in ("name", "provider"):
+        if not isinstance(content.get(name), str):
+            raise CommandError(f"{path}: {name} is required, as text")
+    if unknown := content.keys() - {*_FIELDS, "environments"}:
+        raise CommandError(f"{path}: {', '.join(sorted(unknown))}: no such field; check the spelling")
+    environments = _object(content.get("environments", {}), f"{path}: environments")
+    read = {slug: _read_environment(path, slug, each) for slug, each in environments.items()}
+    return SourceFile(path.stem, {**{name: content.get(name) for name in _FIELDS}, "environments": read})
+
+
+def _read_environment(path: Path, slug: str, content: Any) -> dict[str, Any]:
+    where = f"{path}: environments.{slug}"
+    content = _object(content, where)
+    if unknown := content.keys() - {"settings", "mappings"}:
+        raise CommandError(f"{where}: {', '.join(sorted(unknown))}: no such field; check the spelling")
+    settings = _object(content.get("settings", {}), f"{where}.settings")
+    if isinstance(script := settings.get(_SCRIPT), str):
+        settings = {**settings, _SCRIPT: _read_script(path, script, f"{where}.settings.{_SCRIPT}")}
+    mappings = content.get("mappings", [])
+    if not isinstance(mappings, list):
+        raise CommandError(f"{where}.mappings: is not a list")
+    listed = [_object(each, f"{where}.mappings.{number}") for number, each in enumerate(mappings)]
+    for number, each in enumerate(listed):
+        if missing := {"event_type", "action_type"} - each.keys():
+            raise CommandError(f"{where}.mappings.{number}: {', '.join(sorted(missing))} is required")
+        if unknown := each.keys() - {"event_type", "action_type", "action_parameters", "active"}:
+            raise CommandError(f"{where}.mappings.{number}: {', '.join(sorted(unknown))}: no such field")
+    return {"settings": settings, "mappings": _ordered([_mapping(each) for each in listed])}
+
+
+def _read_script(path: Path, name: str, where: str) -> str:
+    script = path.parent / name
+    if Path(name).name != name or not script.exists():
+        raise CommandError(f"{where}: there is no file {name} beside {path.name}")
+    return script.read_bytes().decode("utf-8")
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise CommandError(f"{where}: is not an object with text as keys")
+    return value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists indented under their key, and texts of several lines as such."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML of JSON's types: no dates, and no key twice, of which YAML would keep the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) != len(node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a key stands here twice", node.start_mark)
+        return mapping
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}

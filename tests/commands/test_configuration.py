@@ -1,0 +1,207 @@
+"""Configuration as code, over HTTP against the real application: pull, edit, diff, push, pull again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from rich.console import Console
+
+from app.commands import configuration
+from app.commands.management import CommandError, ManagementClient
+from app.commands.source_files import FOLDER
+from tests.conftest import ADMIN_TOKEN
+from tests.sources import Api
+
+Command = Callable[..., Awaitable[tuple[int, str]]]
+WHERE = {"environment": "development"}
+
+
+@pytest.fixture
+def command(api: Api) -> Command:
+    """Run one of the commands against the application; its exit code and what it said."""
+
+    async def run(function: Callable[..., int], directory: Path, **options: Any) -> tuple[int, str]:
+        said = StringIO()
+
+        def call() -> int:
+            headers = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+            with httpx.Client(base_url=api.base_url, headers=headers) as http:
+                return function(ManagementClient(http), directory, Console(file=said, width=200), **options)
+
+        return await asyncio.to_thread(call), said.getvalue()
+
+    return run
+
+
+async def connect(api: Api, key: str, **source: Any) -> None:
+    answer = await api.put(f"/v1/sources/{key}", params=WHERE, json={"source": {"name": key, **source}})
+    assert answer.status_code == 200, answer.text
+
+
+def load(directory: Path, key: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((directory / FOLDER / f"{key}.yaml").read_text())
+    return content
+
+
+def save(directory: Path, key: str, content: object) -> None:
+    path = directory / FOLDER / f"{key}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(content))
+
+
+async def test_round_trip_loses_nothing(api: Api, command: Command, tmp_path: Path) -> None:
+    """Odd texts, constants, inactive mappings, nulls: pulled, pushed to themselves, all is the same."""
+    await connect(api, "stripe", preconfigured_provider="stripe")
+    odd = {
+        "data": {
+            "value": {"when": "2026-01-01", "yes": "no", "number": "1_0", "text": "two\nlines\n  kept \n"}
+        },
+        "key": "welcome",
+        "recipients": [{"id": "body.id", "name": {"value": None}}, {"value": "ü: #"}],
+    }
+    mappings = [
+        {"event_type": "on", "action_type": "workflows_trigger", "action_parameters": odd, "active": False}
+    ]
+    await connect(
+        api,
+        "my-app",
+        description="Ends with spaces  \nand has: colons",
+        environment_settings={
+            "production": {"mappings": mappings, "settings": {"timestamp_path": 'body."a.b".c'}}
+        },
+    )
+    before = (await api.get("/v1/sources", params={"include": "environment_settings"})).json()
+
+    assert (await command(configuration.pull, tmp_path))[0] == 0
+    written = {path.name: path.read_text() for path in (tmp_path / FOLDER).iterdir()}
+    assert sorted(written) == ["my-app.yaml", "stripe.yaml"]
+    assert "endpoint" not in "".join(written.values())
+    assert (await command(configuration.diff, tmp_path, check=True)) == (0, "No source differs.\n")
+    assert (await command(configuration.push, tmp_path, confirmed=True)) == (0, "No source differs.\n")
+    assert (await command(configuration.pull, tmp_path)) == (0, "The files are what the server has.\n")
+    after = (await api.get("/v1/sources", params={"include": "environment_settings"})).json()
+    assert after == before
+
+
+async def test_files_make_an_empty_server_the_same(api: Api, command: Command, tmp_path: Path) -> None:
+    content = {
+        "name": "My app",
+        "provider": "custom_http",
+        "environments": {
+            "development": {
+                "settings": {"event_type_path": "body.kind"},
+                "mappings": [
+                    {
+                        "event_type": "joined",
+                        "action_type": "users_identify",
+                        "action_parameters": {"id": "body.user"},
+                    }
+                ],
+            }
+        },
+    }
+    save(tmp_path, "my-app", content)
+    code, said = await command(configuration.diff, tmp_path, check=True)
+    assert code == 1
+    assert "my-app: is new" in said
+    assert "event_type_path: body.kind" in said
+    assert (await api.get("/v1/sources")).json()["entries"] == []
+
+    code, said = await command(configuration.push, tmp_path, confirmed=True)
+    assert (code, said.splitlines()[-1]) == (0, "created my-app")
+    source = (await api.get("/v1/sources/my-app", params=WHERE)).json()
+    there = source["environment_settings"]["development"]
+    assert there["settings"]["event_type_path"] == "body.kind"
+    assert [each["event_type"] for each in there["mappings"]] == ["joined"]
+    assert (await command(configuration.diff, tmp_path, check=True))[0] == 0
+
+
+async def test_push_changes_what_differs_and_leaves_the_rest(
+    api: Api, command: Command, tmp_path: Path
+) -> None:
+    await connect(api, "stripe", preconfigured_provider="stripe")
+    await connect(api, "other")
+    await command(configuration.pull, tmp_path)
+    (tmp_path / FOLDER / "other.yaml").unlink()
+    content = load(tmp_path, "stripe")
+    content["name"] = "Payments"
+    del content["environments"]["production"]
+    content["environments"]["development"]["mappings"].pop()
+    save(tmp_path, "stripe", content)
+
+    code, said = await command(configuration.push, tmp_path, confirmed=True)
+    assert code == 0
+    assert "other: only on the server, left as it is" in said
+    assert "-name: stripe\n+name: Payments\n" in said
+    source = (await api.get("/v1/sources/stripe", params=WHERE)).json()
+    assert source["name"] == "Payments"
+    assert len(source["environment_settings"]["development"]["mappings"]) == 2
+    assert len(source["environment_settings"]["production"]["mappings"]) == 3
+    assert (await api.get("/v1/sources/other", params=WHERE)).status_code == 200
+
+
+async def test_push_asks_and_does_nothing_when_nobody_can_answer(
+    api: Api, command: Command, tmp_path: Path
+) -> None:
+    save(tmp_path, "my-app", {"name": "My app", "provider": "custom_http"})
+    with pytest.raises(CommandError, match="give --yes"):
+        await command(configuration.push, tmp_path, confirmed=False)
+    assert (await api.get("/v1/sources")).json()["entries"] == []
+
+
+async def test_what_the_server_refuses_names_the_fields(api: Api, command: Command, tmp_path: Path) -> None:
+    mapping = {"event_type": "a", "action_type": "users_greet"}
+    environments = {"development": {"settings": {"event_type_path": "body..x"}, "mappings": [mapping]}}
+    save(tmp_path, "my-app", {"name": "My app", "provider": "custom_http", "environments": environments})
+    with pytest.raises(CommandError) as caught:
+        await command(configuration.push, tmp_path, confirmed=True)
+    said = str(caught.value)
+    assert "source.environment_settings.development.settings.event_type_path" in said
+    assert "source.environment_settings.development.mappings.0.action_type" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [", "my-app.yaml"),
+        ("name: a\nname: b\nprovider: stripe", "a key stands here twice"),
+        ("provider: stripe", "name is required"),
+        ("name: a\nprovider: stripe\nenvironment: {}", "environment: no such field"),
+        ("name: a\nprovider: stripe\nenvironments: {development: {mapping: []}}", "mapping: no such field"),
+        (
+            "name: a\nprovider: stripe\nenvironments: {development: {mappings: [{event_type: a}]}}",
+            "environments.development.mappings.0: action_type is required",
+        ),
+        (
+            "name: a\nprovider: stripe\nenvironments: {development: {settings: {preprocess_script: ../x.js}}}",
+            "there is no file ../x.js beside my-app.yaml",
+        ),
+    ],
+    ids=[
+        "not yaml",
+        "key twice",
+        "no name",
+        "unknown",
+        "unknown inside",
+        "half a mapping",
+        "script elsewhere",
+    ],
+)
+async def test_files_that_are_written_wrong_are_named(
+    command: Command, tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / "my-app.yaml").write_text(text)
+    with pytest.raises(CommandError) as caught:
+        await command(configuration.diff, tmp_path, check=False)
+    assert message in str(caught.value)
+
+
+async def test_an_empty_directory_says_how_to_begin(command: Command, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="begin with `doorbell pull"):
+        await command(configuration.push, tmp_path, confirmed=True)

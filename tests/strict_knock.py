@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import orjson
 from aiohttp import web
+from starlette.responses import Response
 
 from tests.knock import success
 
@@ -29,6 +30,10 @@ ENDPOINTS = {
     "workflows_cancel": ("POST", r"/v1/workflows/[^/]+/cancel", 1000),
     "workflows_trigger": ("POST", r"/v1/workflows/[^/]+/trigger", 1000),
 }
+
+
+def _response(answer: Response) -> web.Response:
+    return web.Response(body=bytes(answer.body), status=answer.status_code, content_type="application/json")
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,19 @@ class StrictKnock:
 
     def busiest_second(self, endpoint: str) -> int:
         """The most requests within any one second."""
-        times = [each.at for each in self.arrivals if each.endpoint == endpoint]
-        return max(sum(start <= each < start + 1 for each in times) for start in times)
+        most, window = 0, deque[float]()
+        for each in self.arrivals:
+            if each.endpoint == endpoint:
+                window.append(each.at)
+                while window[0] <= each.at - 1:
+                    window.popleft()
+                most = max(most, len(window))
+        return most
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        if request.method == "GET":
+            return _response(success(request.method, request.path))
         endpoint = next(
             name
             for name, (method, path, _) in ENDPOINTS.items()

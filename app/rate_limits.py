@@ -29,6 +29,10 @@ SOONEST = 0.05
 # processes with theirs stay within Knock's limit at the default factor. At slow endpoints there is room for none.
 KEPT = 0.02
 
+# A process that was held up keeps this much of the distance between its slots while it catches up, instead of
+# sending at once what it missed. With the default factor that is Knock's own rate.
+CATCHING_UP = 0.9
+
 _TAKE = text("SELECT * FROM doorbell_take_slots(:key, :due, :fresh, :spare, :spacing, :horizon)")
 
 _PAUSE = text("""
@@ -81,8 +85,7 @@ class RateLimits:
         queue = self._queues.get(limit)
         if queue is None:
             queue = self._queues[limit] = _Queue(self._engine, limit, self._factor)
-        slot = await queue.take(came_back)
-        await asyncio.sleep(slot - asyncio.get_running_loop().time())
+        await queue.depart(await queue.take(came_back))
 
     async def pause(self, limit: Limit, seconds: float) -> None:
         """Let no call go for some seconds: the destination asked for it."""
@@ -108,6 +111,16 @@ class _Queue:
         self._due: deque[asyncio.Future[float]] = deque()
         self._fresh: deque[asyncio.Future[float]] = deque()
         self._asking: asyncio.Task[None] | None = None
+        self._last_slot = self._last_departure = 0.0
+
+    async def depart(self, slot: float) -> None:
+        """Wait for the slot; longer when the one before went late."""
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(slot - clock())
+        distance = max(0.0, slot - self._last_slot) * CATCHING_UP
+        departure = max(clock(), min(self._last_departure + distance, slot + HORIZON))
+        self._last_slot, self._last_departure = max(slot, self._last_slot), departure
+        await asyncio.sleep(departure - clock())
 
     async def take(self, came_back: bool) -> float:
         """The time of the next slot."""

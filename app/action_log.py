@@ -8,13 +8,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.activities.actions.registry import action_types
 from app.batching import Batcher
 from app.database import to_json
 from app.errors import Permanent
 from app.models.status import ActionStatus
+from app.models.types import id_time_range
 
 MAXIMUM_CACHED = 2000
 
@@ -37,6 +39,11 @@ _LOAD = text("""
 SELECT id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status, error, finished_at,
        calls, result
 FROM actions WHERE id = ANY(CAST(:ids AS uuid[]))
+""")
+
+_OF_EVENT = text("""
+SELECT id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status, error, finished_at
+FROM actions WHERE id >= :first AND id < :end AND event_id = :event_id
 """)
 
 _RECORD = text("""
@@ -105,6 +112,15 @@ class ActionLog:
         self._remember(stored)
         return stored
 
+    async def of_event(self, event_id: UUID) -> list[StoredAction]:
+        """The actions that were stored with an event, in the order in which they run."""
+        first, end = id_time_range(event_id)
+        async with self._engine.connect() as connection:
+            found = await connection.execute(_OF_EVENT, {"first": first, "end": end, "event_id": event_id})
+            actions = [_stored(row) for row in found.mappings()]
+        order = list(action_types())
+        return sorted(actions, key=lambda each: order.index(each.action_type))
+
     async def load(self, action_id: UUID, *, anew: bool = False) -> StoredAction:
         """The action. `anew`: as it is stored now, when another process may have worked on it since.
 
@@ -164,7 +180,7 @@ class ActionLog:
             return []
         async with self._engine.connect() as connection:
             rows = (await connection.execute(_LOAD, {"ids": action_ids})).mappings().all()
-        found = {row["id"]: StoredAction(**{**row, "status": ActionStatus(row["status"])}) for row in rows}
+        found = {row["id"]: _stored(row) for row in rows}
         return [found.get(action_id) for action_id in action_ids]
 
     async def _record(self, batch: list[Attempt]) -> list[None]:
@@ -185,3 +201,7 @@ class ActionLog:
                 },
             )
         return [None] * len(batch)
+
+
+def _stored(row: RowMapping) -> StoredAction:
+    return StoredAction(**{**row, "status": ActionStatus(row["status"])})

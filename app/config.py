@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -21,7 +21,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.errors import Permanent
 from app.listener import Listener
 from app.models.environment import Environment
-from app.models.source import Mapping, SigningSecret, Source, SourceEnvironment
+from app.models.source import (
+    Mapping,
+    ReplacedEndpointToken,
+    SigningSecret,
+    Source,
+    SourceEnvironment,
+)
+from app.models.types import now
 from app.providers.base import Provider
 from app.providers.registry import providers
 from app.secrets import SecretBox
@@ -79,6 +86,7 @@ class Configuration:
         self._box = box
         self._max_age = max_age
         self._by_token: dict[str, Endpoint] = {}
+        self._by_replaced_token: dict[str, tuple[Endpoint, datetime]] = {}
         self._by_source: dict[tuple[str, str], Endpoint] = {}
         self._destinations: dict[str, Destination] = {}
         self._changed = asyncio.Event()
@@ -93,8 +101,11 @@ class Configuration:
         await self._loaded.wait()
 
     def by_token(self, token: str) -> Endpoint | None:
-        """The endpoint of an ingestion URL's token."""
-        return self._by_token.get(token)
+        """The endpoint of an ingestion URL's token, or of one that was replaced and has not expired."""
+        if endpoint := self._by_token.get(token):
+            return endpoint
+        replaced, expires_at = self._by_replaced_token.get(token, (None, None))
+        return replaced if expires_at is not None and now() < expires_at else None
 
     def endpoint(self, environment: str, source_key: str) -> Endpoint | None:
         """A source's configuration in an environment."""
@@ -125,6 +136,7 @@ class Configuration:
             configured = (await session.exec(select(SourceEnvironment))).all()
             secrets = (await session.exec(select(SigningSecret).order_by(col(SigningSecret.id).desc()))).all()
             mappings = (await session.exec(select(Mapping).order_by(col(Mapping.id)))).all()
+            replaced = (await session.exec(select(ReplacedEndpointToken))).all()
         secrets_of = _grouped(secrets)
         mappings_of = _grouped(mappings)
         self._destinations = {each.slug: self._destination(each) for each in environments}
@@ -136,6 +148,12 @@ class Configuration:
             if each.environment in self._destinations and sources[each.source_key].provider in providers()
         }
         self._by_source = {(each.environment, each.source_key): each for each in self._by_token.values()}
+        by_id = {each.id: self._by_token.get(each.endpoint_token) for each in configured}
+        self._by_replaced_token = {
+            each.token: (endpoint, each.expires_at)
+            for each in replaced
+            if (endpoint := by_id.get(each.source_environment_id)) is not None
+        }
         self._loaded.set()
 
     def _destination(self, environment: Environment) -> Destination:

@@ -84,7 +84,7 @@ WITH RECURSIVE backlog (source_key) AS (
 )
 UPDATE events SET status = 'processing', lease_expires_at = now() + :lease
 FROM claimed WHERE events.id = claimed.id AND events.id >= :since
-RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id
+RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin
 """)
 
 _RECLAIM = text("""
@@ -95,7 +95,7 @@ WITH expired AS (
 )
 UPDATE events SET lease_expires_at = now() + :lease
 FROM expired WHERE events.id = expired.id
-RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id
+RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin
 """)
 
 # A lease that ran out is for the sweep to claim again, which looks at what became of the run.
@@ -121,6 +121,7 @@ class Claimed:
     received_at: datetime
     workflow_id: str | None
     run_id: str | None
+    origin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,12 @@ class Run:
 
 
 def workflow_id(environment: str, event: Claimed, *, enforce_idempotency: bool) -> str:
-    """The id of the workflow that executes an event: the same for all events of one idempotency tuple."""
+    """The id of the workflow that executes an event: the same for all events of one idempotency tuple.
+
+    Rehearsals and replays are asked for by hand: each of them runs.
+    """
     prefix = f"event/{environment}/{event.source_key}"
-    if event.idempotency_key is None or not enforce_idempotency:
+    if event.idempotency_key is None or not enforce_idempotency or event.origin is not None:
         return f"{prefix}/{event.id}"
     return f"{prefix}/{digest_of(event.event_type or '', event.idempotency_key).hex()}"
 

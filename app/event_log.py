@@ -27,7 +27,8 @@ MAXIMUM_CACHED_BODY = 256 * 1024
 
 _LOAD = text("""
 SELECT e.id, e.environment, e.source_key, e.event_type, e.idempotency_key, e.verification_status,
-       e.verification_reason, e.received_at, e.error, p.body, p.headers, p.sensitive_headers, p.preprocess_output
+       e.verification_reason, e.received_at, e.error, e.origin, e.replay_mappings,
+       p.body, p.headers, p.sensitive_headers, p.preprocess_output
 FROM events e LEFT JOIN event_payloads p ON p.id = e.id AND p.id = ANY(CAST(:ids AS uuid[]))
 WHERE e.id = ANY(CAST(:ids AS uuid[]))
 """)
@@ -76,6 +77,8 @@ class StoredEvent:
     body: bytes | None = field(repr=False)
     headers: dict[str, str] = field(repr=False)
     preprocess_output: dict[str, Any] | None = field(repr=False)
+    origin: str | None = None
+    replay_mappings: str | None = None
 
     def received_body(self) -> bytes:
         """The body as received.

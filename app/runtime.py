@@ -13,6 +13,7 @@ from app.database import open_engine
 from app.listener import Listener
 from app.secrets import SecretBox
 from app.settings import Settings
+from app.timeline import Timelines
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Runtime:
     engine: AsyncEngine
     box: SecretBox
     configuration: Configuration
+    timelines: Timelines
 
 
 @asynccontextmanager
@@ -34,7 +36,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
     listener = Listener(settings)
     try:
         async with background(configuration.keep_fresh(listener), listener.run()):
-            yield Runtime(settings, engine, box, configuration)
+            yield Runtime(settings, engine, box, configuration, Timelines(settings, configuration))
     finally:
         await engine.dispose()
 

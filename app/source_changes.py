@@ -58,7 +58,8 @@ def _image_url(text: str) -> str:
     return text
 
 
-def _action_type(name: str) -> str:
+def known_action_type(name: str) -> str:
+    """The name, when there is such an action type."""
     if name not in action_types():
         raise ValueError(f"{name!r} is not an action type; there are {', '.join(action_types())}")
     return name
@@ -96,7 +97,7 @@ class MappingChange(Change):
 
     id: str | None = Field(None, description="Which existing mapping this is, from an earlier answer.")
     event_type: Text = Field(description="The event type that runs the action.")
-    action_type: Annotated[str, AfterValidator(_action_type)] = Field(
+    action_type: Annotated[str, AfterValidator(known_action_type)] = Field(
         description="The action to run.", examples=["workflows_trigger"]
     )
     is_deleted: bool = Field(False, description="Whether to delete the mapping.")
@@ -109,6 +110,15 @@ class MappingChange(Change):
     active: bool = Field(True, description="Whether the mapping runs.")
     created_at: ReadOnly
     updated_at: ReadOnly
+
+    def columns(self) -> dict[str, Any]:
+        """The mapping's columns."""
+        return {
+            "event_type": self.event_type,
+            "action_type": self.action_type,
+            "action_parameters": self.action_parameters or {},
+            "active": self.active,
+        }
 
     @field_validator("action_parameters")
     @classmethod

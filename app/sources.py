@@ -101,13 +101,26 @@ async def get_configured(session: AsyncSession, key: str, environment: str) -> S
     return configured
 
 
+async def lock_source(session: AsyncSession, key: str) -> None:
+    """Let changes of one source come one after the other, until the end of the transaction."""
+    await (await session.connection()).execute(_LOCK, {"key": key})
+
+
+async def configure_missing(session: AsyncSession, environments: Sequence[Environment]) -> None:
+    """Configure every source with its provider's defaults wherever it is not configured yet."""
+    for each in await list_sources(session):
+        await _configure_missing(session, each, environments)
+    await session.flush()
+
+
 async def upsert_source(session: AsyncSession, key: str, environment: str, body: object) -> ConfiguredSource:
     """Create or change a source as a request's body says; `environment` must be one that there is.
+
+    The caller has the source's lock.
 
     Raises:
         RequestError: 422, naming everything that is wrong; nothing was changed.
     """
-    await (await session.connection()).execute(_LOCK, {"key": key})
     environments = await list_environments(session)
     source = await session.get(Source, key)
     change, errors = check_change(
@@ -218,7 +231,7 @@ async def _apply_environment(
 ) -> bool:
     changed = change.settings is not None and _set(target.settings, _columns(change.settings))
     if change.mappings is not None:
-        changed = await _replace_mappings(session, target, change.mappings, moment) or changed
+        changed = await replace_mappings(session, target, change.mappings, moment) or changed
     return changed
 
 
@@ -231,7 +244,7 @@ def _columns(change: SettingsChange) -> dict[str, Any]:
     return given
 
 
-async def _replace_mappings(
+async def replace_mappings(
     session: AsyncSession, target: Configured, wanted: Sequence[MappingChange], moment: datetime
 ) -> bool:
     """Make the mappings those that are wanted. Existing ones that match are changed, so that they keep their id."""
@@ -249,7 +262,7 @@ async def _replace_mappings(
             )
             session.add(mapping)
             changed = True
-        if _set(mapping, _mapping_columns(change)):
+        if _set(mapping, change.columns()):
             mapping.updated_at = moment
             changed = True
         kept.add(mapping.id)
@@ -258,15 +271,6 @@ async def _replace_mappings(
             await session.delete(mapping)
             changed = True
     return changed
-
-
-def _mapping_columns(change: MappingChange) -> dict[str, Any]:
-    return {
-        "event_type": change.event_type,
-        "action_type": change.action_type,
-        "action_parameters": change.action_parameters or {},
-        "active": change.active,
-    }
 
 
 def _match(existing: Sequence[Mapping], wanted: Sequence[MappingChange]) -> list[Mapping | None]:

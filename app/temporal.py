@@ -31,8 +31,8 @@ def task_queue(environment: str) -> str:
     return f"doorbell-{environment}"
 
 
-async def connect(settings: Settings) -> Client:
-    """A client of the configured cluster.
+async def connect(settings: Settings, *, lazy: bool = False) -> Client:
+    """A client of the configured cluster; a lazy one connects at its first call.
 
     Raises:
         ConfigurationError: no address is set.
@@ -47,6 +47,7 @@ async def connect(settings: Settings) -> Client:
         api_key=api_key,
         tls=_tls(settings),
         data_converter=pydantic_data_converter,
+        lazy=lazy,
     )
 
 

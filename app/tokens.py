@@ -24,6 +24,8 @@ from app.settings import Settings
 
 TOKEN_PREFIX = "dbl_st_"
 KEY_PREFIX = "sk_"
+# Keys that a service token was exchanged for and that still open something.
+MAXIMUM_EXCHANGED = 10
 # A token in constant use costs one write in this time.
 USE_NOTED_EVERY = timedelta(minutes=1)
 
@@ -82,8 +84,8 @@ async def list_tokens(session: AsyncSession) -> Sequence[ServiceToken]:
     return (await session.exec(select(ServiceToken).order_by(col(ServiceToken.id).desc()))).all()
 
 
-async def revoke_token(session: AsyncSession, identifier: UUID) -> None:
-    """Let a service token open nothing from now on.
+async def revoke_token(session: AsyncSession, identifier: UUID) -> ServiceToken:
+    """Let a service token open nothing from now on; the token.
 
     Raises:
         RequestError: 404, there is none with this id.
@@ -93,6 +95,7 @@ async def revoke_token(session: AsyncSession, identifier: UUID) -> None:
         raise RequestError(404, "resource_missing", f"There is no service token {identifier}")
     token.revoked_at = token.revoked_at or now()
     await session.flush()
+    return token
 
 
 async def add_key(session: AsyncSession, environment: str, name: str) -> tuple[EnvironmentKey, str]:
@@ -102,6 +105,20 @@ async def add_key(session: AsyncSession, environment: str, name: str) -> tuple[E
     session.add(key)
     await session.flush()
     return key, plaintext
+
+
+async def exchange_token(
+    session: AsyncSession, access: Access, environment: str
+) -> tuple[EnvironmentKey, str]:
+    """A new key of an environment for who has a service token, and its plaintext. The oldest ones of the same token
+    are revoked, so that tools which exchange theirs on every run do not gather keys."""
+    name = f"exchanged by {access.name}"
+    earlier = [
+        each for each in await list_keys(session, environment) if each.name == name and not each.revoked_at
+    ]
+    for each in earlier[MAXIMUM_EXCHANGED - 1 :]:
+        each.revoked_at = now()
+    return await add_key(session, environment, name)
 
 
 async def list_keys(session: AsyncSession, environment: str) -> Sequence[EnvironmentKey]:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from sqlmodel import SQLModel
 
 import app.models.action
+import app.models.audit
 import app.models.credential
 import app.models.directory
 import app.models.environment
@@ -145,6 +146,7 @@ async def test_sweep_uses_its_index(runtime: Runtime) -> None:
 
 MODELS = (
     app.models.action,
+    app.models.audit,
     app.models.credential,
     app.models.directory,
     app.models.environment,

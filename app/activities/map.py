@@ -17,7 +17,7 @@ from app.database import to_json
 from app.event_log import EventLog, StoredEvent
 from app.mapping import DecodedEvent
 from app.models.contracts import ActionRef, EventRef, MappedEvent
-from app.models.status import ActionStatus
+from app.models.status import ActionStatus, ReplayMappings
 from app.models.types import derived_id, digest_of, now
 
 
@@ -32,6 +32,8 @@ class MapEvent:
     @activity.defn
     async def map_event(self, event: EventRef) -> MappedEvent:
         stored = await self._events.load(event.event_id)
+        if stored.replay_mappings == ReplayMappings.ORIGINAL:
+            return _mapped(stored, await self._actions.of_event(stored.id))
         endpoint = self._configuration.endpoint(stored.environment, stored.source_key)
         mappings = endpoint.mappings.get(stored.event_type or "", ()) if endpoint else ()
         if endpoint is None or not mappings:
@@ -75,12 +77,14 @@ def _evaluate(
 
 
 def _idempotency_key(event: StoredEvent, mapping: ActiveMapping, payload: dict[str, object]) -> str:
-    """The same for a retry, a crash after the call, and the next event that repeats this one."""
+    """The same for a retry, a crash after the call, and the next event that repeats this one; not for a rehearsal or
+    a replay, which are asked for by hand."""
+    delivery = event.idempotency_key if event.origin is None else None
     return digest_of(
         event.environment,
         event.source_key,
         event.event_type or "",
-        event.idempotency_key or str(event.id),
+        delivery or str(event.id),
         str(mapping.id),
         to_json(payload),
     ).hex()

@@ -57,6 +57,8 @@ _DESCRIPTIONS = {
     401: "No credential, or one that opens nothing.",
     403: "The credential does not allow this.",
     404: "There is no such thing.",
+    409: "It cannot be done as things are.",
+    412: "It has changed since you read it; `ETag` is the version of now.",
     413: "The body is too large.",
     422: "Fields are wrong; `errors` names all of them.",
     429: "Too many requests; `Retry-After` says when to come back.",

@@ -38,6 +38,20 @@ class Event(SQLModel, table=True):
             "id",
             postgresql_where=text("status NOT IN ('received', 'processing')"),
         ),
+        Index(
+            "events_unverified",
+            "environment",
+            "source_key",
+            "verification_status",
+            "id",
+            postgresql_where=text("verification_status <> 'enforced:verified'"),
+        ),
+        Index(
+            "events_by_idempotency_key",
+            "idempotency_key",
+            "id",
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
         {"postgresql_partition_by": "RANGE (id)"},
     )
 
@@ -51,6 +65,8 @@ class Event(SQLModel, table=True):
     verification_reason: str | None = text_field(default=None)
     origin: str | None = text_field(default=None)
     replay_of: UUID | None = None
+    # Of a replay: whether the mappings of now are evaluated or what was evaluated for the original is sent.
+    replay_mappings: str | None = text_field(default=None)
     duplicate_of: UUID | None = None
     received_at: datetime = time_field(default_factory=now)
     occurred_at: datetime | None = time_field(default=None)

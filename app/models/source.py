@@ -47,6 +47,17 @@ class SourceEnvironment(SQLModel, table=True):
     updated_at: datetime = time_field(default_factory=now)
 
 
+class ReplacedEndpointToken(SQLModel, table=True):
+    """A token that a rotation replaced: events sent to its URL are still accepted until it expires."""
+
+    __tablename__ = "replaced_endpoint_tokens"
+
+    token: str = text_field(primary_key=True)
+    source_environment_id: UUID = Field(foreign_key="source_environments.id", ondelete="CASCADE", index=True)
+    created_at: datetime = time_field(default_factory=now)
+    expires_at: datetime = time_field()
+
+
 class SigningSecret(SQLModel, table=True):
     """A secret that verifies a source's events. Several at once, until they expire, for rotation."""
 

@@ -25,6 +25,20 @@ class VerificationStatus(StrEnum):
     NOT_ENFORCED_UNVERIFIED = "not_enforced:unverified"
 
 
+class Origin(StrEnum):
+    """Where an event comes from that no service sent."""
+
+    REHEARSAL = "rehearsal"
+    REPLAY = "replay"
+
+
+class ReplayMappings(StrEnum):
+    """What a replay runs: the mappings as they are now, or the actions as they were evaluated for the original."""
+
+    CURRENT = "current"
+    ORIGINAL = "original"
+
+
 class ActionStatus(StrEnum):
     """Where an action is. `skipped`: a required field was missing from the event."""
 

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0008"
-down_revision = "0002"
+down_revision = "0009"
 
 # All times are in seconds from the moment that the row is held: callers and Postgres need not agree on the clock.
 TAKE_SLOTS = """

@@ -5,9 +5,10 @@ Every handler that changes something ends with `save`, which is its one commit.
 
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -16,7 +17,9 @@ from app.directory.pages import PageRequest
 from app.environments import list_environments, unknown_environment
 from app.errors import FieldError, Permanent, RequestError
 from app.models.environment import Environment
+from app.models.source import SourceEnvironment
 from app.runtime import Runtime
+from app.sources import get_configured
 from app.tokens import Access, Scope, check_token
 from app.validation import invalid_fields
 
@@ -102,6 +105,20 @@ EnvironmentDep = Annotated[str, Depends(_required)]
 EnvironmentFilterDep = Annotated[str | None, Depends(_optional)]
 # Knock leaves the environment open for some lists; the first one is where people begin.
 DefaultedEnvironmentDep = Annotated[str, Depends(_first_if_not_given)]
+
+
+async def _configured(key: str, session: SessionDep, environment: EnvironmentDep) -> SourceEnvironment:
+    return await get_configured(session, key, environment)
+
+
+# The source of the path in the environment of the query.
+ConfiguredDep = Annotated[SourceEnvironment, Depends(_configured)]
+IfMatch = Annotated[
+    str | None,
+    Header(
+        description="The `ETag` that you read: the change is refused with 412 if it is not that any more."
+    ),
+]
 Annotate = Annotated[bool | None, Query(description="Accepted for tools made for Knock; without effect.")]
 
 
@@ -116,6 +133,11 @@ def _page_request(
 
 
 PageDep = Annotated[PageRequest, Depends(_page_request)]
+
+
+def aware(moment: datetime | None) -> datetime | None:
+    """A time without an offset is UTC."""
+    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def separated(values: list[str]) -> list[str]:

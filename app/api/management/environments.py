@@ -27,6 +27,7 @@ from app.api.management.schemas import (
     example,
     page_of,
 )
+from app.audit import environment_snapshot, note_change, snapshot
 from app.environments import get_environment, page_of_environments, set_destination
 from app.models.credential import EnvironmentKey
 from app.models.environment import Environment
@@ -146,6 +147,7 @@ async def save_destination(
     """Let the environment's actions run against Knock, or with null against the embedded directory."""
     wanted = body.destination
     key = wanted.api_key.get_secret_value() if wanted and wanted.api_key else None
+    before = {**environment_snapshot(environment), "new_destination_key": False}
     await set_destination(
         session,
         runtime.box,
@@ -153,6 +155,15 @@ async def save_destination(
         wanted.url if wanted else None,
         key,
         verify=wanted is not None and wanted.verify,
+    )
+    note_change(
+        session,
+        access,
+        "destination.updated",
+        ("environment", environment.slug),
+        environment=environment.slug,
+        before=before,
+        after={**environment_snapshot(environment), "new_destination_key": key is not None},
     )
     await save(session, runtime)
     return _destination(environment)
@@ -229,6 +240,10 @@ async def issue_environment_key(
     """A secret key that opens the environment's directory. It is shown this once."""
     name = (body or WrappedKeyRequest()).key.name
     key, plaintext = await add_key(session, environment.slug, name)
+    resource = ("environment", environment.slug)
+    note_change(
+        session, access, "api_key.issued", resource, environment=environment.slug, after=snapshot(key)
+    )
     await session.commit()
     return WrappedKeyResponse(key=_key(key).model_copy(update={"api_key": plaintext}))
 
@@ -239,4 +254,8 @@ async def revoke_environment_key(
 ) -> None:
     """The key opens nothing from now on."""
     await revoke_key(session, environment.slug, id)
+    resource = ("environment", environment.slug)
+    note_change(
+        session, access, "api_key.revoked", resource, environment=environment.slug, before={"id": str(id)}
+    )
     await session.commit()

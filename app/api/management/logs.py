@@ -1,11 +1,12 @@
 """What a source received: its log, the event types in it, and how much there was."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import (
@@ -15,22 +16,26 @@ from app.api.management.dependencies import (
     ReadAccess,
     RuntimeDep,
     SessionDep,
+    aware,
     separated,
 )
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import (
     Entries,
     EntriesPage,
+    LogDetailResponse,
     LogResponse,
     SourceEventResponse,
     SourceEventSampleResponse,
     SourceStatusResponse,
+    log_detail_response,
     log_response,
     page_of,
 )
-from app.logs import LogFilter, get_activity, list_event_types, list_log
-from app.models.status import EventStatus
+from app.logs import LogFilter, get_activity, get_entry, list_event_types, list_log
+from app.models.status import ActionStatus, EventStatus, VerificationStatus
 from app.samples import get_sample
+from app.source_changes import known_action_type
 from app.sources import find_source, get_configured
 
 router = APIRouter(
@@ -39,6 +44,14 @@ router = APIRouter(
     route_class=ManagementRoute,
     responses={404: RESPONSES[404]},
 )
+across = APIRouter(prefix="/logs", tags=["Logs"], route_class=ManagementRoute)
+# What answers call an action's success is not what its row does.
+_STATUSES = {
+    "pending": ActionStatus.PENDING,
+    "success": ActionStatus.SUCCEEDED,
+    "skipped": ActionStatus.SKIPPED,
+    "failed": ActionStatus.FAILED,
+}
 
 Include = Annotated[
     list[Literal["actions"]],
@@ -47,35 +60,69 @@ Include = Annotated[
 ]
 
 
-def _log_filter(
-    key: str,
+Text = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+ActionName = Annotated[str, AfterValidator(known_action_type)]
+
+
+def environment_log(
     environment: EnvironmentDep,
+    source: Annotated[str | None, Query(description="Only this source.")] = None,
     event: Annotated[str | None, Query(description="Only this event type.")] = None,
     status: Annotated[EventStatus | None, Query(description="Only this status (Doorbell's own).")] = None,
+    idempotent: Annotated[
+        bool | None, Query(description="Only repeats, or only events that are none (Doorbell's own).")
+    ] = None,
+    verification_status: Annotated[
+        VerificationStatus | None, Query(description="Only this verification status (Doorbell's own).")
+    ] = None,
     id: Annotated[UUID | None, Query(description="Only the entry with this id.")] = None,
+    idempotency_key: Annotated[
+        Text | None, Query(description="Only this idempotency key (Doorbell's own).")
+    ] = None,
+    action_type: Annotated[
+        ActionName | None, Query(description="Only events that ran this action (Doorbell's own).")
+    ] = None,
+    action_status: Annotated[
+        Literal["pending", "success", "skipped", "failed"] | None,
+        Query(description="Only events with an action of this status (Doorbell's own)."),
+    ] = None,
+    search: Annotated[
+        Text | None,
+        Query(
+            description="Only events with this text in their body, case-sensitive. Needs `starting_at` or `date`, "
+            "and looks at 31 days at most (Doorbell's own)."
+        ),
+    ] = None,
     date: Annotated[date | None, Query(description="Only this day, in UTC.")] = None,
     starting_at: Annotated[datetime | None, Query(description="Only at or after this time.")] = None,
     ending_at: Annotated[datetime | None, Query(description="Only at or before this time.")] = None,
 ) -> LogFilter:
-    starts, ends = [_aware(starting_at)], [_aware(ending_at)]
+    """The filters of a query."""
+    starts, ends = [aware(starting_at)], [aware(ending_at)]
     if date is not None:
         midnight = datetime.combine(date, time(), tzinfo=UTC)
         starts.append(midnight)
         ends.append(midnight + timedelta(days=1, milliseconds=-1))
     return LogFilter(
         environment=environment,
-        source_key=key,
+        source_key=source,
         event_type=event,
         status=status,
+        idempotent=idempotent,
+        verification_status=verification_status,
         id=id,
+        idempotency_key=idempotency_key,
+        action_type=action_type,
+        action_status=_STATUSES[action_status] if action_status else None,
+        search=search,
         starting_at=max(filter(None, starts), default=None),
         ending_at=min(filter(None, ends), default=None),
     )
 
 
-def _aware(moment: datetime | None) -> datetime | None:
-    """A time without an offset is UTC."""
-    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
+def source_log(key: str, wanted: Annotated[LogFilter, Depends(environment_log)]) -> LogFilter:
+    """The filters of a query for the source of the path."""
+    return replace(wanted, source_key=key)
 
 
 @router.get(
@@ -89,7 +136,7 @@ async def list_logs(
     access: ReadAccess,
     session: SessionDep,
     runtime: RuntimeDep,
-    wanted: Annotated[LogFilter, Depends(_log_filter)],
+    wanted: Annotated[LogFilter, Depends(source_log)],
     page: PageDep,
     include: Include = [],  # noqa: B006
 ) -> EntriesPage[LogResponse]:
@@ -101,6 +148,41 @@ async def list_logs(
         LogResponse,
         lambda entry: log_response(entry, runtime.settings, with_actions=bool(include)),
     )
+
+
+@across.get(
+    "",
+    summary="List logs",
+    response_model=EntriesPage[LogResponse],
+    response_model_exclude_unset=True,
+)
+async def list_logs_of_all_sources(
+    access: ReadAccess,
+    session: SessionDep,
+    runtime: RuntimeDep,
+    wanted: Annotated[LogFilter, Depends(environment_log)],
+    page: PageDep,
+    include: Include = [],  # noqa: B006
+) -> EntriesPage[LogResponse]:
+    """What all sources received in an environment, newest first (Doorbell's own)."""
+    found = await list_log(session, runtime.box, wanted, page, with_actions=bool(include))
+    return page_of(
+        found,
+        LogResponse,
+        lambda entry: log_response(entry, runtime.settings, with_actions=bool(include)),
+    )
+
+
+@router.get("/logs/{id}", summary="Get a log entry")
+async def read_log(
+    key: str, id: UUID, access: ReadAccess, session: SessionDep, runtime: RuntimeDep
+) -> LogDetailResponse:
+    """An event whole, with its actions, and how its workflow ran: every step, attempt and failure, and what is
+    pending (Doorbell's own)."""
+    entry = await get_entry(session, runtime.box, key, id)
+    await session.close()
+    timeline = await runtime.timelines.of_event(entry.event)
+    return log_detail_response(entry, runtime.settings, timeline)
 
 
 @router.get("/events", summary="List source events")

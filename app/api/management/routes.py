@@ -5,8 +5,16 @@ from fastapi import APIRouter, Depends
 from app.api.errors import RESPONSES
 from app.api.management import (
     accounts,
+    api_keys,
+    audit_log,
+    endpoints,
+    environment_changes,
     environments,
+    follow,
     logs,
+    mappings,
+    promotions,
+    rehearsals,
     secrets,
     service_tokens,
     source_providers,
@@ -19,5 +27,24 @@ router = APIRouter(
     dependencies=[Depends(authenticate)],
     responses={status: RESPONSES[status] for status in (401, 403, 422, 503)},
 )
-for each in (sources, logs, secrets, source_providers, environments, service_tokens, accounts):
-    router.include_router(each.router)
+# `follow` before `logs`, so that `stream` is not read as the id of an entry.
+ROUTERS = (
+    sources.router,
+    promotions.router,
+    rehearsals.router,
+    mappings.router,
+    endpoints.router,
+    secrets.router,
+    follow.router,
+    logs.router,
+    logs.across,
+    source_providers.router,
+    environments.router,
+    environment_changes.router,
+    api_keys.router,
+    service_tokens.router,
+    accounts.router,
+    audit_log.router,
+)
+for each in ROUTERS:
+    router.include_router(each)

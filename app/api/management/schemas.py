@@ -5,6 +5,7 @@ not set.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from app.models.source import Mapping
 from app.models.status import ActionStatus
 from app.settings import Settings
 from app.sources import Configured, ConfiguredSource
+from app.timeline import Timeline
 
 Item = TypeVar("Item")
 Shown = TypeVar("Shown", bound=BaseModel)
@@ -97,8 +99,26 @@ def environment_response(environment: Environment) -> EnvironmentResponse:
     return EnvironmentResponse(**fields, last_commit_at=None)
 
 
+_MAPPING = {
+    "id": "01a20df1-e8fc-72f9-a988-19f172a42afd",
+    "event_type": "invoice.paid",
+    "action_type": "workflows_trigger",
+    "action_parameters": {
+        "key": "invoice-paid",
+        "recipients": "body.data.object.customer",
+        "data": "body",
+    },
+    "active": True,
+    "is_deleted": False,
+    "created_at": "2026-01-01T00:00:00Z",
+    "updated_at": "2026-01-01T00:00:00Z",
+}
+
+
 class MappingResponse(BaseModel):
     """A mapping from an event type to an action."""
+
+    model_config = example(**_MAPPING)
 
     id: UUID = Field(description="Its id (Doorbell's own field).")
     event_type: str = Field(description="The event type that runs the action.")
@@ -162,22 +182,7 @@ _SOURCE = {
                 "idempotency_window_seconds": 86400,
                 "start_unmapped": True,
             },
-            "mappings": [
-                {
-                    "id": "01a20df1-e8fc-72f9-a988-19f172a42afd",
-                    "event_type": "invoice.paid",
-                    "action_type": "workflows_trigger",
-                    "action_parameters": {
-                        "key": "invoice-paid",
-                        "recipients": "body.data.object.customer",
-                        "data": "body",
-                    },
-                    "active": True,
-                    "is_deleted": False,
-                    "created_at": "2026-01-01T00:00:00Z",
-                    "updated_at": "2026-01-01T00:00:00Z",
-                }
-            ],
+            "mappings": [_MAPPING],
             "updated_at": "2026-01-01T00:00:00Z",
         }
     },
@@ -226,6 +231,11 @@ class SourceSummary(BaseModel):
     )
 
 
+def endpoint_url(settings: Settings, token: str) -> str:
+    """The URL that receives events for a token."""
+    return f"{settings.base_url}/integrations/receive/{token}"
+
+
 def source_response(found: ConfiguredSource, settings: Settings) -> SourceResponse:
     return SourceResponse(
         **found.source.model_dump(), environment_settings=_environment_settings(found, settings)
@@ -249,7 +259,7 @@ def _environment_settings(
     return {
         slug: EnvironmentSettingsResponse(
             settings=_settings_response(each, settings),
-            mappings=[_mapping_response(mapping) for mapping in each.mappings],
+            mappings=[mapping_response(mapping) for mapping in each.mappings],
             updated_at=each.settings.updated_at,
         )
         for slug, each in found.environments.items()
@@ -259,7 +269,7 @@ def _environment_settings(
 def _settings_response(configured: Configured, settings: Settings) -> SettingsResponse:
     row = configured.settings
     return SettingsResponse(
-        endpoint=f"{settings.base_url}/integrations/receive/{row.endpoint_token}",
+        endpoint=endpoint_url(settings, row.endpoint_token),
         event_type_path=row.event_type_path,
         idempotency_key_path=row.idempotency_key_path,
         timestamp_path=row.timestamp_path,
@@ -271,7 +281,7 @@ def _settings_response(configured: Configured, settings: Settings) -> SettingsRe
     )
 
 
-def _mapping_response(mapping: Mapping) -> MappingResponse:
+def mapping_response(mapping: Mapping) -> MappingResponse:
     return MappingResponse(**mapping.model_dump(exclude={"source_environment_id"}), is_deleted=False)
 
 
@@ -403,6 +413,50 @@ class LogResponse(BaseModel):
     temporal_url: str | None = Field(description="The run in Temporal's UI.")
 
 
+class StepResponse(BaseModel):
+    """One thing that the event's workflow did."""
+
+    kind: str = Field(description="`workflow`, `local_activity`, `activity`, `timer` or `signal`.")
+    name: str = Field(description="The activity, signal or workflow.")
+    status: str = Field(
+        description="`scheduled`, `started`, `completed`, `failed`, `timed_out`, `cancelled` or `terminated`."
+    )
+    attempt: int | None = Field(description="The attempt that ended it, or that is running.")
+    scheduled_at: Timestamp | None
+    started_at: Timestamp | None
+    finished_at: Timestamp | None
+    failure: str | None = Field(description="Why it failed, or why the attempt before the last one did.")
+
+
+class PendingStepResponse(BaseModel):
+    """An activity that is running or will be tried again."""
+
+    name: str
+    state: str = Field(description="`scheduled`, `started`, `cancel_requested` or `paused`.")
+    attempt: int
+    scheduled_at: Timestamp | None
+    last_started_at: Timestamp | None
+    next_attempt_at: Timestamp | None = Field(description="When it is tried again.")
+    last_failure: str | None = Field(description="Why the last attempt failed.")
+
+
+class TimelineResponse(BaseModel):
+    """How the event's workflow ran, from Temporal's history."""
+
+    reason: str | None = Field(description="Why there is no timeline, when there is none.")
+    status: str | None = Field(description="The run's status in Temporal.")
+    started_at: Timestamp | None
+    finished_at: Timestamp | None
+    steps: list[StepResponse]
+    pending: list[PendingStepResponse]
+
+
+class LogDetailResponse(LogResponse):
+    """An entry of the log, whole, with its actions and the timeline of its run."""
+
+    timeline: TimelineResponse
+
+
 def log_response(entry: LogEntry, settings: Settings, *, with_actions: bool) -> LogResponse:
     event = entry.event
     response = LogResponse(
@@ -436,6 +490,11 @@ def log_response(entry: LogEntry, settings: Settings, *, with_actions: bool) -> 
     if with_actions:
         response.actions = [_action_response(each, event.received_at) for each in entry.actions]
     return response
+
+
+def log_detail_response(entry: LogEntry, settings: Settings, timeline: Timeline) -> LogDetailResponse:
+    shown = log_response(entry, settings, with_actions=True)
+    return LogDetailResponse(**shown.model_dump(), timeline=TimelineResponse(**asdict(timeline)))
 
 
 def _action_response(action: LogAction, received_at: datetime) -> LogActionResponse:

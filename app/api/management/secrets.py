@@ -1,15 +1,14 @@
 """Signing secrets of a source: added, listed without their values, deleted. Doorbell's own."""
 
 from datetime import timedelta
-from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import (
-    EnvironmentDep,
+    ConfiguredDep,
     ReadAccess,
     RuntimeDep,
     SessionDep,
@@ -18,9 +17,9 @@ from app.api.management.dependencies import (
 )
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, Timestamp, example
-from app.models.source import SigningSecret, SourceEnvironment
+from app.audit import note_change, snapshot
+from app.models.source import SigningSecret
 from app.signing_secrets import add_secret, delete_secret, list_secrets
-from app.sources import get_configured
 
 router = APIRouter(
     prefix="/sources/{key}/secrets",
@@ -76,13 +75,6 @@ class WrappedSecretResponse(BaseModel):
     secret: SecretResponse
 
 
-async def _configured(key: str, session: SessionDep, environment: EnvironmentDep) -> SourceEnvironment:
-    return await get_configured(session, key, environment)
-
-
-ConfiguredDep = Annotated[SourceEnvironment, Depends(_configured)]
-
-
 def _response(secret: SigningSecret) -> SecretResponse:
     return SecretResponse(id=secret.id, created_at=secret.created_at, expires_at=secret.expires_at)
 
@@ -114,6 +106,14 @@ async def add_signing_secret(
         expires_at=body.secret.expires_at,
         expire_others_in=None if overlap is None else timedelta(seconds=overlap),
     )
+    note_change(
+        session,
+        access,
+        "signing_secret.added",
+        ("source", configured.source_key),
+        environment=configured.environment,
+        after=snapshot(secret),
+    )
     await save(session, runtime)
     return WrappedSecretResponse(secret=_response(secret))
 
@@ -124,4 +124,12 @@ async def delete_signing_secret(
 ) -> None:
     """Events signed with this secret are refused from now on."""
     await delete_secret(session, configured, id)
+    note_change(
+        session,
+        access,
+        "signing_secret.deleted",
+        ("source", configured.source_key),
+        environment=configured.environment,
+        before={"id": str(id)},
+    )
     await save(session, runtime)

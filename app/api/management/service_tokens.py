@@ -9,6 +9,7 @@ from app.api.errors import RESPONSES
 from app.api.management.dependencies import AdminAccess, SessionDep
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, Timestamp, example
+from app.audit import note_change, snapshot
 from app.models.credential import ServiceToken
 from app.tokens import Scope, add_token, list_tokens, revoke_token
 
@@ -85,6 +86,8 @@ async def issue_service_token(
 ) -> WrappedTokenResponse:
     """A token that opens this API. It is shown this once."""
     token, plaintext = await add_token(session, body.service_token.name, body.service_token.scope)
+    resource = ("service_token", token.name)
+    note_change(session, access, "service_token.issued", resource, after=snapshot(token))
     await session.commit()
     return WrappedTokenResponse(service_token=_response(token).model_copy(update={"token": plaintext}))
 
@@ -92,5 +95,7 @@ async def issue_service_token(
 @router.delete("/{id}", summary="Revoke a service token", status_code=204, responses={404: RESPONSES[404]})
 async def revoke_service_token(id: UUID, access: AdminAccess, session: SessionDep) -> None:
     """The token opens nothing from now on."""
-    await revoke_token(session, id)
+    token = await revoke_token(session, id)
+    resource = ("service_token", token.name)
+    note_change(session, access, "service_token.revoked", resource, before=snapshot(token))
     await session.commit()

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Body, Query, Response
 from pydantic import BeforeValidator, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
@@ -14,6 +14,7 @@ from app.api.management.dependencies import (
     EnvironmentDep,
     EnvironmentFilterDep,
     EnvironmentQuery,
+    IfMatch,
     ReadAccess,
     RuntimeDep,
     SessionDep,
@@ -32,7 +33,9 @@ from app.api.management.schemas import (
 )
 from app.environments import list_environments
 from app.source_changes import WrappedSourceChange
-from app.sources import get_source, upsert_source
+from app.source_edits import edit_source
+from app.sources import get_source
+from app.versions import source_version
 
 router = APIRouter(prefix="/sources", tags=["Sources"], route_class=ManagementRoute)
 
@@ -82,14 +85,19 @@ async def read_source(
     session: SessionDep,
     runtime: RuntimeDep,
     environment: EnvironmentDep,
+    response: Response,
     annotate: Annotate = None,
 ) -> SourceResponse:
-    """The source with its settings and mappings in every environment."""
-    return source_response(await get_source(session, key), runtime.settings)
+    """The source with its settings and mappings in every environment. `ETag` is its version."""
+    source = await get_source(session, key)
+    response.headers["etag"] = source_version(source)
+    return source_response(source, runtime.settings)
 
 
 @router.put(
-    "/{key}", summary="Create or change a source", responses={400: RESPONSES[400], 413: RESPONSES[413]}
+    "/{key}",
+    summary="Create or change a source",
+    responses={status: RESPONSES[status] for status in (400, 412, 413)},
 )
 async def save_source(
     key: str,
@@ -98,11 +106,14 @@ async def save_source(
     runtime: RuntimeDep,
     environment: EnvironmentQuery,
     body: SourceBody,
+    response: Response,
+    if_match: IfMatch = None,
     annotate: Annotate = None,
 ) -> WrappedSourceResponse:
     """A new source starts in every environment with the settings and default mappings of
     `preconfigured_provider`. Of a source that is there, the fields that are given are changed, and `mappings`,
     when given, is the whole list."""
-    source = await upsert_source(session, key, environment, body)
+    source = await edit_source(session, access, key, environment, body, if_match)
     await save(session, runtime)
+    response.headers["etag"] = source_version(source)
     return WrappedSourceResponse(source=source_response(source, runtime.settings))

@@ -8,15 +8,7 @@ import pytest
 from fastapi.routing import APIRoute
 from sqlmodel import col, select, update
 
-from app.api.management import (
-    accounts,
-    environments,
-    logs,
-    secrets,
-    service_tokens,
-    source_providers,
-    sources,
-)
+from app.api.management.routes import ROUTERS
 from app.errors import ConfigurationError
 from app.models.credential import ServiceToken
 from app.models.types import now
@@ -27,8 +19,8 @@ from tests.api.management.conftest import fields
 Issue = Callable[[str], Awaitable[httpx.AsyncClient]]
 ROUTES = [
     (method, f"/v1{route.path}")
-    for module in (accounts, environments, logs, secrets, service_tokens, source_providers, sources)
-    for route in module.router.routes
+    for router in ROUTERS
+    for route in router.routes
     if isinstance(route, APIRoute)
     for method in sorted(route.methods)
 ]

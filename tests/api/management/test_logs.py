@@ -1,5 +1,6 @@
 """The event log over HTTP: what an entry shows, filters, cursors, and the indexes behind them."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -336,10 +337,11 @@ async def test_events_and_status(client: httpx.AsyncClient, log: Log) -> None:
 
 # Five days of events, every tenth second one, of two sources; few failed.
 FILL = """
-INSERT INTO events (id, environment, source_key, event_type, status, verification_status, received_at)
+INSERT INTO events (id, environment, source_key, event_type, status, verification_status, received_at, idempotency_key)
 SELECT uuidv7(n * interval '-10 seconds'), 'development', CASE WHEN n % 10 = 0 THEN 'stripe' ELSE 'other' END,
-       'type.' || n % 11, CASE WHEN n % 2000 = 0 THEN 'failed' ELSE 'succeeded' END, 'enforced:verified',
-       now() - n * interval '10 seconds'
+       'type.' || n % 11, CASE WHEN n % 2000 = 0 THEN 'failed' ELSE 'succeeded' END,
+       CASE WHEN n % 1000 = 0 THEN 'not_enforced:failed' ELSE 'enforced:verified' END,
+       now() - n * interval '10 seconds', 'key-' || n
 FROM generate_series(1, 43200) AS n;
 INSERT INTO event_payloads (id, body, headers) SELECT id, '{}', '{}' FROM events;
 INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, status, attempts)
@@ -362,21 +364,30 @@ def statements(runtime: Runtime) -> Iterator[list[tuple[str, Any]]]:
     event.remove(runtime.engine.sync_engine, "before_cursor_execute", note)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        LOGS + "&include=actions",
-        LOGS + "&event=type.3&include=actions",
-        LOGS + "&status=succeeded",
-        LOGS + "&status=failed",
-        LOGS + "&date=" + datetime.now(UTC).date().isoformat(),
-        "/v1/sources/stripe/events?environment=development",
-        "/v1/sources/stripe/events/type.3/sample?environment=development",
-        "/v1/sources/stripe/status?environment=development",
-    ],
-)
+TODAY = "&date=" + datetime.now(UTC).date().isoformat()
+READ_THROUGH_INDEXES = [
+    LOGS + "&include=actions",
+    LOGS + "&event=type.3&include=actions",
+    LOGS + "&status=succeeded",
+    LOGS + "&status=failed",
+    LOGS + TODAY,
+    LOGS + "&idempotency_key=key-77",
+    LOGS + "&verification_status=not_enforced:failed",
+    LOGS + "&action_status=failed",
+    LOGS + "&action_type=users_identify&action_status=success",
+    LOGS + "&search=%7B%7D" + TODAY,
+    "/v1/logs?environment=development",
+    "/v1/logs?environment=development&status=failed",
+    "/v1/logs?environment=development&action_status=failed",
+    "/v1/logs?environment=development&idempotency_key=key-77",
+    "/v1/sources/stripe/events?environment=development",
+    "/v1/sources/stripe/events/type.3/sample?environment=development",
+    "/v1/sources/stripe/status?environment=development",
+]
+
+
 async def test_the_log_is_read_through_indexes(
-    client: httpx.AsyncClient, runtime: Runtime, statements: list[tuple[str, Any]], path: str
+    client: httpx.AsyncClient, runtime: Runtime, statements: list[tuple[str, Any]]
 ) -> None:
     async with runtime.engine.connect() as connection:
         await connection.run_sync(create_partitions, datetime.now(UTC).date() - timedelta(days=4))
@@ -384,15 +395,140 @@ async def test_the_log_is_read_through_indexes(
         connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
         for each in FILL.split(";"):
             await connection.execute(text(each))
-    statements.clear()
-    assert (await client.get(path)).status_code == 200
-    asked = [each for each in statements if re.search(r"\b(events|event_payloads|actions)\b", each[0])]
-    assert asked
-    async with runtime.engine.connect() as connection:
-        for statement, parameters in asked:
-            explained = await connection.exec_driver_sql(f"EXPLAIN (ANALYZE) {statement}", parameters)
-            plan = "\n".join(explained.scalars())
+    for path in READ_THROUGH_INDEXES:
+        statements.clear()
+        assert (await client.get(path)).status_code == 200
+        asked = [each for each in statements if re.search(r"\b(events|event_payloads|actions)\b", each[0])]
+        assert asked, path
+        for plan in [await plan_of(runtime, *each) for each in asked]:
             scans = re.findall(rf"Seq Scan on ({TABLES}).*?actual time=\S+ rows=(\S+)", plan)
             assert not [table for table, rows in scans if float(rows) > 0], plan
             skipped = [int(rows) for rows in re.findall(r"Rows Removed by Filter: (\d+)", plan)]
             assert sum(skipped) < 1000, plan
+
+
+async def plan_of(runtime: Runtime, statement: str, parameters: Any) -> str:
+    async with runtime.engine.connect() as connection:
+        explained = await connection.exec_driver_sql(f"EXPLAIN (ANALYZE) {statement}", parameters)
+        return "\n".join(explained.scalars())
+
+
+async def test_doorbells_own_filters(client: httpx.AsyncClient, log: Log, put: Put) -> None:
+    await put("other", {"name": "Other"})
+    ran = {"action_type": "users_identify", "parameters": {}, "attempts": 1}
+    second = timedelta(seconds=1)
+    good = await log.add(
+        idempotency_key="evt_1",
+        body=orjson.dumps({"note": 'Zoë said "hi"'}),
+        actions=[{**ran, "status": ActionStatus.SUCCEEDED}],
+    )
+    again = await log.add(at=NOON + second, status=EventStatus.IDEMPOTENT, idempotency_key="evt_1")
+    failed = await log.add(
+        at=NOON + 2 * second,
+        status=EventStatus.FAILED,
+        verification_status=VerificationStatus.NOT_ENFORCED_FAILED,
+        actions=[
+            {**ran, "status": ActionStatus.FAILED},
+            {**ran, "action_type": "users_delete", "status": ActionStatus.SKIPPED},
+        ],
+    )
+    running = await log.add(
+        at=NOON + 3 * second,
+        status=EventStatus.PROCESSING,
+        actions=[{**ran, "status": ActionStatus.PENDING}, {**ran, "status": ActionStatus.FAILED}],
+        body=b'{"note":"Zo\\u00eb"}',
+    )
+    elsewhere = await log.add(at=NOON + 4 * second, source_key="other", status=EventStatus.FAILED)
+    await log.add(environment="production")
+
+    async def ids(query: str, path: str = LOGS) -> list[UUID]:
+        return [UUID(each["id"]) for each in await listed(client, query, path)]
+
+    assert await ids("&idempotent=true") == [again]
+    assert await ids("&idempotent=false") == [running, failed, good]
+    assert await ids("&idempotent=true&status=failed") == []
+    assert await ids("&idempotent=false&status=failed") == [failed]
+    assert await ids("&verification_status=not_enforced:failed") == [failed]
+    assert await ids("&verification_status=enforced:verified") == [running, again, good]
+    assert await ids("&idempotency_key=evt_1") == [again, good]
+    assert await ids("&action_status=failed") == [running, failed]
+    assert await ids("&action_status=pending") == [running]
+    assert await ids("&action_status=success") == [good]
+    assert await ids("&action_type=users_delete") == [failed]
+    assert await ids("&action_type=users_identify") == [running, failed, good]
+    assert await ids("&action_type=users_identify&action_status=skipped") == []
+    assert await ids("&action_status=failed&status=processing") == [running]
+    day = "&date=2026-01-15"
+    assert await ids(f"{day}&search=Zo%C3%AB") == [running, good]
+    assert await ids(f"{day}&search=said+%22hi") == [good]
+    assert await ids(f"{day}&search=%22id%22:") == [failed, again]
+    assert await ids(f"{day}&search=nobody") == []
+    across = "/v1/logs?environment=development"
+    assert await ids("", across) == [elsewhere, running, failed, again, good]
+    assert await ids("&status=failed", across) == [elsewhere, failed]
+    assert await ids("&action_status=failed", across) == [running, failed]
+    assert await ids("&source=other", across) == [elsewhere]
+    page = (await client.get(across + "&limit=2")).json()
+    older = (await client.get(f"{across}&limit=2&after={page['page_info']['after']}")).json()
+    assert [UUID(each["id"]) for each in older["entries"]] == [failed, again]
+    newer = (await client.get(f"{across}&limit=2&before={older['page_info']['before']}")).json()
+    assert newer["entries"] == page["entries"]
+
+
+async def test_bad_filters(client: httpx.AsyncClient) -> None:
+    assert fields(await client.get(LOGS + "&search=x")) == ["search"]
+    year = "&starting_at=2025-01-01T00:00:00Z&ending_at=2026-01-01T00:00:00Z"
+    assert fields(await client.get(LOGS + "&search=x" + year)) == ["search"]
+    answer = await client.get(
+        LOGS + "&idempotent=maybe&verification_status=good&action_type=pigeon&action_status=succeeded&search="
+    )
+    assert sorted(fields(answer)) == [
+        "action_status",
+        "action_type",
+        "idempotent",
+        "search",
+        "verification_status",
+    ]
+    assert fields(await client.get("/v1/logs")) == ["environment"]
+
+
+async def test_looking_ends_in_time(
+    client: httpx.AsyncClient, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_TIME_LIMIT", text("SET LOCAL statement_timeout = '1ms'"))
+    monkeypatch.setattr(
+        logs, "_CONTAINS", text("pg_sleep(1) IS NOT NULL AND cardinality(CAST(:needles AS bytea[])) > 0")
+    )
+    await log.add()
+    answer = await client.get(LOGS + "&date=2026-01-15&search=x")
+    assert fields(answer) == ["starting_at"]
+    assert "took longer" in answer.json()["message"]
+    assert (await client.get("/v1/sources")).status_code == 200, "the limit stays with its query"
+
+
+async def test_pages_stay_in_place_while_events_arrive(client: httpx.AsyncClient, log: Log) -> None:
+    there = [await log.add(at=NOON + timedelta(milliseconds=number)) for number in range(30)]
+    seen: list[UUID] = []
+    done = False
+
+    async def arrive() -> None:
+        number = 0
+        while not done:
+            number += 1
+            await log.add(at=NOON + timedelta(hours=1, milliseconds=number))
+            await asyncio.sleep(0)
+
+    async def walk() -> None:
+        nonlocal done
+        cursor = ""
+        while cursor is not None:
+            answer = await client.get(
+                LOGS, params={"environment": "development", "limit": 4, "after": cursor}
+            )
+            seen.extend(UUID(each["id"]) for each in answer.json()["entries"])
+            cursor = answer.json()["page_info"]["after"]
+        done = True
+
+    await asyncio.gather(arrive(), walk())
+    assert len(seen) == len(set(seen))
+    assert [each for each in seen if each in set(there)] == there[::-1]

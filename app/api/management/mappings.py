@@ -1,0 +1,143 @@
+"""Mappings one by one, by id: people who edit different ones do not meet, and `If-Match` guards the same one.
+Doorbell's own."""
+
+from uuid import UUID
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from app.api.errors import RESPONSES
+from app.api.management.dependencies import (
+    ConfiguredDep,
+    IfMatch,
+    ReadAccess,
+    RuntimeDep,
+    SessionDep,
+    WriteAccess,
+    save,
+)
+from app.api.management.request import ManagementRoute
+from app.api.management.schemas import Entries, MappingResponse, example, mapping_response
+from app.audit import note_change, snapshot
+from app.mappings import add_mapping, change_mapping, delete_mapping, get_mapping, list_mappings
+from app.source_changes import MappingChange
+from app.versions import mapping_version
+
+router = APIRouter(
+    prefix="/sources/{key}/mappings",
+    tags=["Mappings"],
+    route_class=ManagementRoute,
+    responses={404: RESPONSES[404]},
+)
+
+
+class WrappedMappingRequest(BaseModel):
+    """A mapping under the key `mapping`."""
+
+    model_config = example(
+        mapping={
+            "event_type": "invoice.paid",
+            "action_type": "workflows_trigger",
+            "action_parameters": {"key": "invoice-paid", "recipients": "body.data.object.customer"},
+        }
+    )
+
+    mapping: MappingChange
+
+
+class WrappedMappingResponse(BaseModel):
+    """A mapping under the key `mapping`."""
+
+    mapping: MappingResponse
+
+
+@router.get("", summary="List mappings")
+async def list_source_mappings(
+    access: ReadAccess, session: SessionDep, configured: ConfiguredDep
+) -> Entries[MappingResponse]:
+    """The mappings of the source in an environment, oldest first."""
+    found = await list_mappings(session, configured)
+    return Entries[MappingResponse](entries=[mapping_response(each) for each in found])
+
+
+@router.post("", summary="Add a mapping", status_code=201)
+async def add_source_mapping(
+    access: WriteAccess,
+    session: SessionDep,
+    runtime: RuntimeDep,
+    configured: ConfiguredDep,
+    body: WrappedMappingRequest,
+    response: Response,
+) -> WrappedMappingResponse:
+    """Events that arrive from now on run this action too. `ETag` is its version."""
+    mapping = await add_mapping(session, configured, body.mapping)
+    note_change(
+        session,
+        access,
+        "mapping.created",
+        ("source", configured.source_key),
+        environment=configured.environment,
+        after=snapshot(mapping),
+    )
+    await save(session, runtime)
+    response.headers["etag"] = mapping_version(mapping)
+    return WrappedMappingResponse(mapping=mapping_response(mapping))
+
+
+@router.get("/{id}", summary="Get a mapping")
+async def read_source_mapping(
+    id: UUID, access: ReadAccess, session: SessionDep, configured: ConfiguredDep, response: Response
+) -> WrappedMappingResponse:
+    """The mapping. `ETag` is its version."""
+    mapping = await get_mapping(session, configured, id)
+    response.headers["etag"] = mapping_version(mapping)
+    return WrappedMappingResponse(mapping=mapping_response(mapping))
+
+
+@router.put("/{id}", summary="Change a mapping", responses={412: RESPONSES[412]})
+async def change_source_mapping(
+    id: UUID,
+    access: WriteAccess,
+    session: SessionDep,
+    runtime: RuntimeDep,
+    configured: ConfiguredDep,
+    body: WrappedMappingRequest,
+    response: Response,
+    if_match: IfMatch = None,
+) -> WrappedMappingResponse:
+    """The mapping is what the body says, whole."""
+    before, mapping = await change_mapping(session, configured, id, body.mapping, if_match)
+    note_change(
+        session,
+        access,
+        "mapping.updated",
+        ("source", configured.source_key),
+        environment=configured.environment,
+        before=snapshot(before),
+        after=snapshot(mapping),
+    )
+    await save(session, runtime)
+    response.headers["etag"] = mapping_version(mapping)
+    return WrappedMappingResponse(mapping=mapping_response(mapping))
+
+
+@router.delete("/{id}", summary="Delete a mapping", status_code=204, responses={412: RESPONSES[412]})
+async def delete_source_mapping(
+    id: UUID,
+    access: WriteAccess,
+    session: SessionDep,
+    runtime: RuntimeDep,
+    configured: ConfiguredDep,
+    if_match: IfMatch = None,
+) -> None:
+    """Events that arrive from now on do not run this action."""
+    before = await delete_mapping(session, configured, id, if_match)
+    note_change(
+        session,
+        access,
+        "mapping.deleted",
+        ("source", configured.source_key),
+        environment=configured.environment,
+        before=snapshot(before),
+    )
+    await save(session, runtime)

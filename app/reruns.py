@@ -1,0 +1,273 @@
+"""Events that no service sent: rehearsals of a payload, and replays of an event that is in the log.
+
+Both are rows of the event log like any other, marked by their `origin`, and go the same way from there
+(`app/dispatch.py`). Idempotency does not hold them back: each was asked for by hand.
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.config import Endpoint
+from app.errors import FieldError, RequestError
+from app.inbox import CHANNEL
+from app.models.action import Action
+from app.models.event import Event, EventPayload
+from app.models.status import ActionStatus, EventStatus, Origin, ReplayMappings
+from app.models.types import derived_id, digest_of, id_time_range
+from app.reception import ReceivedEvent, Refusal, receive_event
+from app.runtime import Runtime
+from app.sources import get_configured
+from app.validation import invalid_fields
+from app.verification import Delivery, verify
+
+# A rehearsal's caller waits for its result; an event whose actions are tried again takes longer than anyone waits.
+REHEARSAL_DEADLINE = 20.0
+POLL_INTERVAL = 0.05
+
+_NOTIFY = text("SELECT pg_notify(:channel, :environment)")
+_STATUS = text("SELECT status FROM events WHERE id = :id")
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What came of a rehearsal. `errors` name the actions that failed or were skipped, and why."""
+
+    event_id: UUID | None
+    actions: int
+    succeeded: int
+    failed: int
+    errors: list[FieldError]
+
+
+async def rehearse(
+    session: AsyncSession, runtime: Runtime, key: str, environment: str, payload: dict[str, Any]
+) -> Rehearsal:
+    """Let a payload run as an event that the source received, and wait for its result.
+
+    The payload is `{"body": {...}, "headers": {...}}`, or a body alone.
+
+    Raises:
+        RequestError: 404, there is no such source; 422, the payload cannot be an event.
+    """
+    await get_configured(session, key, environment)
+    body, headers = _delivery(payload)
+    endpoint = replace(_endpoint(runtime, environment, key), enforce_verification=False)
+    received = receive_event(endpoint, body, headers, runtime.box)
+    if isinstance(received, Refusal):
+        return Rehearsal(None, 0, 0, 0, [FieldError("payload", received.rejected.message)])
+    await _store(session, received, Origin.REHEARSAL)
+    await session.commit()
+    if not await _finished(runtime.engine, received.id):
+        waiting = (
+            f"there was no result within {REHEARSAL_DEADLINE:g} s. The event goes on and its log will tell; "
+            f"is a worker that serves {environment!r} running?"
+        )
+        return replace(await _result(session, received.id), errors=[FieldError("environment", waiting)])
+    return await _result(session, received.id)
+
+
+def _delivery(payload: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
+    """The body and headers in a payload; their names in lower case."""
+    if "body" not in payload:
+        return orjson.dumps(payload), {}
+    body, headers = payload["body"], payload.get("headers") or {}
+    errors = [
+        FieldError(f"payload.{name}", "is not known here") for name in payload.keys() - {"body", "headers"}
+    ]
+    if not isinstance(body, dict):
+        errors.append(FieldError("payload.body", "must be an object"))
+    if not isinstance(headers, dict):
+        errors.append(FieldError("payload.headers", "must be an object"))
+    else:
+        errors += [
+            FieldError(f"payload.headers.{name}", "must be a string")
+            for name, value in headers.items()
+            if not isinstance(value, str)
+        ]
+    if errors:
+        raise invalid_fields(errors)
+    return orjson.dumps(body), {name.lower(): value for name, value in headers.items()}
+
+
+async def _finished(engine: AsyncEngine, event_id: UUID) -> bool:
+    """Whether the event came to its end before the deadline."""
+    waiting = (EventStatus.RECEIVED, EventStatus.PROCESSING)
+    try:
+        async with asyncio.timeout(REHEARSAL_DEADLINE):
+            while True:
+                async with engine.connect() as connection:
+                    status = (await connection.execute(_STATUS, {"id": event_id})).scalar_one()
+                if status not in waiting:
+                    return True
+                await asyncio.sleep(POLL_INTERVAL)
+    except TimeoutError:
+        return False
+
+
+async def _result(session: AsyncSession, event_id: UUID) -> Rehearsal:
+    event = await session.get_one(Event, event_id, populate_existing=True)
+    actions = await _actions(session, event_id)
+    errors = [
+        FieldError(each.action_type, each.error or each.status)
+        for each in actions
+        if each.status in (ActionStatus.FAILED, ActionStatus.SKIPPED)
+    ]
+    if not errors and event.error and (event.event_type is None or event.status == EventStatus.FAILED):
+        errors = [FieldError("event", event.error)]
+    return Rehearsal(
+        event_id,
+        actions=len(actions),
+        succeeded=sum(each.status == ActionStatus.SUCCEEDED for each in actions),
+        failed=sum(each.status == ActionStatus.FAILED for each in actions),
+        errors=errors,
+    )
+
+
+async def replay(
+    session: AsyncSession, runtime: Runtime, key: str, event_id: UUID, mappings: ReplayMappings
+) -> UUID:
+    """Run an event of the log again; the id of the new event.
+
+    With `current` mappings it is identified and mapped by the configuration of now. With `original` ones, the
+    actions are sent as they were evaluated: of a failed event those that did not succeed, under the idempotency
+    keys that they had, so that nothing which arrived is repeated; else all of them.
+
+    Raises:
+        RequestError: 404, there is no such event; 409, its payload is gone; 422, it cannot run.
+    """
+    original = await session.get(Event, event_id)
+    if original is None or original.source_key != key:
+        raise RequestError(404, "resource_missing", f"Source {key!r} has no log entry {event_id}")
+    payload = await session.get(EventPayload, event_id)
+    if payload is None:
+        raise RequestError(409, "payload_missing", "The payload of this event is no longer stored")
+    endpoint = _endpoint(runtime, original.environment, key)
+    received = _again(runtime, endpoint, original, payload)
+    await _store(session, received, Origin.REPLAY, original=original, mappings=mappings)
+    if mappings is ReplayMappings.ORIGINAL:
+        await _copy_actions(session, original, received.id)
+    await session.commit()
+    return received.id
+
+
+def _again(runtime: Runtime, endpoint: Endpoint, original: Event, payload: EventPayload) -> ReceivedEvent:
+    """The event as if it came now, with the verification that it had; a rejected one must verify by now."""
+    headers = dict(payload.headers)
+    if payload.sensitive_headers is not None:
+        headers |= orjson.loads(runtime.box.decrypt(payload.sensitive_headers))
+    status, reason = original.verification_status, original.verification_reason
+    if original.status == EventStatus.REJECTED:
+        verdict = verify(
+            endpoint.provider.scheme,
+            Delivery(payload.body, headers, original.received_at),
+            endpoint.secrets,
+        )
+        if endpoint.enforce_verification and not verdict.verified:
+            raise _cannot_run(f"was rejected, and still cannot be verified: {verdict.reason}")
+        status = verdict.status(enforced=endpoint.enforce_verification)
+        reason = None if verdict.verified else verdict.reason
+    unenforced = replace(endpoint, enforce_verification=False)
+    received = receive_event(unenforced, payload.body, headers, runtime.box)
+    if isinstance(received, Refusal):
+        raise _cannot_run(received.rejected.message)
+    return replace(received, verification_status=status, verification_reason=reason)
+
+
+async def _copy_actions(session: AsyncSession, original: Event, event_id: UUID) -> None:
+    """Give a replay the actions of the original, as they were evaluated."""
+    failed = original.status == EventStatus.FAILED
+    actions = [
+        each
+        for each in await _actions(session, original.id)
+        if each.payload is not None and not (failed and each.status == ActionStatus.SUCCEEDED)
+    ]
+    if not actions:
+        raise _cannot_run("has no actions to send again; replay it with the mappings of now")
+    session.add_all(
+        Action(
+            id=derived_id(event_id, str(each.mapping_id)),
+            event_id=event_id,
+            mapping_id=each.mapping_id,
+            action_type=each.action_type,
+            parameters=each.parameters,
+            payload=each.payload,
+            idempotency_key=each.idempotency_key
+            if failed
+            else digest_of(str(event_id), str(each.mapping_id)).hex(),
+        )
+        for each in actions
+    )
+
+
+async def _actions(session: AsyncSession, event_id: UUID) -> list[Action]:
+    first, end = id_time_range(event_id)
+    query = select(Action).where(
+        col(Action.id) >= first, col(Action.id) < end, col(Action.event_id) == event_id
+    )
+    return list((await session.exec(query.execution_options(populate_existing=True))).all())
+
+
+async def _store(
+    session: AsyncSession,
+    received: ReceivedEvent,
+    origin: Origin,
+    *,
+    original: Event | None = None,
+    mappings: ReplayMappings | None = None,
+) -> None:
+    """Write the event's rows and wake its dispatcher at the commit."""
+    as_then = original if mappings is ReplayMappings.ORIGINAL else None
+    # What was evaluated then needs no mapping now.
+    status = EventStatus.RECEIVED if as_then else received.status
+    session.add(
+        Event(
+            id=received.id,
+            environment=received.environment,
+            source_key=received.source_key,
+            event_type=as_then.event_type if as_then else received.event_type,
+            idempotency_key=as_then.idempotency_key if as_then else received.idempotency_key,
+            status=status.value,
+            verification_status=str(received.verification_status),
+            verification_reason=received.verification_reason,
+            origin=origin.value,
+            replay_of=original.id if original else None,
+            replay_mappings=mappings.value if mappings else None,
+            received_at=received.received_at,
+            occurred_at=received.occurred_at,
+            finished_at=None if status is EventStatus.RECEIVED else received.received_at,
+            error=None if as_then else received.error,
+        )
+    )
+    session.add(
+        EventPayload(
+            id=received.id,
+            body=received.body,
+            headers=received.headers,
+            sensitive_headers=received.sensitive_headers,
+            preprocess_output=received.preprocess_output,
+        )
+    )
+    await session.flush()
+    await (await session.connection()).execute(
+        _NOTIFY, {"channel": CHANNEL, "environment": received.environment}
+    )
+
+
+def _endpoint(runtime: Runtime, environment: str, key: str) -> Endpoint:
+    endpoint = runtime.configuration.endpoint(environment, key)
+    if endpoint is None:
+        message = f"Source {key!r} does not work in {environment!r}: the environment or the provider is gone"
+        raise RequestError(404, "resource_missing", message)
+    return endpoint
+
+
+def _cannot_run(why: str) -> RequestError:
+    return invalid_fields([FieldError("id", why)])

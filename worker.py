@@ -38,6 +38,7 @@ from app.listener import Listener
 from app.mail import Mailer
 from app.outbound import Outbound, is_public
 from app.process import stop_requested
+from app.rate_limits import RateLimits
 from app.run_dispatch import RunDispatcher
 from app.runtime import Runtime, background, open_runtime
 from app.settings import Settings
@@ -74,10 +75,12 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
     events, actions = EventLog(runtime.engine, runtime.box), ActionLog(runtime.engine)
     outbound = Outbound(_any_address if runtime.settings.allow_private_addresses else is_public)
     runs = _run_activities(runtime, outbound)
+    rate_limits = RateLimits(runtime.engine, runtime.settings.knock_rate_factor)
     listener = Listener(runtime.settings)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(destinations.close)
         stack.push_async_callback(outbound.close)
+        stack.push_async_callback(rate_limits.close)
         await stack.enter_async_context(_maintenance_worker(runtime, client))
         for environment in environments:
             dispatcher = Dispatcher(
@@ -90,7 +93,7 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
             )
             dispatcher.listen(listener)
             await stack.enter_async_context(
-                _event_worker(runtime, client, dispatcher, events, actions, destinations, runs)
+                _event_worker(runtime, client, dispatcher, events, actions, destinations, rate_limits, runs)
             )
             stack.push_async_callback(dispatcher.drain)
             bulk_dispatcher = BulkDispatcher(environment, engine=runtime.engine, client=client)
@@ -121,6 +124,7 @@ def _event_worker(
     events: EventLog,
     actions: ActionLog,
     destinations: Destinations,
+    rate_limits: RateLimits,
     runs: Sequence[Callable[..., Any]],
 ) -> Worker:
     """The Temporal worker of one environment."""
@@ -132,7 +136,7 @@ def _event_worker(
         activities=[
             VerifyEvent(events, runtime.configuration, runtime.scripts).verify_event,
             MapEvent(events, actions, runtime.configuration).map_event,
-            *RunAction(actions, destinations, on_retry=dispatcher.release).activities(),
+            *RunAction(actions, destinations, rate_limits, on_retry=dispatcher.release).activities(),
             RecordOutcome(events, actions, on_finished=dispatcher.release).record_outcome,
             bulk.work_off_bulk_chunk,
             bulk.fail_bulk_operation,

@@ -164,6 +164,7 @@ class LogAction:
     result: dict[str, Any] | None
     error: str | None
     attempts: int
+    calls: int
     started_at: datetime | None
     finished_at: datetime | None
 

@@ -55,6 +55,9 @@ class Settings(BaseSettings):
         le=64,
         description="processes that run scripts, 50 MB each; started when the first script runs",
     )
+    knock_rate_factor: float = Field(
+        0.9, ge=0, description="times Knock's documented rate limits that actions use at most; 0 is no limit"
+    )
     config_max_age: timedelta = Field(
         timedelta(seconds=30), description="configuration is read again at least this often"
     )

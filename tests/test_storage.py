@@ -16,6 +16,7 @@ import app.models.credential
 import app.models.directory
 import app.models.environment
 import app.models.event
+import app.models.rate_limit
 import app.models.source
 import app.models.variable
 import app.models.workflow
@@ -152,6 +153,7 @@ MODELS = (
     app.models.directory,
     app.models.environment,
     app.models.event,
+    app.models.rate_limit,
     app.models.source,
     app.models.variable,
 )

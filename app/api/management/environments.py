@@ -91,6 +91,11 @@ class DestinationRequest(BaseModel):
         max_length=1024,
         description="Its secret key, never shown again. Without it, the present one stays for the present URL.",
     )
+    verify: bool = Field(
+        True,
+        description="List one user there before saving, and refuse with the answer when that fails. "
+        "False saves without a call, for a destination that cannot be reached now.",
+    )
 
 
 class WrappedDestinationRequest(BaseModel):
@@ -143,7 +148,14 @@ async def save_destination(
     wanted = body.destination
     key = wanted.api_key.get_secret_value() if wanted and wanted.api_key else None
     before = {**environment_snapshot(environment), "new_destination_key": False}
-    await set_destination(session, runtime.box, environment, wanted.url if wanted else None, key)
+    await set_destination(
+        session,
+        runtime.box,
+        environment,
+        wanted.url if wanted else None,
+        key,
+        verify=wanted is not None and wanted.verify,
+    )
     note_change(
         session,
         access,

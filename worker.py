@@ -38,7 +38,7 @@ from app.listener import Listener
 from app.mail import Mailer
 from app.outbound import Outbound, is_public
 from app.process import stop_requested
-from app.rate_limits import RateLimits
+from app.knock_rate_limits import RateLimits
 from app.run_dispatch import RunDispatcher
 from app.runtime import Runtime, background, open_runtime
 from app.settings import Settings

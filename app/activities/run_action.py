@@ -23,7 +23,7 @@ from app.errors import Permanent, Retryable
 from app.models.contracts import ActionOutcome, ActionRef
 from app.models.status import ActionStatus
 from app.models.types import now
-from app.rate_limits import Limit, NotYet, RateLimits
+from app.knock_rate_limits import Limit, NotYet, RateLimits
 
 # An action of many calls stores how far it is and goes on in a new attempt, well before Temporal's time limits
 # (app/workflows/policies.py): a call that hangs must not take the finished ones with it.

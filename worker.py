@@ -26,7 +26,7 @@ from app.activities.run_action import RunAction
 from app.activities.verify import VerifyEvent
 from app.api.directory.app import create_directory_app
 from app.destinations import Destinations
-from app.dispatch import Dispatcher
+from app.dispatch import Dispatcher, Leases
 from app.event_log import EventLog
 from app.listener import Listener
 from app.process import stop_requested
@@ -73,6 +73,11 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
                 configuration=runtime.configuration,
                 events=events,
                 maximum_in_flight=runtime.settings.max_events_in_flight,
+                leases=Leases(
+                    claim=runtime.settings.claim_lease,
+                    run=runtime.settings.run_lease,
+                    sweep=runtime.settings.sweep_interval,
+                ),
             )
             dispatcher.listen(listener)
             await stack.enter_async_context(

@@ -57,6 +57,7 @@ class Endpoint:
     enforce_idempotency: bool
     idempotency_window: timedelta
     start_unmapped: bool
+    rate_limit_per_second: int | None = None
     secrets: tuple[Secret, ...] = ()
     mappings: dict[str, tuple[ActiveMapping, ...]] = field(default_factory=dict)
 
@@ -169,6 +170,7 @@ class Configuration:
             enforce_idempotency=configured.enforce_idempotency,
             idempotency_window=configured.idempotency_window,
             start_unmapped=configured.start_unmapped,
+            rate_limit_per_second=configured.rate_limit_per_second,
             secrets=tuple(
                 Secret(each.id, self._box.decrypt(each.ciphertext).decode(), each.expires_at)
                 for each in secrets

@@ -48,7 +48,19 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="largest event body, after decompression")
     max_queued_events: int = Field(5_000, ge=1, description="events waiting for their commit before 503")
+    max_queued_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, description="their bodies together, in bytes, before 503"
+    )
     max_events_in_flight: int = Field(100, ge=1, description="workflows a dispatcher keeps running at once")
+    claim_lease: timedelta = Field(
+        timedelta(seconds=60), description="an event that a worker claimed and did not start is claimed again"
+    )
+    run_lease: timedelta = Field(
+        timedelta(minutes=15), description="an event whose workflow runs this long is looked after again"
+    )
+    sweep_interval: timedelta = Field(
+        timedelta(seconds=10), description="how often a worker looks for leases that ran out"
+    )
     config_max_age: timedelta = Field(
         timedelta(seconds=30), description="configuration is read again at least this often"
     )

@@ -34,6 +34,7 @@ KEY_PATTERN = r"[a-z0-9][a-z0-9_-]*"
 MAXIMUM_NAME_LENGTH = 255
 MAXIMUM_MAPPINGS = 1000
 MAXIMUM_WINDOW_SECONDS = 30 * 24 * 3600
+MAXIMUM_RATE = 100_000
 # Deeper templates than this are not written by people, and are evaluated recursively.
 MAXIMUM_PARAMETER_DEPTH = 20
 
@@ -147,6 +148,12 @@ class SettingsChange(Change):
     start_unmapped: bool = Field(
         True,
         description="Whether events without a mapping get a workflow run of their own, to be inspected there.",
+    )
+    rate_limit_per_second: int | None = Field(
+        None,
+        ge=1,
+        le=MAXIMUM_RATE,
+        description="Events that each API process accepts in a second before it answers 429; null for no limit.",
     )
     endpoint: ReadOnly
     handle_identifies: ReadOnly

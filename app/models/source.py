@@ -43,6 +43,7 @@ class SourceEnvironment(SQLModel, table=True):
     enforce_idempotency: bool = True
     idempotency_window: timedelta = DEFAULT_IDEMPOTENCY_WINDOW
     start_unmapped: bool = True
+    rate_limit_per_second: int | None = None
     created_at: datetime = time_field(default_factory=now)
     updated_at: datetime = time_field(default_factory=now)
 

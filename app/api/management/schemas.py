@@ -133,6 +133,9 @@ class SettingsResponse(BaseModel):
     start_unmapped: bool = Field(
         description="Whether events without a mapping get a workflow run (Doorbell's own field)."
     )
+    rate_limit_per_second: int | None = Field(
+        description="Events that each API process accepts in a second (Doorbell's own field)."
+    )
 
 
 class EnvironmentSettingsResponse(BaseModel):
@@ -161,6 +164,7 @@ _SOURCE = {
                 "enforce_idempotency": True,
                 "idempotency_window_seconds": 86400,
                 "start_unmapped": True,
+                "rate_limit_per_second": None,
             },
             "mappings": [
                 {
@@ -268,6 +272,7 @@ def _settings_response(configured: Configured, settings: Settings) -> SettingsRe
         enforce_idempotency=row.enforce_idempotency,
         idempotency_window_seconds=int(row.idempotency_window.total_seconds()),
         start_unmapped=row.start_unmapped,
+        rate_limit_per_second=row.rate_limit_per_second,
     )
 
 

@@ -33,6 +33,7 @@ SETTINGS_FIELDS = {
     "enforce_idempotency",
     "idempotency_window_seconds",
     "start_unmapped",
+    "rate_limit_per_second",
 }
 MAPPING_FIELDS = {
     "id",

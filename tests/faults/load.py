@@ -1,7 +1,9 @@
 """Senders as they are: each sends its event until it gets a 2xx, to whichever API process answers."""
 
 import asyncio
+import itertools
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,50 +12,50 @@ import orjson
 
 from tests.faults.cluster import Cluster
 
+EVENTS = 50
 SENDERS = 8
-ATTEMPTS = 200
-PAUSE = 0.1
+# Seconds between two events of a sender, and before one is sent again.
+PACE = 0.25
+PAUSE = 0.25
+ATTEMPTS = 120
 
 
 @dataclass
 class Load:
     """What was sent and what was accepted. A marker stands for one action that a sender wants done once."""
 
-    markers: list[str] = field(default_factory=list)
+    sent: int = 0
     keyed: set[str] = field(default_factory=set)
+    unkeyed: set[str] = field(default_factory=set)
     accepted: list[str] = field(default_factory=list)
     refusals: int = 0
 
 
-def plan(chance: random.Random, name: str, events: int) -> list[dict[str, Any]]:
+def bodies(chance: random.Random, name: str) -> Iterator[dict[str, Any]]:
     """Bodies to send: most with an idempotency key, a third of them repeats of one before."""
-    bodies: list[dict[str, Any]] = []
-    for number in range(events):
-        keyed = [each for each in bodies if "id" in each]
-        if keyed and chance.random() < 0.33:
-            bodies.append(chance.choice(keyed))
-            continue
+    keyed: list[dict[str, Any]] = []
+    for number in itertools.count():
+        while keyed and chance.random() < 0.33:
+            yield chance.choice(keyed)
         body = {"type": "order.paid", "user": f"user_{number % 5}", "marker": f"{name}-{number}"}
-        bodies.append({**body, "id": body["marker"]} if chance.random() < 0.8 else body)
-    return bodies
+        if chance.random() < 0.8:
+            body["id"] = body["marker"]
+            keyed.append(body)
+        yield body
 
 
-async def send(
-    cluster: Cluster, path: str, bodies: list[dict[str, Any]], chance: random.Random, pace: float
-) -> Load:
-    """Send everything, `pace` seconds apart at each sender."""
+async def send(cluster: Cluster, path: str, chance: random.Random, name: str, lifted: asyncio.Event) -> Load:
+    """Send until the fault is lifted, and `EVENTS` at least."""
     load = Load()
-    for body in bodies:
-        if body["marker"] not in load.markers:
-            load.markers.append(body["marker"])
-        if "id" in body:
-            load.keyed.add(body["marker"])
-    waiting = iter(bodies)
+    waiting = bodies(chance, name)
 
     async def sender() -> None:
-        for body in waiting:
+        while not lifted.is_set() or load.sent < EVENTS:
+            body = next(waiting)
+            load.sent += 1
+            (load.keyed if "id" in body else load.unkeyed).add(body["marker"])
             await _send_one(cluster, path, body, chance, load)
-            await asyncio.sleep(pace * chance.uniform(0.5, 1.5))
+            await asyncio.sleep(PACE * chance.uniform(0.5, 1.5))
 
     await asyncio.gather(*(sender() for _ in range(SENDERS)))
     return load

@@ -6,6 +6,7 @@ Run as many as the load asks for; they share the work. Stage 3 (`app/dispatch.py
 (`app/workflows/process_event.py` and `app/activities/`) of an event happen here.
 """
 
+import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -46,7 +47,8 @@ async def serve(settings: Settings, environments: Sequence[str]) -> None:
         client = await connect_when_up(settings, stop)
         if client is None:
             return
-        await runtime.configuration.wait_until_loaded()
+        if not await _loaded(runtime, stop):
+            return
         await prepare_namespace(client, runtime.configuration)
         await ensure_schedule(client)
         async with run_workers(runtime, client, environments):
@@ -54,6 +56,16 @@ async def serve(settings: Settings, environments: Sequence[str]) -> None:
             logger.info("worker_started", extra={"environments": list(environments)})
             await stop.wait()
             logger.info("worker_stopping", extra={"environments": list(environments)})
+
+
+async def _loaded(runtime: Runtime, stop: asyncio.Event) -> bool:
+    """Wait for the configuration; False when asked to stop before Postgres was reached."""
+    loading = asyncio.create_task(runtime.configuration.wait_until_loaded())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    loading.cancel()
+    stopping.cancel()
+    return not stop.is_set()
 
 
 @asynccontextmanager

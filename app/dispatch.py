@@ -199,8 +199,8 @@ class Dispatcher:
         self._configuration = configuration
         self._events = events
         self._maximum_in_flight = maximum_in_flight
-        # A source that floods leaves a quarter of the slots to the others.
-        self._share = max(1, maximum_in_flight * 3 // 4)
+        # A source that floods leaves half of the slots to the others, and what it has in flight is what they wait for.
+        self._share = max(1, maximum_in_flight // 2)
         self._leases = leases or Leases()
         self._in_flight: dict[UUID, InFlight] = {}
         self._under_way: set[asyncio.Task[Any]] = set()

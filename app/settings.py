@@ -51,7 +51,12 @@ class Settings(BaseSettings):
     max_queued_bytes: int = Field(
         64 * 1024 * 1024, ge=1024, description="their bodies together, in bytes, before 503"
     )
-    max_events_in_flight: int = Field(100, ge=1, description="workflows a dispatcher keeps running at once")
+    # Two cores are busy with fewer; what is in flight beyond that is only waited for by what comes next.
+    max_events_in_flight: int = Field(
+        40,
+        ge=1,
+        description="workflows a dispatcher keeps running at once, half of them for one source at most",
+    )
     claim_lease: timedelta = Field(
         timedelta(seconds=60), description="an event that a worker claimed and did not start is claimed again"
     )

@@ -117,6 +117,7 @@ async def start_worker(settings: Settings) -> asyncio.subprocess.Process:
             "DOORBELL_SECRET_KEY": settings.secret_key.get_secret_value(),
             "DOORBELL_LOG_LEVEL": "ERROR",
         },
+        stdout=asyncio.subprocess.DEVNULL,
     )
 
 

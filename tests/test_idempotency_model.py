@@ -28,7 +28,7 @@ from tests.servers import serve
 from tests.sources import Bench, BenchSource
 from worker import run_workers
 
-KEYS = ("a", "b")
+KEYS = ("a", "b", "c")
 WORKERS = 2
 TRIGGER = {
     "order.paid": [
@@ -60,7 +60,7 @@ class Destination:
             refused = self.refusals[data["key"]] > 0
             self.refusals[data["key"]] -= refused
             self.verdicts[execution] = not refused
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
         if not self.verdicts[execution]:
             return error(422, "invalid_params", "refused")
         return JSONResponse({"workflow_run_id": "123e4567-e89b-12d3-a456-426614174000"})
@@ -143,8 +143,14 @@ class IdempotencyMachine(RuleBasedStateMachine):
         self.system.destination.source = self.source.key
         self.system.destination.refusals.clear()
 
-    @rule(key=st.sampled_from(KEYS), times=st.integers(1, 4))
-    def arrive(self, key: str, times: int) -> None:
+    @rule(key=st.sampled_from(KEYS), times=st.integers(1, 5), refusals=st.integers(0, 3))
+    def arrive(self, key: str, times: int, refusals: int) -> None:
+        """Repeats together, of which the destination refuses the first executions."""
+        if refusals:
+            # What is refused must be what comes now.
+            self.settle()
+            self.system.destination.refusals[key] += refusals
+            self.refusals[key] += refusals
         self.system.wait(self._arrive(key, times))
         for _ in range(times):
             if self.expected[key]["succeeded"]:
@@ -162,12 +168,6 @@ class IdempotencyMachine(RuleBasedStateMachine):
             bodies.append({"type": "order.paid", "id": key, "user": "u", "n": self.number})
         answers = await asyncio.gather(*(self.source.post(orjson.dumps(body), {}) for body in bodies))
         self.sent[key] += [UUID(answer.json()["id"]) for answer in answers]
-
-    @rule(key=st.sampled_from(KEYS), times=st.integers(1, 2))
-    def destination_refuses(self, key: str, times: int) -> None:
-        self.settle()
-        self.system.destination.refusals[key] += times
-        self.refusals[key] += times
 
     @rule(position=st.integers(0, WORKERS - 1))
     def worker_crashes(self, position: int) -> None:

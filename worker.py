@@ -6,6 +6,7 @@ Run as many as the load asks for; they share the work. Stage 3 (`app/dispatch.py
 (`app/workflows/process_event.py` and `app/activities/`) of an event happen here.
 """
 
+import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -32,13 +33,13 @@ from app.api.directory.app import create_directory_app
 from app.bulk_dispatch import BulkDispatcher
 from app.destinations import Destinations
 from app.directory.run_log import RunLog
-from app.dispatch import Dispatcher
+from app.dispatch import Dispatcher, Leases
 from app.event_log import EventLog
+from app.knock_rate_limits import RateLimits
 from app.listener import Listener
 from app.mail import Mailer
 from app.outbound import Outbound, is_public
 from app.process import stop_requested
-from app.knock_rate_limits import RateLimits
 from app.run_dispatch import RunDispatcher
 from app.runtime import Runtime, background, open_runtime
 from app.settings import Settings
@@ -58,7 +59,8 @@ async def serve(settings: Settings, environments: Sequence[str]) -> None:
         client = await connect_when_up(settings, stop)
         if client is None:
             return
-        await runtime.configuration.wait_until_loaded()
+        if not await _loaded(runtime, stop):
+            return
         await prepare_namespace(client, runtime.configuration)
         await ensure_schedule(client)
         async with run_workers(runtime, client, environments):
@@ -66,6 +68,16 @@ async def serve(settings: Settings, environments: Sequence[str]) -> None:
             logger.info("worker_started", extra={"environments": list(environments)})
             await stop.wait()
             logger.info("worker_stopping", extra={"environments": list(environments)})
+
+
+async def _loaded(runtime: Runtime, stop: asyncio.Event) -> bool:
+    """Wait for the configuration; False when asked to stop before Postgres was reached."""
+    loading = asyncio.create_task(runtime.configuration.wait_until_loaded())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    loading.cancel()
+    stopping.cancel()
+    return not stop.is_set()
 
 
 @asynccontextmanager
@@ -90,6 +102,11 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
                 configuration=runtime.configuration,
                 events=events,
                 maximum_in_flight=runtime.settings.max_events_in_flight,
+                leases=Leases(
+                    claim=runtime.settings.claim_lease,
+                    run=runtime.settings.run_lease,
+                    sweep=runtime.settings.sweep_interval,
+                ),
             )
             dispatcher.listen(listener)
             await stack.enter_async_context(

@@ -71,6 +71,7 @@ class Endpoint:
     strict_batches: bool = False
     script: str | None = None
     variables: Variables = field(default_factory=Variables)
+    rate_limit_per_second: int | None = None
     secrets: tuple[Secret, ...] = ()
     mappings: dict[str, tuple[ActiveMapping, ...]] = field(default_factory=dict)
 
@@ -213,6 +214,7 @@ class Configuration:
             strict_batches=configured.strict_batches,
             script=configured.preprocess_script,
             variables=self._variables_of.get(configured.environment, self._variables),
+            rate_limit_per_second=configured.rate_limit_per_second,
             secrets=tuple(
                 Secret(each.id, self._box.decrypt(each.ciphertext).decode(), each.expires_at)
                 for each in secrets

@@ -18,7 +18,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.assessment import assess
 from app.config import Endpoint
 from app.errors import FieldError, RequestError
-from app.inbox import CHANNEL
+from app.event_log import CHANNEL
 from app.models.action import Action
 from app.models.event import Event, EventPayload
 from app.models.status import ActionStatus, EventStatus, Origin, ReplayMappings

@@ -35,6 +35,7 @@ MAXIMUM_NAME_LENGTH = 255
 MAXIMUM_MAPPINGS = 1000
 MAXIMUM_WINDOW_SECONDS = 30 * 24 * 3600
 MAXIMUM_SCRIPT_LENGTH = 64 * 1024
+MAXIMUM_RATE = 100_000
 # Deeper templates than this are not written by people, and are evaluated recursively.
 MAXIMUM_PARAMETER_DEPTH = 20
 
@@ -171,6 +172,12 @@ class SettingsChange(Change):
     strict_batches: bool = Field(
         False,
         description="Whether a batch is refused when its signature covers its first event only, as Segment's does.",
+    )
+    rate_limit_per_second: int | None = Field(
+        None,
+        ge=1,
+        le=MAXIMUM_RATE,
+        description="Events that each API process accepts in a second before it answers 429; null for no limit.",
     )
     endpoint: ReadOnly
 

@@ -20,10 +20,10 @@ from app.activities.actions.base import ActionType
 from app.activities.actions.registry import action_types
 from app.destinations import Destinations, attempt
 from app.errors import Permanent, Retryable
+from app.knock_rate_limits import Limit, NotYet, RateLimits
 from app.models.contracts import ActionOutcome, ActionRef
 from app.models.status import ActionStatus
 from app.models.types import now
-from app.knock_rate_limits import Limit, NotYet, RateLimits
 
 # An action of many calls stores how far it is and goes on in a new attempt, well before Temporal's time limits
 # (app/workflows/policies.py): a call that hangs must not take the finished ones with it.

@@ -12,6 +12,7 @@ from app.api.directory.request import EncodedSlashes
 from app.api.management import routes as management
 from app.destinations import Destinations
 from app.inbox import Inbox
+from app.rate_limits import RateLimits
 from app.runtime import open_runtime
 from app.settings import Settings
 
@@ -31,7 +32,12 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_runtime(settings) as runtime:
             app.state.runtime = runtime
-            app.state.inbox = Inbox(runtime.engine, maximum_queued=settings.max_queued_events)
+            app.state.inbox = Inbox(
+                runtime.engine,
+                maximum_queued=settings.max_queued_events,
+                maximum_bytes=settings.max_queued_bytes,
+            )
+            app.state.rate_limits = RateLimits()
             app.state.refusal_budget = receive.RefusalBudget()
             app.state.destinations = Destinations(runtime.configuration, create_directory_app(runtime.engine))
             try:

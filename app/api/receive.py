@@ -4,6 +4,7 @@ A 2xx is sent after the event's commit (`app/inbox.py`) and never before.
 """
 
 import logging
+import math
 import time
 import zlib
 from collections import defaultdict
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 router = APIRouter(tags=["Ingestion"])
 
 RETRY_AFTER = 5
+_RATE_LIMITED = "more events than this source's rate_limit_per_second allows; none of this one was kept"
 # Refused deliveries that are logged, for each source and environment, in a minute.
 REFUSALS_PER_MINUTE = 120
 
@@ -61,6 +63,8 @@ async def receive(token: str, request: Request) -> Response:
     endpoint = runtime.configuration.by_token(token)
     if endpoint is None:
         raise _unknown(runtime)
+    if wait := request.app.state.rate_limits.spend(endpoint):
+        raise Rejected(429, "rate_limited", _RATE_LIMITED, retry_after=math.ceil(wait))
     try:
         body = await read_body(request, runtime.settings.max_body_bytes)
     except ClientDisconnect:

@@ -70,8 +70,6 @@ class EventOutcome(BaseModel):
     failed: int = 0
     # Actions that Temporal stopped retrying; their rows still say pending.
     gave_up: list[UUID] = []
-    # Events with the same idempotency key that arrived while this one ran.
-    duplicates: list[UUID] = []
 
 
 class BulkOperationRef(BaseModel):

@@ -8,7 +8,6 @@ activity, and as a regular one when that fails.
 import asyncio
 from datetime import timedelta
 from typing import Any, TypeVar
-from uuid import UUID
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
@@ -34,14 +33,6 @@ class ProcessEvent:
     """One execution of one event. It fails when the event is rejected or an action failed, so that Temporal lets
     the next event with the same idempotency key execute."""
 
-    def __init__(self) -> None:
-        self._duplicates: list[UUID] = []
-
-    @workflow.signal
-    def duplicate_arrived(self, event_id: UUID) -> None:
-        """An event with the same idempotency key came while this one runs: it shares this one's success."""
-        self._duplicates.append(event_id)
-
     @workflow.run
     async def run(self, event: EventRef) -> EventOutcome:
         try:
@@ -53,7 +44,7 @@ class ProcessEvent:
             outcome = EventOutcome(
                 event_id=event.event_id, status=EventStatus.FAILED, cancelled=cancelled, problem=problem
             )
-        await self._record(outcome)
+        await _step("record_outcome", outcome, EventOutcome)
         if outcome.status in (EventStatus.FAILED, EventStatus.REJECTED):
             raise ApplicationError(_why(outcome), type=outcome.status.value, non_retryable=True)
         return outcome
@@ -77,17 +68,6 @@ class ProcessEvent:
         if outcome.failed:
             outcome.status = EventStatus.FAILED
         return outcome
-
-    async def _record(self, outcome: EventOutcome) -> None:
-        """Record the outcome, for the duplicates too, until none came while it was being recorded.
-
-        Temporal refuses to close a workflow that has an unseen signal, so none is left behind.
-        """
-        settled = -1
-        while settled < len(self._duplicates):
-            outcome.duplicates = self._duplicates[max(settled, 0) :]
-            settled = len(self._duplicates)
-            await _step("record_outcome", outcome, EventOutcome)
 
 
 async def _step(name: str, argument: Any, result_type: type[Result]) -> Result:

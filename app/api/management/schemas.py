@@ -159,6 +159,9 @@ class SettingsResponse(BaseModel):
     strict_batches: bool = Field(
         description="Whether a batch is refused when its signature covers its first event only (Doorbell's own field)."
     )
+    rate_limit_per_second: int | None = Field(
+        description="Events that each API process accepts in a second (Doorbell's own field)."
+    )
 
 
 class EnvironmentSettingsResponse(BaseModel):
@@ -189,6 +192,7 @@ _SOURCE = {
                 "start_unmapped": True,
                 "handle_identifies": None,
                 "strict_batches": False,
+                "rate_limit_per_second": None,
             },
             "mappings": [_MAPPING],
             "updated_at": "2026-01-01T00:00:00Z",
@@ -292,6 +296,7 @@ def _settings_response(configured: Configured, settings: Settings) -> SettingsRe
         start_unmapped=row.start_unmapped,
         handle_identifies=row.handle_identifies,
         strict_batches=row.strict_batches,
+        rate_limit_per_second=row.rate_limit_per_second,
     )
 
 

@@ -35,6 +35,7 @@ SETTINGS_FIELDS = {
     "start_unmapped",
     "handle_identifies",
     "strict_batches",
+    "rate_limit_per_second",
 }
 MAPPING_FIELDS = {
     "id",

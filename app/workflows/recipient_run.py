@@ -5,17 +5,15 @@ first: Postgres is all they need) and `app/activities/deliver.py` (requests to o
 """
 
 from datetime import timedelta
-from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from app.models.contracts import RunOutcome, RunPlan, RunRef, StepRef, StepVerdict
     from app.models.status import RunStatus
     from app.workflows import policies
-
-Result = TypeVar("Result")
+    from app.workflows.steps import run_step
 
 
 @workflow.defn(name="RecipientRun")
@@ -29,37 +27,26 @@ class RecipientRun:
         except BaseException as error:
             if not is_cancelled_exception(error):
                 raise
-            await _step("finish_run", RunOutcome(run_id=run.run_id, status=RunStatus.CANCELLED), RunOutcome)
+            await run_step(
+                "finish_run", RunOutcome(run_id=run.run_id, status=RunStatus.CANCELLED), RunOutcome
+            )
             raise
-        return await _step(
+        return await run_step(
             "finish_run", RunOutcome(run_id=run.run_id, status=RunStatus.COMPLETED), RunOutcome
         )
 
     async def _follow(self, run: RunRef) -> None:
-        plan = await _step("begin_run", run, RunPlan)
+        plan = await run_step("begin_run", run, RunPlan)
         for position in range(plan.steps):
             step = StepRef(run_id=run.run_id, environment=run.environment, position=position)
-            verdict = await _step("start_step", step, StepVerdict)
+            verdict = await run_step("start_step", step, StepVerdict)
             if verdict.wait_until is not None:
                 await workflow.sleep(max(timedelta(0), verdict.wait_until - workflow.now()))
-                verdict = await _step("end_delay", step, StepVerdict)
+                verdict = await run_step("end_delay", step, StepVerdict)
             elif verdict.call is not None:
                 verdict = await _deliver(verdict.call, step)
             if verdict.halt:
                 return
-
-
-async def _step(name: str, argument: Any, result_type: type[Result]) -> Result:
-    result: Result
-    try:
-        result = await workflow.execute_local_activity(
-            name, argument, result_type=result_type, **policies.LOCAL_STEP
-        )
-    except FailureError as error:
-        if is_cancelled_exception(error):
-            raise
-        result = await workflow.execute_activity(name, argument, result_type=result_type, **policies.STEP)
-    return result
 
 
 async def _deliver(name: str, step: StepRef) -> StepVerdict:
@@ -71,5 +58,5 @@ async def _deliver(name: str, step: StepRef) -> StepVerdict:
     except ActivityError as error:
         if is_cancelled_exception(error):
             raise
-        verdict = await _step("give_up_step", step, StepVerdict)
+        verdict = await run_step("give_up_step", step, StepVerdict)
     return verdict

@@ -9,7 +9,7 @@ from temporalio.client import Client, WorkflowHistory
 from tests.runs.conftest import Runs, delay, email, fetch, in_app
 from tests.runs.far import MailServer, WebServer
 from tests.servers import eventually
-from tests.test_determinism import HISTORIES, replayer
+from tests.test_determinism import HISTORIES, record, replayer
 
 Shape = Callable[[Runs, MailServer, WebServer], Awaitable[str]]
 
@@ -66,7 +66,7 @@ async def test_runs_replay(
     await eventually(closed)
     history = await handle.fetch_history()
     if request.config.getoption("--record-histories"):
-        (HISTORIES / f"{shape.__name__}.json").write_text(history.to_json())
+        record(shape.__name__, history)
     await replayer().replay_workflow(history)
 
 

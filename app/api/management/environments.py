@@ -28,7 +28,8 @@ from app.api.management.schemas import (
     page_of,
 )
 from app.audit import environment_snapshot, note_change, snapshot
-from app.environments import get_environment, page_of_environments, set_destination
+from app.destination_changes import set_destination
+from app.environments import get_environment, page_of_environments
 from app.models.credential import EnvironmentKey
 from app.models.environment import Environment
 from app.tokens import add_key, list_keys, revoke_key

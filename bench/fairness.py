@@ -146,7 +146,7 @@ async def singles(runtime: Runtime, samples: int) -> list[float]:
     took = []
     # One more, first, that finds everything cold.
     for _ in range(samples + 1):
-        event = receive_event(endpoint, BODY, {}, runtime.box)
+        event = await receive_event(endpoint, BODY, {}, runtime.box, runtime.scripts)
         assert isinstance(event, ReceivedEvent)
         await inbox.accept(event)
         while not await count(runtime, f"id = '{event.id}' AND status = 'succeeded'"):  # noqa: ASYNC110

@@ -82,7 +82,8 @@ def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """A fresh database with the schema, dropped afterwards."""
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template")
+        # Three times as fast as the default strategy, on a server that syncs nothing.
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template STRATEGY file_copy")
         yield postgres.url(name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

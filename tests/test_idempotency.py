@@ -48,10 +48,12 @@ def endpoint(**changes: Any) -> Endpoint:
     return Endpoint(**{**values, **changes})
 
 
-def key_of(
+async def key_of(
     runtime: Runtime, body: dict[str, Any], headers: dict[str, str] | None = None, **changes: Any
 ) -> str | None:
-    received = receive_event(endpoint(**changes), orjson.dumps(body), headers or {}, runtime.box)
+    received = await receive_event(
+        endpoint(**changes), orjson.dumps(body), headers or {}, runtime.box, runtime.scripts
+    )
     assert isinstance(received, ReceivedEvent)
     assert received.status is EventStatus.RECEIVED
     return received.idempotency_key
@@ -59,22 +61,22 @@ def key_of(
 
 @pytest.mark.parametrize("key", ["a", "k" * 255, "é" * 255, " ", "0", "null", "a/b\n"])
 async def test_valid_keys(runtime: Runtime, key: str) -> None:
-    assert key_of(runtime, {"type": "t", "id": key}) == key
+    assert await key_of(runtime, {"type": "t", "id": key}) == key
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "a\x00b", 7, 7.5, True, None, ["a"], {"id": "a"}])
 async def test_invalid_keys_are_dropped_and_the_event_is_kept(runtime: Runtime, key: object) -> None:
-    assert key_of(runtime, {"type": "t", "id": key}) is None
+    assert await key_of(runtime, {"type": "t", "id": key}) is None
 
 
 async def test_where_the_key_comes_from(runtime: Runtime) -> None:
     body = {"type": "t", "id": "of the body", "deep": {"keys": ["first", "second"]}}
     headers = {"x-request-id": "of a header"}
-    assert key_of(runtime, body, headers) == "of the body"
-    assert key_of(runtime, body, headers, idempotency_key_path="headers.x-request-id") == "of a header"
-    assert key_of(runtime, body, headers, idempotency_key_path="deep.keys.1") == "second"
-    assert key_of(runtime, body, headers, idempotency_key_path="body.nothing") is None
-    assert key_of(runtime, body, headers, idempotency_key_path=None) is None
+    assert await key_of(runtime, body, headers) == "of the body"
+    assert await key_of(runtime, body, headers, idempotency_key_path="headers.x-request-id") == "of a header"
+    assert await key_of(runtime, body, headers, idempotency_key_path="deep.keys.1") == "second"
+    assert await key_of(runtime, body, headers, idempotency_key_path="body.nothing") is None
+    assert await key_of(runtime, body, headers, idempotency_key_path=None) is None
 
 
 def test_providers_come_configured_and_custom_sources_do_not() -> None:

@@ -6,10 +6,12 @@ Run as many as the load asks for; they share the work. Stage 3 (`app/dispatch.py
 (`app/workflows/process_event.py` and `app/activities/`) of an event happen here.
 """
 
+import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
@@ -19,7 +21,9 @@ from temporalio.workflow import SandboxImportNotificationPolicy
 from app import health
 from app.action_log import ActionLog
 from app.activities.bulk_operation import BulkOperationActivities
+from app.activities.deliver import Deliver
 from app.activities.failures import ActivityFailures
+from app.activities.follow_run import FollowRun
 from app.activities.maintenance import TASK_QUEUE, MaintenanceActivities, ensure_schedule
 from app.activities.map import MapEvent
 from app.activities.record import RecordOutcome
@@ -28,16 +32,22 @@ from app.activities.verify import VerifyEvent
 from app.api.directory.app import create_directory_app
 from app.bulk_dispatch import BulkDispatcher
 from app.destinations import Destinations
-from app.dispatch import Dispatcher
+from app.directory.run_log import RunLog
+from app.dispatch import Dispatcher, Leases
 from app.event_log import EventLog
+from app.knock_rate_limits import RateLimits
 from app.listener import Listener
+from app.mail import Mailer
+from app.outbound import Outbound, is_public
 from app.process import stop_requested
+from app.run_dispatch import RunDispatcher
 from app.runtime import Runtime, background, open_runtime
 from app.settings import Settings
 from app.temporal import connect_when_up, prepare_namespace, task_queue
 from app.workflows.bulk_operation import BulkOperation
 from app.workflows.maintenance import Maintenance
 from app.workflows.process_event import ProcessEvent
+from app.workflows.recipient_run import RecipientRun
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +59,8 @@ async def serve(settings: Settings, environments: Sequence[str]) -> None:
         client = await connect_when_up(settings, stop)
         if client is None:
             return
-        await runtime.configuration.wait_until_loaded()
+        if not await _loaded(runtime, stop):
+            return
         await prepare_namespace(client, runtime.configuration)
         await ensure_schedule(client)
         async with run_workers(runtime, client, environments):
@@ -59,14 +70,29 @@ async def serve(settings: Settings, environments: Sequence[str]) -> None:
             logger.info("worker_stopping", extra={"environments": list(environments)})
 
 
+async def _loaded(runtime: Runtime, stop: asyncio.Event) -> bool:
+    """Wait for the configuration; False when asked to stop before Postgres was reached."""
+    loading = asyncio.create_task(runtime.configuration.wait_until_loaded())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    loading.cancel()
+    stopping.cancel()
+    return not stop.is_set()
+
+
 @asynccontextmanager
 async def run_workers(runtime: Runtime, client: Client, environments: Sequence[str]) -> AsyncIterator[None]:
     """Dispatchers and Temporal workers of these environments, while the block runs."""
     destinations = Destinations(runtime.configuration, create_directory_app(runtime.engine))
     events, actions = EventLog(runtime.engine, runtime.box), ActionLog(runtime.engine)
+    outbound = Outbound(_any_address if runtime.settings.allow_private_addresses else is_public)
+    runs = _run_activities(runtime, outbound)
+    rate_limits = RateLimits(runtime.engine, runtime.settings.knock_rate_factor)
     listener = Listener(runtime.settings)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(destinations.close)
+        stack.push_async_callback(outbound.close)
+        stack.push_async_callback(rate_limits.close)
         await stack.enter_async_context(_maintenance_worker(runtime, client))
         for environment in environments:
             dispatcher = Dispatcher(
@@ -76,18 +102,36 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
                 configuration=runtime.configuration,
                 events=events,
                 maximum_in_flight=runtime.settings.max_events_in_flight,
+                leases=Leases(
+                    claim=runtime.settings.claim_lease,
+                    run=runtime.settings.run_lease,
+                    sweep=runtime.settings.sweep_interval,
+                ),
             )
             dispatcher.listen(listener)
             await stack.enter_async_context(
-                _event_worker(runtime, client, dispatcher, events, actions, destinations)
+                _event_worker(runtime, client, dispatcher, events, actions, destinations, rate_limits, runs)
             )
             stack.push_async_callback(dispatcher.drain)
-            await stack.enter_async_context(background(dispatcher.run()))
             bulk_dispatcher = BulkDispatcher(environment, engine=runtime.engine, client=client)
             bulk_dispatcher.listen(listener)
-            await stack.enter_async_context(background(bulk_dispatcher.run()))
+            run_dispatcher = RunDispatcher(environment, engine=runtime.engine, client=client)
+            run_dispatcher.listen(listener)
+            await stack.enter_async_context(
+                background(dispatcher.run(), bulk_dispatcher.run(), run_dispatcher.run())
+            )
         await stack.enter_async_context(background(listener.run()))
         yield
+
+
+def _run_activities(runtime: Runtime, outbound: Outbound) -> list[Callable[..., Any]]:
+    """What follows workflow runs. The same for every environment."""
+    runs, mailer = RunLog(runtime.engine, runtime.box), Mailer(runtime.settings)
+    return [*FollowRun(runs, mailer).activities(), *Deliver(runs, mailer, outbound).activities()]
+
+
+def _any_address(address: str) -> bool:
+    return True
 
 
 def _event_worker(
@@ -97,20 +141,23 @@ def _event_worker(
     events: EventLog,
     actions: ActionLog,
     destinations: Destinations,
+    rate_limits: RateLimits,
+    runs: Sequence[Callable[..., Any]],
 ) -> Worker:
     """The Temporal worker of one environment."""
     bulk = BulkOperationActivities(runtime.engine)
     return Worker(
         client,
         task_queue=task_queue(dispatcher.environment),
-        workflows=[ProcessEvent, BulkOperation],
+        workflows=[ProcessEvent, BulkOperation, RecipientRun],
         activities=[
-            VerifyEvent(events, runtime.configuration).verify_event,
+            VerifyEvent(events, runtime.configuration, runtime.scripts).verify_event,
             MapEvent(events, actions, runtime.configuration).map_event,
-            *RunAction(actions, destinations, on_retry=dispatcher.release).activities(),
+            *RunAction(actions, destinations, rate_limits, on_retry=dispatcher.release).activities(),
             RecordOutcome(events, actions, on_finished=dispatcher.release).record_outcome,
             bulk.work_off_bulk_chunk,
             bulk.fail_bulk_operation,
+            *runs,
         ],
         workflow_runner=workflow_runner(sandbox=runtime.settings.workflow_sandbox),
         interceptors=[ActivityFailures()],

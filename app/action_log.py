@@ -36,7 +36,8 @@ RETURNING id
 """)
 
 _LOAD = text("""
-SELECT id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status, error, finished_at
+SELECT id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status, error, finished_at,
+       calls, result
 FROM actions WHERE id = ANY(CAST(:ids AS uuid[]))
 """)
 
@@ -47,11 +48,12 @@ FROM actions WHERE id >= :first AND id < :end AND event_id = :event_id
 
 _RECORD = text("""
 UPDATE actions SET status = v.status, result = v.result::json, error = v.error,
-    attempts = actions.attempts + v.attempts, started_at = coalesce(actions.started_at, v.started_at),
+    attempts = actions.attempts + v.attempts, calls = v.calls, started_at = coalesce(actions.started_at, v.started_at),
     finished_at = v.finished_at
 FROM unnest(CAST(:ids AS uuid[]), CAST(:statuses AS text[]), CAST(:results AS text[]), CAST(:errors AS text[]),
-            CAST(:attempts AS integer[]), CAST(:started_ats AS timestamptz[]), CAST(:finished_ats AS timestamptz[]))
-    AS v (id, status, result, error, attempts, started_at, finished_at)
+            CAST(:attempts AS integer[]), CAST(:calls AS integer[]), CAST(:started_ats AS timestamptz[]),
+            CAST(:finished_ats AS timestamptz[]))
+    AS v (id, status, result, error, attempts, calls, started_at, finished_at)
 WHERE actions.id = v.id AND actions.id >= :first AND actions.id <= :last AND actions.status = 'pending'
 """)
 
@@ -76,16 +78,20 @@ class StoredAction:
     status: ActionStatus
     error: str | None = None
     finished_at: datetime | None = None
+    # How many of its calls have succeeded, and what came of them.
+    calls: int = 0
+    result: dict[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What came of one attempt, about to be written."""
+    """What came of one attempt, about to be written. `started_at` None: it was not its turn, nothing was sent."""
 
     action_id: UUID
     status: ActionStatus
-    started_at: datetime
+    started_at: datetime | None
     finished_at: datetime | None
+    calls: int
     result: dict[str, Any] | None = field(default=None, repr=False)
     error: str | None = None
 
@@ -115,13 +121,13 @@ class ActionLog:
         order = list(action_types())
         return sorted(actions, key=lambda each: order.index(each.action_type))
 
-    async def load(self, action_id: UUID) -> StoredAction:
-        """The action.
+    async def load(self, action_id: UUID, *, anew: bool = False) -> StoredAction:
+        """The action. `anew`: as it is stored now, when another process may have worked on it since.
 
         Raises:
             Permanent: it is gone, past retention.
         """
-        if action := self._pending.get(action_id):
+        if not anew and (action := self._pending.get(action_id)):
             return action
         action = await self._loads.submit(action_id)
         if action is None:
@@ -186,7 +192,8 @@ class ActionLog:
                     "statuses": [each.status.value for each in batch],
                     "results": [None if each.result is None else to_json(each.result) for each in batch],
                     "errors": [each.error for each in batch],
-                    "attempts": [1] * len(batch),
+                    "attempts": [0 if each.started_at is None else 1 for each in batch],
+                    "calls": [each.calls for each in batch],
                     "started_ats": [each.started_at for each in batch],
                     "finished_ats": [each.finished_at for each in batch],
                     "first": min(each.action_id for each in batch),

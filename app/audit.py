@@ -14,7 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.directory.pages import Page, PageRequest, fetch_page
 from app.models.audit import AuditEntry
 from app.models.environment import Environment
-from app.models.types import first_id_at
+from app.models.types import first_id_at, id_time_range
 from app.sources import ConfiguredSource
 from app.tokens import Access
 
@@ -85,7 +85,7 @@ async def list_audit_log(session: AsyncSession, wanted: AuditFilter, page: PageR
     if wanted.starting_at is not None:
         query = query.where(col(AuditEntry.id) >= first_id_at(wanted.starting_at))
     if wanted.ending_at is not None:
-        query = query.where(col(AuditEntry.id) < first_id_at(wanted.ending_at + timedelta(milliseconds=1)))
+        query = query.where(col(AuditEntry.id) < id_time_range(first_id_at(wanted.ending_at))[1])
     return await fetch_page(
         await session.connection(),
         query,

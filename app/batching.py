@@ -1,7 +1,7 @@
 """Micro-batching: many concurrent callers, one statement.
 
 While one batch is being written the next one fills, so batches grow with the load and a lone caller waits for
-nobody. Bounded: a full queue refuses instead of growing.
+nobody. Bounded, in items and in bytes: a full queue refuses instead of growing.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
 from app.errors import DoorbellError
 
@@ -17,14 +17,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+# A batch is one statement, whose parameters Postgres holds in memory too.
+MAXIMUM_BATCH_BYTES = 8 * 1024 * 1024
+
+
 class QueueFull(DoorbellError):
-    """As many items are waiting as the batcher may hold."""
+    """As much is waiting as the batcher may hold."""
 
 
 class Batcher(Generic[Item, Result]):
     """Hands items to `write` in batches; each `submit` returns its item's result.
 
-    `write` gets a list and returns one result for each, in order. When Postgres refuses a batch for what is in
+    `write` gets a list and returns one result for each, in order. `weigh` gives an item's bytes. When Postgres refuses a batch for what is in
     it, its items are tried one by one, so that one bad item fails alone.
     """
 
@@ -34,11 +38,16 @@ class Batcher(Generic[Item, Result]):
         *,
         maximum_batch: int = 200,
         maximum_queued: int = 10_000,
+        maximum_bytes: int | None = None,
+        weigh: Callable[[Item], int] = lambda _: 0,
         concurrency: int = 1,
     ) -> None:
         self._write = write
         self._maximum_batch = maximum_batch
         self._maximum_queued = maximum_queued
+        self._maximum_bytes = maximum_bytes
+        self._weigh = weigh
+        self._bytes = 0
         self._idle = concurrency
         self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._writers: set[asyncio.Task[None]] = set()
@@ -52,11 +61,15 @@ class Batcher(Generic[Item, Result]):
         """The item's result, once its batch is written.
 
         Raises:
-            QueueFull: too many items wait already.
+            QueueFull: too much waits, or is being written, already.
             Exception: whatever `write` raised for this item.
         """
         if len(self._queue) >= self._maximum_queued:
             raise QueueFull(f"{len(self._queue)} items are waiting")
+        weight = self._weigh(item)
+        if self._maximum_bytes is not None and self._bytes and self._bytes + weight > self._maximum_bytes:
+            raise QueueFull(f"{self._bytes} bytes are waiting")
+        self._bytes += weight
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.append((item, future))
         if self._idle:
@@ -69,10 +82,25 @@ class Batcher(Generic[Item, Result]):
     async def _drain(self) -> None:
         try:
             while self._queue:
-                size = min(len(self._queue), self._maximum_batch)
-                await self._write_batch([self._queue.popleft() for _ in range(size)])
+                batch, weight = self._next_batch()
+                try:
+                    await self._write_batch(batch)
+                finally:
+                    self._bytes -= weight
         finally:
             self._idle += 1
+
+    def _next_batch(self) -> tuple[list[tuple[Item, "asyncio.Future[Result]"]], int]:
+        """What is written next, and its bytes: one item at least."""
+        batch = [self._queue.popleft()]
+        weight = self._weigh(batch[0][0])
+        while self._queue and len(batch) < self._maximum_batch:
+            more = self._weigh(self._queue[0][0])
+            if weight + more > MAXIMUM_BATCH_BYTES:
+                break
+            batch.append(self._queue.popleft())
+            weight += more
+        return batch, weight
 
     async def _write_batch(self, batch: list[tuple[Item, "asyncio.Future[Result]"]]) -> None:
         try:
@@ -94,9 +122,7 @@ class Batcher(Generic[Item, Result]):
 def _is_about_content(error: Exception) -> bool:
     """Whether Postgres refused the rows themselves, rather than being out of reach."""
     if isinstance(error, DBAPIError):
-        return not error.connection_invalidated and error.orig.__class__.__name__ not in (
-            "OperationalError",
-            "InterfaceError",
-            "InternalError",
-        )
+        # By SQLAlchemy's class: psycopg has one of its own for a full disk, a shutdown, and so on.
+        out_of_reach = isinstance(error, OperationalError | InterfaceError | InternalError)
+        return not (error.connection_invalidated or out_of_reach)
     return isinstance(error, ValueError | TypeError)

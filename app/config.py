@@ -33,6 +33,7 @@ from app.models.types import now
 from app.providers.base import Provider
 from app.providers.registry import providers
 from app.secrets import SecretBox, token_hash
+from app.variables import Variables, read_variables
 from app.verification import Secret
 
 Row = TypeVar("Row", SigningSecret, Mapping)
@@ -68,6 +69,9 @@ class Endpoint:
     idempotency_window: timedelta
     start_unmapped: bool
     strict_batches: bool = False
+    script: str | None = None
+    variables: Variables = field(default_factory=Variables)
+    rate_limit_per_second: int | None = None
     secrets: tuple[Secret, ...] = ()
     mappings: dict[str, tuple[ActiveMapping, ...]] = field(default_factory=dict)
 
@@ -94,6 +98,7 @@ class Configuration:
         self._by_source: dict[tuple[str, str], Endpoint] = {}
         self._by_key_hash: dict[str, Endpoint] = {}
         self._destinations: dict[str, Destination] = {}
+        self._variables, self._variables_of = Variables(), dict[str, Variables]()
         self._changed = asyncio.Event()
         self._loaded = asyncio.Event()
 
@@ -137,7 +142,9 @@ class Configuration:
 
     async def refresh(self) -> None:
         """Read everything again, now."""
-        async with AsyncSession(self._engine) as session:
+        # One state of all tables: a source that is being added is there with all that belongs to it, or not at all.
+        engine = self._engine.execution_options(isolation_level="REPEATABLE READ")
+        async with AsyncSession(engine) as session:
             environments = (
                 await session.exec(select(Environment).where(col(Environment.deleted_at).is_(None)))
             ).all()
@@ -147,6 +154,7 @@ class Configuration:
             mappings = (await session.exec(select(Mapping).order_by(col(Mapping.id)))).all()
             keys = (await session.exec(select(SourceKey).where(col(SourceKey.revoked_at).is_(None)))).all()
             replaced = (await session.exec(select(ReplacedEndpointToken))).all()
+            self._variables, self._variables_of = await read_variables(session, self._box)
         secrets_of = _grouped(secrets)
         mappings_of = _grouped(mappings)
         self._destinations = {each.slug: self._destination(each) for each in environments}
@@ -204,6 +212,9 @@ class Configuration:
             idempotency_window=configured.idempotency_window,
             start_unmapped=configured.start_unmapped,
             strict_batches=configured.strict_batches,
+            script=configured.preprocess_script,
+            variables=self._variables_of.get(configured.environment, self._variables),
+            rate_limit_per_second=configured.rate_limit_per_second,
             secrets=tuple(
                 Secret(each.id, self._box.decrypt(each.ciphertext).decode(), each.expires_at)
                 for each in secrets

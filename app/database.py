@@ -30,7 +30,15 @@ def open_engine(settings: Settings) -> AsyncEngine:
         hide_parameters=True,
         json_serializer=to_json,
         json_deserializer=orjson.loads,
-        connect_args={"connect_timeout": 5, "application_name": "doorbell"},
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": "doorbell",
+            # A server that vanished without a word is noticed in seconds, not in the kernel's quarter of an hour.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,
+        },
     )
 
 

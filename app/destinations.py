@@ -4,6 +4,7 @@ The only module that touches Knock's client. One client for each destination, ke
 Temporal retries, so the client does not; what it raises becomes `Retryable` or `Permanent` here.
 """
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
@@ -15,14 +16,25 @@ from starlette.types import ASGIApp
 
 from app.config import Configuration, Destination
 from app.errors import Permanent, Retryable
+from app.models.types import digest_of
 
 Result = TypeVar("Result")
 Knock = AsyncKnock
 
+# A person waits for the check.
+CHECK_TIMEOUT = 10.0
 TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
 MAXIMUM_RETRY_AFTER = 3600.0
 MAXIMUM_ERROR_LENGTH = 2000
+
+
+class Refused(Permanent):
+    """The destination said no. The text is its own."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Destinations:
@@ -32,6 +44,16 @@ class Destinations:
         self._configuration = configuration
         self._directory = directory
         self._clients: dict[Destination, Knock] = {}
+
+    def account(self, environment: str) -> str | None:
+        """What the far side counts an environment's calls by, its key; None for the directory, which has no limits.
+
+        A digest: it names rows of the database, and says nothing.
+        """
+        destination = self._configuration.destination(environment)
+        if destination.url is None:
+            return None
+        return digest_of(destination.url, destination.key or "").hex()[:32]
 
     def client(self, environment: str) -> Knock:
         """The client of an environment's destination, as configured now."""
@@ -43,22 +65,10 @@ class Destinations:
 
     def _connect(self, destination: Destination) -> Knock:
         if destination.url is None:
-            transport = httpx.ASGITransport(app=self._directory, raise_app_exceptions=False)
-            return Knock(
-                api_key=destination.environment,
-                base_url="http://directory",
-                max_retries=0,
-                http_client=httpx.AsyncClient(transport=transport, timeout=TIMEOUT),
-            )
+            return connect_in_process(self._directory, destination.environment)
         if not destination.key:
             raise Permanent(f"environment {destination.environment} has a destination URL but no API key")
-        return Knock(
-            api_key=destination.key,
-            base_url=destination.url,
-            max_retries=0,
-            timeout=TIMEOUT,
-            http_client=DefaultAioHttpClient(timeout=TIMEOUT),
-        )
+        return connect(destination.url, destination.key)
 
     async def close(self) -> None:
         for client in self._clients.values():
@@ -66,12 +76,57 @@ class Destinations:
         self._clients.clear()
 
 
+def connect_in_process(app: ASGIApp, environment: str) -> Knock:
+    """A client of an application in this process, which is told the environment as the key."""
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    return Knock(
+        api_key=environment,
+        base_url="http://directory",
+        max_retries=0,
+        http_client=httpx.AsyncClient(transport=transport, timeout=TIMEOUT),
+    )
+
+
+def connect(url: str, key: str) -> Knock:
+    """A client of Knock, or of what speaks its API, at a URL."""
+    return Knock(
+        api_key=key,
+        base_url=url,
+        max_retries=0,
+        timeout=TIMEOUT,
+        http_client=DefaultAioHttpClient(timeout=TIMEOUT),
+    )
+
+
+async def check_destination(url: str, key: str) -> None:
+    """Make a call that changes nothing: list one user.
+
+    Raises:
+        Retryable: the destination cannot be reached, or is in trouble.
+        Permanent: it refuses the key, or what answers there is not Knock.
+    """
+    async with connect(url, key) as knock:
+        try:
+            page = await asyncio.wait_for(attempt(_list_one_user(knock)), CHECK_TIMEOUT)
+        except TimeoutError:
+            raise Retryable("the destination did not answer in time", code="timeout") from None
+    if not isinstance(page, dict) or not isinstance(page.get("entries"), list):
+        raise Permanent(_capped(f"the destination's answer is not Knock's: {page}"))
+
+
+async def _list_one_user(knock: Knock) -> object:
+    """The answer as JSON: the client's own page type takes it for granted that Knock answers."""
+    answer = await knock.users.with_raw_response.list(page_size=1)
+    return await answer.json()
+
+
 async def attempt(call: Awaitable[Result]) -> Result:
     """The call's result, or why there is none, in Doorbell's terms.
 
     Raises:
         Retryable: connection errors, timeouts, 408, 409, 425, 429 and 5xx.
-        Permanent: every other status, with the destination's own text.
+        Refused: every other status, with the destination's own text.
+        Permanent: the request or its answer cannot be read.
     """
     try:
         return await call
@@ -88,7 +143,7 @@ async def attempt(call: Awaitable[Result]) -> Result:
         status, text = error.status_code, _error_text(error)
         if status in RETRYABLE_STATUSES or status >= 500:
             raise Retryable(text, code=f"http_{status}", retry_after=_retry_after(error.response)) from error
-        raise Permanent(text) from error
+        raise Refused(text, status) from error
     except (knockapi.APIError, ValueError) as error:
         # A ValueError comes from the client: an id that cannot be in a URL, or an answer that is not JSON.
         raise Permanent(
@@ -105,6 +160,17 @@ def as_data(result: BaseModel) -> dict[str, Any]:
     if not isinstance(result, BaseModel):
         raise Permanent(_capped(f"the destination's answer is not Knock's: {result}"))
     return result.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def count(result: object) -> int:
+    """How many items the list in an answer has.
+
+    Raises:
+        Permanent: it is not a list; the URL is not that of a Knock.
+    """
+    if not isinstance(result, list):
+        raise Permanent(_capped(f"the destination's answer is not Knock's: {result}"))
+    return len(result)
 
 
 def _error_text(error: knockapi.APIStatusError) -> str:

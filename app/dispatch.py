@@ -8,13 +8,15 @@ runs once.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import TextClause, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import (
     Client,
@@ -32,9 +34,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from app.config import Configuration
-from app.errors import Retryable
-from app.event_log import EventLog, Finished
-from app.inbox import CHANNEL
+from app.event_log import CHANNEL, SUCCESSFUL, EventLog, Finished
 from app.listener import Listener
 from app.models.contracts import EventOutcome, EventRef
 from app.models.source import DEFAULT_IDEMPOTENCY_WINDOW
@@ -43,26 +43,30 @@ from app.models.types import digest_of, first_id_at, now
 from app.temporal import ENVIRONMENT, EVENT_TYPE, SOURCE, task_queue
 from app.workflows.process_event import ProcessEvent
 
+Result = TypeVar("Result")
+
 logger = logging.getLogger(__name__)
 
 MAXIMUM_BATCH = 50
-# A claim that is not followed by a start within this time is claimed again.
-CLAIM_LEASE = timedelta(seconds=60)
-# A started event is looked at again after this time, in case its workflow ended without recording an outcome.
-STARTED_LEASE = timedelta(minutes=15)
 # An event in flight this long gets its run noted and its lease renewed, and leaves its slot to others.
 SETTLED_AFTER = timedelta(seconds=10)
 # Claims look at the last two days; the sweep looks everywhere, and for leases that ran out.
 CLAIM_SINCE = timedelta(days=2)
-SWEEP_INTERVAL = timedelta(seconds=10)
+LOOK_INTERVAL = 1.0
 SWEEP_BATCH = 100
 BACKOFF = 2.0
-# How often an event tries to join a run of its idempotency key that ends just then, before it waits for a while.
+# How often an event tries to join a run of its idempotency key that ends just then, before it is postponed.
 MAXIMUM_MEETINGS = 10
+MEETING_PAUSE = 0.02
+POSTPONED = timedelta(seconds=5)
+# Executions after the window, each of which holds a database connection while it talks to Temporal.
+MAXIMUM_REPEATS = 4
 RPC_TIMEOUT = timedelta(seconds=10)
+# Temporal refuses a summary of more than 400 bytes.
+MAXIMUM_SUMMARY = 400
 
-# Round robin over the sources that have a backlog, found by jumping through the index; a source with many
-# events waiting takes no more than its share.
+# Round robin over the sources that have a backlog, found by jumping through the index; those with fewer events
+# in flight come first, and none has more than its share of the slots.
 _CLAIM = text("""
 WITH RECURSIVE backlog (source_key) AS (
     (SELECT source_key FROM events WHERE environment = :environment AND status = 'received' AND id >= :since
@@ -71,20 +75,25 @@ WITH RECURSIVE backlog (source_key) AS (
     SELECT (SELECT source_key FROM events WHERE environment = :environment AND status = 'received'
             AND id >= :since AND source_key > backlog.source_key ORDER BY source_key LIMIT 1)
     FROM backlog WHERE backlog.source_key IS NOT NULL
-), candidates AS (
-    SELECT event.id, row_number() OVER (PARTITION BY backlog.source_key ORDER BY event.id) AS turn
-    FROM backlog CROSS JOIN LATERAL (
-        SELECT id FROM events
-        WHERE environment = :environment AND source_key = backlog.source_key AND status = 'received' AND id >= :since
-        ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
-    ) AS event
+), waiting AS (
+    SELECT backlog.source_key, coalesce(busy.in_flight, 0) AS in_flight
+    FROM backlog LEFT JOIN unnest(CAST(:busy_sources AS text[]), CAST(:busy_counts AS integer[]))
+        AS busy (source_key, in_flight) ON busy.source_key = backlog.source_key
     WHERE backlog.source_key IS NOT NULL
+), candidates AS (
+    SELECT event.id, waiting.in_flight + row_number() OVER (PARTITION BY waiting.source_key ORDER BY event.id) AS turn
+    FROM waiting CROSS JOIN LATERAL (
+        SELECT id FROM events
+        WHERE environment = :environment AND source_key = waiting.source_key AND status = 'received' AND id >= :since
+        ORDER BY id LIMIT least(:limit, greatest(0, :share - waiting.in_flight)) FOR UPDATE SKIP LOCKED
+    ) AS event
 ), claimed AS (
     SELECT id FROM candidates ORDER BY turn, id LIMIT :limit
 )
 UPDATE events SET status = 'processing', lease_expires_at = now() + :lease
 FROM claimed WHERE events.id = claimed.id AND events.id >= :since
-RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin
+RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin,
+    false AS was_claimed
 """)
 
 _RECLAIM = text("""
@@ -95,7 +104,8 @@ WITH expired AS (
 )
 UPDATE events SET lease_expires_at = now() + :lease
 FROM expired WHERE events.id = expired.id
-RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin
+RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin,
+    true AS was_claimed
 """)
 
 # A lease that ran out is for the sweep to claim again, which looks at what became of the run.
@@ -105,14 +115,35 @@ FROM unnest(CAST(:ids AS uuid[]), CAST(:workflow_ids AS text[]), CAST(:run_ids A
     AS v (id, workflow_id, run_id)
 WHERE events.id = v.id AND events.id >= :first AND events.id <= :last
   AND events.status = 'processing' AND events.lease_expires_at > now()
+RETURNING events.id
 """)
+
+_POSTPONE = text(
+    "UPDATE events SET lease_expires_at = now() + :pause WHERE id = :id AND status = 'processing'"
+)
+
+_STATUS = text("SELECT status FROM events WHERE id = :id")
+
+_ENDED = text("SELECT id FROM events WHERE id = ANY(CAST(:ids AS uuid[])) AND status <> 'processing'")
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:workflow_id, 0))")
 
 
 @dataclass(frozen=True)
+class Leases:
+    """How long a claim holds. `claim`: one that is not followed by a start is claimed again. `run`: a started
+    event is looked at again, in case its workflow ended without recording an outcome. `sweep`: how often leases
+    that ran out are looked for."""
+
+    claim: timedelta = timedelta(seconds=60)
+    run: timedelta = timedelta(minutes=15)
+    sweep: timedelta = timedelta(seconds=10)
+
+
+@dataclass(frozen=True)
 class Claimed:
-    """An event that this dispatcher has claimed. `run_id` is set when it was started before."""
+    """An event that this dispatcher has claimed. `run_id` is set when its run was noted; `was_claimed`, when an
+    earlier claim's lease ran out, so that it may have been started."""
 
     id: UUID
     source_key: str
@@ -122,6 +153,7 @@ class Claimed:
     workflow_id: str | None
     run_id: str | None
     origin: str | None = None
+    was_claimed: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +163,15 @@ class Run:
     event_id: UUID
     workflow_id: str
     run_id: str
+
+
+@dataclass
+class InFlight:
+    """A slot in use. `since` is the event loop's time, which no step of the clock moves."""
+
+    source_key: str
+    since: float
+    run: Run | None = None
 
 
 def workflow_id(environment: str, event: Claimed, *, enforce_idempotency: bool) -> str:
@@ -156,6 +197,7 @@ class Dispatcher:
         configuration: Configuration,
         events: EventLog,
         maximum_in_flight: int,
+        leases: Leases | None = None,
     ) -> None:
         self.environment = environment
         self._engine = engine
@@ -163,8 +205,13 @@ class Dispatcher:
         self._configuration = configuration
         self._events = events
         self._maximum_in_flight = maximum_in_flight
-        self._in_flight: dict[UUID, tuple[datetime, Run | None]] = {}
-        self._starting: set[asyncio.Task[None]] = set()
+        # A source that floods leaves half of the slots to the others, and what it has in flight is what they wait for.
+        self._share = max(1, maximum_in_flight // 2)
+        self._leases = leases or Leases()
+        self._in_flight: dict[UUID, InFlight] = {}
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._claiming = asyncio.Lock()
+        self._repeating = asyncio.Semaphore(MAXIMUM_REPEATS)
         self._wake = asyncio.Event()
         self._paused_until = 0.0
 
@@ -178,108 +225,166 @@ class Dispatcher:
             self._wake.set()
 
     async def run(self) -> None:
-        """Dispatch until cancelled. What is being started then is finished by `drain`."""
-        next_sweep = 0.0
+        """Dispatch until cancelled. What is being claimed and started then is finished by `drain`."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._repeat(self._dispatch, self._woken))
+            both.create_task(self._repeat(self._sweep, self._until_next_sweep))
+
+    async def drain(self) -> None:
+        """Wait for the claims and starts under way."""
+        while self._under_way:
+            await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def _repeat(
+        self, work: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Work and pause in turns, whatever happens: a dispatcher that ends would leave all events waiting."""
         while True:
             try:
-                swept = asyncio.get_running_loop().time() >= next_sweep
-                if swept:
-                    next_sweep = asyncio.get_running_loop().time() + SWEEP_INTERVAL.total_seconds()
-                    await self._renew_leases()
-                await self._dispatch(sweep=swept)
-            except (DBAPIError, OSError) as error:
+                if _clock() >= self._paused_until:
+                    await work()
+            except (SQLAlchemyError, OSError) as error:
                 logger.warning(
                     "dispatcher_waits_for_postgres",
                     extra={"environment": self.environment, "error": type(error).__name__},
                 )
                 await asyncio.sleep(BACKOFF)
-            await self._sleep()
+            except Exception:
+                logger.exception("dispatcher_failed", extra={"environment": self.environment})
+                await asyncio.sleep(BACKOFF)
+            await pause()
 
-    async def drain(self) -> None:
-        """Wait for the starts under way."""
-        await asyncio.gather(*self._starting, return_exceptions=True)
-
-    async def _sleep(self) -> None:
+    async def _woken(self) -> None:
         try:
-            async with asyncio.timeout(SWEEP_INTERVAL.total_seconds() / 10):
+            async with asyncio.timeout(LOOK_INTERVAL):
                 await self._wake.wait()
         except TimeoutError:
             return
         self._wake.clear()
 
-    async def _dispatch(self, *, sweep: bool) -> None:
+    async def _until_next_sweep(self) -> None:
+        await asyncio.sleep(self._leases.sweep.total_seconds())
+
+    async def _dispatch(self) -> None:
+        """Start what waits, as far as there are slots."""
+        if not self._free_slots():
+            await self._release_ended()
+        await self._fill_slots(now() - CLAIM_SINCE)
+
+    async def _sweep(self) -> None:
+        """Look after what nobody tells: runs that take long, leases that ran out, events of long ago."""
+        await self._note_long_runs()
+        while await self._finish_even_if_cancelled(self._reclaim()):
+            continue
+        await self._fill_slots(datetime.fromtimestamp(0, UTC))
+
+    async def _fill_slots(self, since: datetime) -> None:
         """Claim and start until nothing waits or no slot is free."""
-        if asyncio.get_running_loop().time() < self._paused_until:
-            return
-        if sweep:
-            self._start_all(await self._claim(_RECLAIM, limit=SWEEP_BATCH))
-        since = first_id_at(datetime.fromtimestamp(0, now().tzinfo) if sweep else now() - CLAIM_SINCE)
-        while (free := min(MAXIMUM_BATCH, self._maximum_in_flight - len(self._in_flight))) > 0:
-            claimed = await self._claim(_CLAIM, limit=free, since=since)
+        while await self._finish_even_if_cancelled(self._claim_waiting(first_id_at(since))):
+            continue
+
+    async def _finish_even_if_cancelled(self, claim: Coroutine[Any, Any, int]) -> int:
+        """A claim that is committed but not started would wait for its lease to run out."""
+        return await asyncio.shield(self._look_after(claim))
+
+    async def _claim_waiting(self, since: UUID) -> int:
+        async with self._claiming:
+            free = self._free_slots()
+            if not free:
+                return 0
+            busy = Counter(each.source_key for each in self._in_flight.values())
+            claimed = await self._claim(
+                _CLAIM,
+                limit=free,
+                since=since,
+                share=self._share,
+                busy_sources=list(busy),
+                busy_counts=list(busy.values()),
+            )
             self._start_all(claimed)
-            if not claimed:
-                return
+            return len(claimed)
+
+    async def _reclaim(self) -> int:
+        claimed = await self._claim(_RECLAIM, limit=SWEEP_BATCH)
+        await asyncio.gather(*self._start_all(claimed))
+        return len(claimed)
+
+    def _free_slots(self) -> int:
+        return max(0, min(MAXIMUM_BATCH, self._maximum_in_flight - len(self._in_flight)))
 
     async def _claim(self, statement: TextClause, **parameters: object) -> list[Claimed]:
         async with self._engine.begin() as connection:
             rows = await connection.execute(
-                statement, {"environment": self.environment, "lease": CLAIM_LEASE, **parameters}
+                statement, {"environment": self.environment, "lease": self._leases.claim, **parameters}
             )
             return [Claimed(**row) for row in rows.mappings()]
 
-    def _start_all(self, events: Sequence[Claimed]) -> None:
+    def _start_all(self, events: Sequence[Claimed]) -> list[asyncio.Task[None]]:
         for event in events:
-            self._in_flight[event.id] = (now(), None)
-            task = asyncio.create_task(self._start_safely(event))
-            self._starting.add(task)
-            task.add_done_callback(self._starting.discard)
+            self._in_flight[event.id] = InFlight(event.source_key, _clock())
+        return [self._look_after(self._start_safely(event)) for event in events]
+
+    def _look_after(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """Do it in a task that `drain` waits for."""
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
 
     async def _start_safely(self, event: Claimed) -> None:
-        """Start one event; when Temporal is out, give it back and pause."""
+        """Start one event; when Temporal or Postgres is out, give it back and pause."""
         try:
             run = await self._start(event)
-        except (Retryable, RPCError, DBAPIError, OSError) as error:
-            self._in_flight.pop(event.id, None)
-            self._pause(error)
-            await self._give_back(event)
-            return
+        except RPCError as error:
+            if error.status is RPCStatusCode.INVALID_ARGUMENT:
+                # Its own fault: it would be refused each time, and must not hold up the others.
+                await self._fail(event, f"Temporal refused it: {error.message}")
+            else:
+                await self._give_back(event, error)
+        except (SQLAlchemyError, OSError) as error:
+            await self._give_back(event, error)
         except Exception:
             # One event that cannot be started must not stop the others; its lease brings it back.
-            self._in_flight.pop(event.id, None)
-            logger.exception("event_not_started", extra={"event_id": str(event.id)})
-            return
-        if event.id in self._in_flight:
-            self._in_flight[event.id] = (now(), run)
-        if run is None or run.event_id != event.id:
             self.release(event.id)
+            logger.exception("event_not_started", extra={"event_id": str(event.id)})
+        else:
+            if run is None:
+                self.release(event.id)
+            elif slot := self._in_flight.get(event.id):
+                slot.run = run
 
-    def _pause(self, error: Exception) -> None:
-        """Claim nothing for a moment, and say so once."""
-        clock = asyncio.get_running_loop().time()
-        if clock >= self._paused_until:
+    async def _give_back(self, event: Claimed, error: Exception) -> None:
+        """Let it be claimed again, claim nothing for a moment, and say so once."""
+        if _clock() >= self._paused_until:
             logger.warning(
                 "dispatcher_pauses", extra={"environment": self.environment, "error": type(error).__name__}
             )
-        self._paused_until = clock + BACKOFF
-
-    async def _give_back(self, event: Claimed) -> None:
+        self._paused_until = _clock() + BACKOFF
+        self.release(event.id)
         try:
-            await self._events.release([event.id], CHANNEL)
-        except (DBAPIError, OSError):
+            await self._events.release([event.id])
+        except (SQLAlchemyError, OSError):
             logger.warning("event_not_given_back", extra={"event_id": str(event.id)})
 
+    async def _fail(self, event: Claimed, problem: str) -> None:
+        logger.error("event_not_startable", extra={"event_id": str(event.id), "error": problem})
+        self.release(event.id)
+        try:
+            await self._events.finish(Finished(event.id, EventStatus.FAILED, now(), error=problem))
+        except (SQLAlchemyError, OSError):
+            logger.warning("event_not_failed", extra={"event_id": str(event.id)})
+
     async def _start(self, event: Claimed) -> Run | None:
-        """The run that executes the event, or whose success it shares; None when the event is final already."""
-        if event.run_id is not None and event.workflow_id is not None:
-            description = await self._describe(event.workflow_id, event.run_id)
-            if description is not None and await _owner(description) == event.id:
-                return await self._adopt(event, description)
+        """The run that executes the event; None when it needs no slot: it is final, waits for another run, or is
+        postponed."""
         endpoint = self._configuration.endpoint(self.environment, event.source_key)
+        if event.was_claimed and (own := await self._own_run(event)):
+            return await self._adopt(event, own)
         identifier = workflow_id(
             self.environment, event, enforce_idempotency=endpoint.enforce_idempotency if endpoint else True
         )
         window = endpoint.idempotency_window if endpoint else DEFAULT_IDEMPOTENCY_WINDOW
-        for _ in range(MAXIMUM_MEETINGS):
+        for meeting in range(MAXIMUM_MEETINGS):
             try:
                 return await self._start_workflow(
                     event, identifier, WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
@@ -288,7 +393,20 @@ class Dispatcher:
                 settled, run = await self._meet(event, identifier, window)
             if settled:
                 return run
-        raise Retryable("its duplicates start and end faster than it can join one", code="busy")
+            await asyncio.sleep(min(MEETING_PAUSE * 2**meeting, 1.0))
+        await self._postpone(event)
+        return None
+
+    async def _own_run(self, event: Claimed) -> WorkflowExecutionDescription | None:
+        """The run that an earlier claim of this event started, whatever the settings were then."""
+        known = [(event.workflow_id, event.run_id)] if event.workflow_id else []
+        for enforced in (True, False):
+            known.append((workflow_id(self.environment, event, enforce_idempotency=enforced), None))
+        for identifier, run_id in dict.fromkeys(known):
+            description = await self._describe(identifier, run_id)
+            if description is not None and await _owner(description) == event.id:
+                return description
+        return None
 
     async def _meet(self, event: Claimed, identifier: str, window: timedelta) -> tuple[bool, Run | None]:
         """Settle an event whose workflow id is taken. False: the taker is gone or failed, so start again."""
@@ -299,13 +417,14 @@ class Dispatcher:
         if owner == event.id:
             return True, await self._adopt(event, description)
         if description.status is WorkflowExecutionStatus.RUNNING:
-            return await self._wait_for(event, description)
+            return await self._wait_for(event, description, owner), None
         if description.status is not WorkflowExecutionStatus.COMPLETED:
             return False, None
         if _inside(window, event, description):
             await self._mark_idempotent(event, description, owner)
             return True, None
-        return await self._start_again(event, identifier, window)
+        async with self._repeating:
+            return await self._start_again(event, identifier, window)
 
     async def _start_again(
         self, event: Claimed, identifier: str, window: timedelta
@@ -338,7 +457,7 @@ class Dispatcher:
                     SearchAttributePair(EVENT_TYPE, event.event_type or ""),
                 ]
             ),
-            static_summary=f"{event.source_key}: {event.event_type or 'unidentified event'}",
+            static_summary=_capped(f"{event.source_key}: {event.event_type or 'unidentified event'}"),
             request_eager_start=True,
             rpc_timeout=RPC_TIMEOUT,
         )
@@ -387,19 +506,31 @@ class Dispatcher:
         return EventOutcome.model_validate(result).status, None
 
     async def _wait_for(
-        self, event: Claimed, description: WorkflowExecutionDescription
-    ) -> tuple[bool, Run | None]:
-        """Tell the running workflow of the duplicate: it settles it when it ends."""
-        run = Run(await _owner(description) or event.id, description.id, description.run_id)
-        await self._note([Run(event.id, run.workflow_id, run.run_id)])
-        handle = self._client.get_workflow_handle(description.id, run_id=description.run_id)
-        try:
-            await handle.signal(ProcessEvent.duplicate_arrived, event.id, rpc_timeout=RPC_TIMEOUT)
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return False, None
-            raise
-        return True, run
+        self, event: Claimed, description: WorkflowExecutionDescription, owner: UUID | None
+    ) -> bool:
+        """Wait for another event's run, which settles this one when it ends; False when it is ending.
+
+        Whoever records that run's outcome then looks for those that wait for it (`EventLog.finish`). Here the note
+        is committed before the outcome is looked at, there the outcome before the notes: one sees the other.
+        """
+        if not await self._note([Run(event.id, description.id, description.run_id)]):
+            # The lease ran out meanwhile: whoever claims it next decides.
+            return True
+        status = await self._status(owner) if owner else None
+        if status in SUCCESSFUL:
+            await self._mark_idempotent(event, description, owner)
+        return status not in (EventStatus.FAILED, EventStatus.REJECTED)
+
+    async def _status(self, event_id: UUID) -> str | None:
+        async with self._engine.connect() as connection:
+            status: str | None = await connection.scalar(_STATUS, {"id": event_id})
+            return status
+
+    async def _postpone(self, event: Claimed) -> None:
+        """Its duplicates start and end faster than it can join one: the sweep tries again."""
+        logger.info("event_postponed", extra={"event_id": str(event.id)})
+        async with self._engine.begin() as connection:
+            await connection.execute(_POSTPONE, {"id": event.id, "pause": POSTPONED})
 
     async def _mark_idempotent(
         self, event: Claimed, description: WorkflowExecutionDescription, owner: UUID | None
@@ -415,32 +546,49 @@ class Dispatcher:
             )
         )
 
-    async def _renew_leases(self) -> None:
+    async def _note_long_runs(self) -> None:
         """Note the runs of events that take long, so that their lease outlives them and their slot is free."""
         settled = [
-            (event_id, run)
-            for event_id, (since, run) in self._in_flight.items()
-            if run is not None and now() - since > SETTLED_AFTER
+            each.run
+            for each in self._in_flight.values()
+            if each.run is not None and _clock() - each.since > SETTLED_AFTER.total_seconds()
         ]
-        await self._note([run for _, run in settled if run is not None])
-        for event_id, _ in settled:
-            self.release(event_id)
+        await self._note(settled)
+        for run in settled:
+            self.release(run.event_id)
 
-    async def _note(self, runs: Sequence[Run]) -> None:
+    async def _release_ended(self) -> None:
+        """Free the slots of events that another worker process finished."""
+        async with self._engine.connect() as connection:
+            ended = await connection.scalars(_ENDED, {"ids": list(self._in_flight)})
+            for event_id in ended:
+                self.release(event_id)
+
+    async def _note(self, runs: Sequence[Run]) -> set[UUID]:
+        """Note which run each event waits for, and renew its lease; the events for which that was done."""
         if not runs:
-            return
+            return set()
         async with self._engine.begin() as connection:
-            await connection.execute(
+            noted = await connection.scalars(
                 _STARTED,
                 {
                     "ids": [run.event_id for run in runs],
                     "workflow_ids": [run.workflow_id for run in runs],
                     "run_ids": [run.run_id for run in runs],
-                    "lease": STARTED_LEASE,
+                    "lease": self._leases.run,
                     "first": min(run.event_id for run in runs),
                     "last": max(run.event_id for run in runs),
                 },
             )
+            return set(noted)
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _capped(summary: str) -> str:
+    return summary.encode()[:MAXIMUM_SUMMARY].decode(errors="ignore")
 
 
 async def _owner(description: WorkflowExecutionDescription) -> UUID | None:

@@ -1,4 +1,4 @@
-"""Environments: which there are, and where their actions run."""
+"""Environments: which there are. Where their actions run is set in `app/destination_changes.py`."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.directory.pages import Page, PageRequest
 from app.errors import FieldError, RequestError
 from app.models.environment import Environment
-from app.models.types import now
-from app.secrets import SecretBox
 from app.validation import invalid_fields
 
 
@@ -57,23 +55,3 @@ def unknown_environment(slug: str, environments: Sequence[Environment]) -> str:
     """What to say about a slug that is none of these environments."""
     known = ", ".join(each.slug for each in environments) or "none"
     return f"There is no environment {slug!r}; there are {known}"
-
-
-async def set_destination(
-    session: AsyncSession, box: SecretBox, environment: Environment, url: str | None, api_key: str | None
-) -> None:
-    """Let an environment's actions run against `url`, or None for the embedded directory.
-
-    Without `api_key` the present one stays, for the present URL only: a key is never sent to another host.
-
-    Raises:
-        RequestError: 422, a key is needed.
-    """
-    if url is None:
-        environment.destination_url = environment.destination_key = None
-    elif api_key is not None:
-        environment.destination_url, environment.destination_key = url, box.encrypt(api_key.encode())
-    elif url != environment.destination_url:
-        raise invalid_fields([FieldError("destination.api_key", "is required with a new URL")])
-    environment.updated_at = now()
-    await session.flush()

@@ -22,8 +22,16 @@ from app.models.status import EventStatus
 from app.secrets import SecretBox
 from app.sensitive import withheld
 
-MAXIMUM_CACHED = 500
+# Events that wait in the log are told of on this channel, with their environment as payload.
+CHANNEL = "doorbell_events"
+# Bodies kept in memory, in bytes: those of all events in flight of usual size, and no more.
+MAXIMUM_CACHED = 16 * 1024 * 1024
 MAXIMUM_CACHED_BODY = 256 * 1024
+# What a row costs besides its body, roughly.
+ROW_BYTES = 4096
+
+# The outcomes that an event's duplicates share.
+SUCCESSFUL = frozenset({EventStatus.SUCCEEDED, EventStatus.IGNORED})
 
 _LOAD = text("""
 SELECT e.id, e.environment, e.source_key, e.event_type, e.idempotency_key, e.verification_status,
@@ -43,6 +51,33 @@ FROM unnest(CAST(:ids AS uuid[]), CAST(:statuses AS text[]), CAST(:errors AS tex
     AS v (id, status, error, finished_at, workflow_id, run_id, duplicate_of)
 WHERE events.id = v.id AND events.id >= :first AND events.id <= :last
   AND events.status IN ('received', 'processing')
+""")
+
+# Those that wait for a run whose event has its outcome: they share a success; after a failure they go back, and
+# the next one executes (`app/dispatch.py`).
+_SETTLE = text("""
+WITH ended AS (
+    SELECT events.id, events.finished_at, v.workflow_id, v.run_id,
+           events.status = ANY(CAST(:successful AS text[])) AS is_shared
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:workflow_ids AS text[]), CAST(:run_ids AS text[]))
+        AS v (id, workflow_id, run_id)
+    JOIN events ON events.id = v.id
+    WHERE events.id >= :first AND events.id <= :last
+      AND events.status IN ('succeeded', 'ignored', 'failed', 'rejected')
+), settled AS (
+    UPDATE events SET
+        status = CASE WHEN is_shared THEN 'idempotent' ELSE 'received' END,
+        duplicate_of = CASE WHEN is_shared THEN ended.id END,
+        finished_at = CASE WHEN is_shared THEN ended.finished_at END,
+        workflow_id = CASE WHEN is_shared THEN ended.workflow_id END,
+        run_id = CASE WHEN is_shared THEN ended.run_id END,
+        lease_expires_at = NULL
+    FROM ended
+    WHERE events.run_id = ended.run_id AND events.status = 'processing' AND events.id <> ended.id
+    RETURNING events.environment, events.status
+)
+SELECT pg_notify(:channel, environment)
+FROM (SELECT DISTINCT environment FROM settled WHERE status = 'received') AS environments
 """)
 
 _RELEASE = text("""
@@ -117,6 +152,7 @@ class EventLog:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._box = box
         self._loaded: OrderedDict[UUID, StoredEvent] = OrderedDict()
+        self._loaded_bytes = 0
         self._loads: Batcher[UUID, StoredEvent | None] = Batcher(self._load)
         self._finishes: Batcher[Finished, None] = Batcher(self._finish)
 
@@ -131,26 +167,39 @@ class EventLog:
         event = await self._loads.submit(event_id)
         if event is None:
             raise Permanent(f"event {event_id} is no longer stored")
-        if len(event.body or b"") <= MAXIMUM_CACHED_BODY:
-            self._loaded[event_id] = event
-            if len(self._loaded) > MAXIMUM_CACHED:
-                self._loaded.popitem(last=False)
+        self._keep(event)
         return event
 
     async def finish(self, finished: Finished) -> None:
-        """Write a final state. An event that already has one keeps it."""
-        self._loaded.pop(finished.id, None)
+        """Write a final state, and settle the events that wait for its run. An event that already has one keeps it.
+
+        Done again after a crash between the two, it does what is left.
+        """
+        self._forget(finished.id)
         await self._finishes.submit(finished)
 
-    async def release(self, event_ids: Sequence[UUID], channel: str) -> None:
-        """Give events back to the dispatcher, which hears of it on `channel`."""
+    async def release(self, event_ids: Sequence[UUID]) -> None:
+        """Give events back to the dispatcher, which hears of it."""
         async with self._engine.connect() as connection:
-            await connection.execute(_RELEASE, {"ids": list(event_ids), "channel": channel})
+            await connection.execute(_RELEASE, {"ids": list(event_ids), "channel": CHANNEL})
 
     async def set_verification(self, event_id: UUID, status: str, reason: str | None) -> None:
         """Correct the verification that reception noted."""
         async with self._engine.connect() as connection:
             await connection.execute(_VERIFICATION, {"id": event_id, "status": status, "reason": reason})
+
+    def _keep(self, event: StoredEvent) -> None:
+        """Keep an event at hand for its next stages; the oldest make room."""
+        if len(event.body or b"") > MAXIMUM_CACHED_BODY or event.id in self._loaded:
+            return
+        self._loaded[event.id] = event
+        self._loaded_bytes += _size(event)
+        while self._loaded_bytes > MAXIMUM_CACHED:
+            self._forget(next(iter(self._loaded)))
+
+    def _forget(self, event_id: UUID) -> None:
+        if event := self._loaded.pop(event_id, None):
+            self._loaded_bytes -= _size(event)
 
     async def _load(self, event_ids: list[UUID]) -> list[StoredEvent | None]:
         async with self._engine.connect() as connection:
@@ -166,10 +215,13 @@ class EventLog:
         return StoredEvent(**row)
 
     async def _finish(self, batch: list[Finished]) -> list[None]:
+        bounds = {"first": min(each.id for each in batch), "last": max(each.id for each in batch)}
+        runs = [each for each in batch if each.run_id and each.status is not EventStatus.IDEMPOTENT]
         async with self._engine.connect() as connection:
             await connection.execute(
                 _FINISH,
                 {
+                    **bounds,
                     "ids": [each.id for each in batch],
                     "statuses": [each.status.value for each in batch],
                     "errors": [each.error for each in batch],
@@ -177,8 +229,22 @@ class EventLog:
                     "workflow_ids": [each.workflow_id for each in batch],
                     "run_ids": [each.run_id for each in batch],
                     "duplicates_of": [each.duplicate_of for each in batch],
-                    "first": min(each.id for each in batch),
-                    "last": max(each.id for each in batch),
                 },
             )
+            if runs:
+                await connection.execute(
+                    _SETTLE,
+                    {
+                        **bounds,
+                        "ids": [each.id for each in runs],
+                        "workflow_ids": [each.workflow_id for each in runs],
+                        "run_ids": [each.run_id for each in runs],
+                        "successful": [each.value for each in SUCCESSFUL],
+                        "channel": CHANNEL,
+                    },
+                )
         return [None] * len(batch)
+
+
+def _size(event: StoredEvent) -> int:
+    return len(event.body or b"") + ROW_BYTES

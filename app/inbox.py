@@ -4,20 +4,32 @@
 hears of it by NOTIFY.
 """
 
+import asyncio
+import logging
 from collections.abc import Sequence
+from datetime import timedelta
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.batching import Batcher
 from app.database import to_json
+from app.event_log import CHANNEL
 from app.models.status import EventStatus
 from app.reception import ReceivedEvent
 
-CHANNEL = "doorbell_events"
+logger = logging.getLogger(__name__)
+
 # A request of many events waits as so many single ones would.
 GROUP_WEIGHT = 100
 
+# Senders give up after 1 to 30 seconds. What takes longer is answered 503, whether it is committed or not.
+WRITE_TIMEOUT = timedelta(seconds=10)
+# What a row takes besides its body, roughly.
+ROW_BYTES = 2048
+
+# An id is written once: a batch whose connection broke before Postgres answered is sent again as it is.
 _INSERT = text("""
 WITH new_events AS (
     INSERT INTO events (id, environment, source_key, event_type, idempotency_key, status, verification_status,
@@ -30,12 +42,14 @@ WITH new_events AS (
         CAST(:received_ats AS timestamptz[]), CAST(:occurred_ats AS timestamptz[]),
         CAST(:finished_ats AS timestamptz[]), CAST(:errors AS text[]), CAST(:received_through AS text[]),
         CAST(:batch_ids AS uuid[]))
+    ON CONFLICT (id) DO NOTHING
 ), new_payloads AS (
     INSERT INTO event_payloads (id, body, headers, sensitive_headers, preprocess_output)
     SELECT id, body, headers::json, sensitive_headers, preprocess_output::json FROM unnest(
         CAST(:ids AS uuid[]), CAST(:bodies AS bytea[]), CAST(:headers AS text[]),
         CAST(:sensitive_headers AS bytea[]), CAST(:preprocess_outputs AS text[])
     ) AS payload (id, body, headers, sensitive_headers, preprocess_output)
+    ON CONFLICT (id) DO NOTHING
 )
 SELECT pg_notify(:channel, environment) FROM unnest(CAST(:awaited AS text[])) AS environment
 """)
@@ -44,15 +58,22 @@ SELECT pg_notify(:channel, environment) FROM unnest(CAST(:awaited AS text[])) AS
 class Inbox:
     """Writes received events. Bounded: when Postgres does not keep up, `accept` refuses."""
 
-    def __init__(self, engine: AsyncEngine, *, maximum_queued: int) -> None:
+    def __init__(self, engine: AsyncEngine, *, maximum_queued: int, maximum_bytes: int) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._batcher: Batcher[ReceivedEvent, None] = Batcher(
-            self._write, maximum_batch=500, maximum_queued=maximum_queued, concurrency=2
+            self._write,
+            maximum_batch=500,
+            maximum_queued=maximum_queued,
+            maximum_bytes=maximum_bytes,
+            weigh=lambda event: len(event.body) + ROW_BYTES,
+            concurrency=2,
         )
         self._groups: Batcher[Sequence[ReceivedEvent], None] = Batcher(
             self._write_group,
             maximum_batch=1,
             maximum_queued=max(maximum_queued // GROUP_WEIGHT, 1),
+            maximum_bytes=maximum_bytes,
+            weigh=lambda group: sum(len(event.body) + ROW_BYTES for event in group),
             concurrency=2,
         )
 
@@ -61,7 +82,8 @@ class Inbox:
 
         Raises:
             QueueFull: Postgres does not keep up.
-            sqlalchemy.exc.DBAPIError: Postgres is out; the event is not accepted.
+            sqlalchemy.exc.DBAPIError, TimeoutError: Postgres is out; the event is not accepted, though it may be
+                in the log when the connection broke at the commit.
         """
         await self._batcher.submit(event)
 
@@ -79,6 +101,18 @@ class Inbox:
         return [None] * len(groups)
 
     async def _write(self, events: list[ReceivedEvent]) -> Sequence[None]:
+        async with asyncio.timeout(WRITE_TIMEOUT.total_seconds()):
+            try:
+                await self._insert(events)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                # The pool's connections are of a server that is gone; a new one may be there already.
+                logger.info("inbox_reconnects", extra={"events": len(events)})
+                await self._insert(events)
+        return [None] * len(events)
+
+    async def _insert(self, events: list[ReceivedEvent]) -> None:
         waiting = {each.environment for each in events if each.status is EventStatus.RECEIVED}
         async with self._engine.connect() as connection:
             await connection.execute(
@@ -111,4 +145,3 @@ class Inbox:
                     "awaited": sorted(waiting),
                 },
             )
-        return [None] * len(events)

@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -45,7 +45,6 @@ MAXIMUM_CHANGES = 200
 LOOK_TIMEOUT = 5
 MAXIMUM_SEARCH = timedelta(days=31)
 _TIME_LIMIT = text(f"SET LOCAL statement_timeout = '{LOOK_TIMEOUT}s'")
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 _PAYLOADS = text("""
 SELECT id, headers, sensitive_headers, preprocess_output,
@@ -165,6 +164,7 @@ class LogAction:
     result: dict[str, Any] | None
     error: str | None
     attempts: int
+    calls: int
     started_at: datetime | None
     finished_at: datetime | None
 
@@ -414,9 +414,9 @@ def _branch(wanted: LogFilter, source_key: Any, status: EventStatus | None) -> S
     if wanted.idempotency_key is not None:
         query = query.where(table.c.idempotency_key == wanted.idempotency_key)
     if wanted.starting_at is not None:
-        query = query.where(table.c.id >= first_id_at(max(wanted.starting_at, _EPOCH)))
+        query = query.where(table.c.id >= first_id_at(wanted.starting_at))
     if wanted.ending_at is not None:
-        query = query.where(table.c.id < id_time_range(first_id_at(max(wanted.ending_at, _EPOCH)))[1])
+        query = query.where(table.c.id < id_time_range(first_id_at(wanted.ending_at))[1])
     if wanted.action_type is not None or wanted.action_status is not None:
         query = query.where(_ran(wanted.action_type, wanted.action_status))
     if wanted.search is not None:

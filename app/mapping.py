@@ -4,7 +4,8 @@ A path is dot notation: `body.data.object.id`. A first segment that is none of t
 `body`. `items.0.id` indexes an array, `items.*.id` projects over one, `"a.b".c` quotes a key with dots.
 
 A template is what a mapping's parameter holds: a string is a path, `{"value": ...}` is a constant, other
-objects and arrays hold templates.
+objects and arrays hold templates, numbers and booleans are themselves, null is nothing. The language in full, with
+examples, is in `docs/mappings.md`.
 """
 
 import re
@@ -18,6 +19,9 @@ from app.errors import DoorbellError
 
 ROOTS = ("body", "headers", "preprocess")
 MAXIMUM_PATH_LENGTH = 1024
+# Each projection and each level of a template is a level of Python's own stack.
+MAXIMUM_PATH_KEYS = 100
+MAXIMUM_TEMPLATE_DEPTH = 32
 
 _SEGMENT = re.compile(r'"((?:[^"\\]|\\.)*)"|([^."]+)')
 
@@ -40,7 +44,11 @@ class DecodedEvent:
     preprocess: Any = None
 
 
-class PathError(DoorbellError):
+class TemplateError(DoorbellError):
+    """A template that cannot be evaluated as it is written, whatever the event."""
+
+
+class PathError(TemplateError):
     """A path that is not written as one."""
 
 
@@ -73,6 +81,8 @@ def parse_path(text: str) -> Path:
     if len(text) > MAXIMUM_PATH_LENGTH:
         raise PathError(f"a path has at most {MAXIMUM_PATH_LENGTH} characters, this one {len(text)}")
     keys = tuple(_segments(text))
+    if len(keys) > MAXIMUM_PATH_KEYS:
+        raise PathError(f"a path has at most {MAXIMUM_PATH_KEYS} keys, this one {len(keys)}")
     if keys[0].name in ROOTS and not text.startswith('"'):
         return Path(text, keys[0].name, keys[1:])
     return Path(text, "body", keys)
@@ -132,16 +142,23 @@ def evaluate(template: Any, event: DecodedEvent) -> Any:
 
     Raises:
         PathError: a path in the template is not written as one.
+        TemplateError: the template is nested too deep.
     """
+    return _evaluate(template, event, MAXIMUM_TEMPLATE_DEPTH)
+
+
+def _evaluate(template: Any, event: DecodedEvent, depth: int) -> Any:
     if isinstance(template, str):
         return resolve(parse_path(template), event)
+    if is_constant(template):
+        return template["value"]
     if isinstance(template, dict):
-        if is_constant(template):
-            return template["value"]
-        members = ((key, evaluate(item, event)) for key, item in template.items())
+        _check_depth(depth)
+        members = ((key, _evaluate(item, event, depth - 1)) for key, item in template.items())
         return {key: value for key, value in members if value is not MISSING}
     if isinstance(template, list):
-        values = (evaluate(item, event) for item in template)
+        _check_depth(depth)
+        values = (_evaluate(item, event, depth - 1) for item in template)
         return [value for value in values if value is not MISSING]
     return MISSING if template is None else template
 
@@ -152,12 +169,25 @@ def is_constant(template: Any) -> bool:
 
 
 def paths_in(template: Any) -> Iterator[str]:
-    """Every path that a template reads, as written."""
+    """Every path that a template reads, as written.
+
+    Raises:
+        TemplateError: the template is nested too deep.
+    """
+    return _paths_in(template, MAXIMUM_TEMPLATE_DEPTH)
+
+
+def _paths_in(template: Any, depth: int) -> Iterator[str]:
     if isinstance(template, str):
         yield template
-    elif isinstance(template, dict) and not is_constant(template):
-        for item in template.values():
-            yield from paths_in(item)
-    elif isinstance(template, list):
-        for item in template:
-            yield from paths_in(item)
+    elif isinstance(template, dict | list) and not is_constant(template):
+        _check_depth(depth)
+        for item in template.values() if isinstance(template, dict) else template:
+            yield from _paths_in(item, depth - 1)
+
+
+def _check_depth(depth: int) -> None:
+    if depth == 0:
+        raise TemplateError(
+            f"a template is nested at most {MAXIMUM_TEMPLATE_DEPTH} deep; a constant may be deeper"
+        )

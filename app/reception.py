@@ -13,13 +13,15 @@ from uuid import UUID
 
 import orjson
 
+from app.assessment import Assessment, assess, hidden_values
 from app.config import Endpoint
 from app.errors import Rejected
 from app.mapping import MISSING, DecodedEvent, PathError, parse_path, resolve
 from app.models.status import EventStatus, ReceivedThrough, VerificationStatus
 from app.models.types import new_id, now
+from app.scripting import MINIMUM_MASKED_LENGTH, ScriptRun, Scripts
 from app.secrets import SecretBox
-from app.verification import Delivery, FirstEventHmac, Scheme, verify
+from app.verification import Delivery, FirstEventHmac, verify
 
 MAXIMUM_NAME_LENGTH = 255
 # A refused body is kept for debugging, not for processing.
@@ -60,15 +62,19 @@ class Refusal:
     event: ReceivedEvent
 
 
-def receive_events(
-    endpoint: Endpoint, body: bytes, headers: dict[str, str], box: SecretBox
+async def receive_events(
+    endpoint: Endpoint, body: bytes, headers: dict[str, str], box: SecretBox, scripts: Scripts
 ) -> list[ReceivedEvent] | Refusal:
-    """The events in a delivery, or why there are none. Never raises for what a sender can send."""
+    """The events in a delivery, or why there are none. Never raises for what a sender can send.
+
+    Raises:
+        ScriptsBusy: the source has a script, and too many wait already.
+    """
     received_at = now()
     delivery = Delivery(body, headers, received_at)
-    scheme = endpoint.provider.scheme
-    verdict = verify(_whole(scheme) if endpoint.strict_batches else scheme, delivery, endpoint.secrets)
-    sensitive = sensitive_header_names(endpoint)
+    assessment = await assess(endpoint, delivery, scripts)
+    verdict = assessment.verdict
+    sensitive = sensitive_header_names(endpoint) | _telling_header_names(endpoint, headers)
     event = ReceivedEvent(
         id=new_id(),
         environment=endpoint.environment,
@@ -81,9 +87,9 @@ def receive_events(
         headers={name: value for name, value in headers.items() if name not in sensitive},
         sensitive_headers=_encrypted({name: headers[name] for name in sensitive if name in headers}, box),
     )
-    if endpoint.enforce_verification and not verdict.verified:
+    if endpoint.enforce_verification and not verdict.verified and not assessment.malformed:
         return _refuse(
-            event, 401, "verification_failed", f"the event could not be verified: {verdict.reason}"
+            event, 401, "verification_failed", f"the event could not be verified: {assessment.told}"
         )
     try:
         decoded = orjson.loads(body)
@@ -94,19 +100,20 @@ def receive_events(
     except ValueError as error:
         return _refuse(event, 400, "invalid_batch", f"the batch cannot be read: {error}")
     if bodies is not None:
-        return _fan_out(event, endpoint, delivery, bodies)
+        return _fan_out(event, endpoint, delivery, bodies, assessment)
     if not isinstance(decoded, dict):
         return _refuse(
             event, 400, "invalid_json", "the body is JSON but not an object: send one event as {...}"
         )
-    return [_identify(event, endpoint, decoded, headers)]
+    received = _identify(event, endpoint, decoded, headers, assessment.run)
+    return [replace(received, error=received.error or assessment.problem)]
 
 
-def receive_event(
-    endpoint: Endpoint, body: bytes, headers: dict[str, str], box: SecretBox
+async def receive_event(
+    endpoint: Endpoint, body: bytes, headers: dict[str, str], box: SecretBox, scripts: Scripts
 ) -> ReceivedEvent | Refusal:
     """The event in a delivery of one: what is rehearsed or replayed is a single event. As `receive_events` else."""
-    received = receive_events(endpoint, body, headers, box)
+    received = await receive_events(endpoint, body, headers, box, scripts)
     if isinstance(received, Refusal):
         return received
     if len(received) == 1:
@@ -183,7 +190,11 @@ def _row(
 
 
 def _fan_out(
-    event: ReceivedEvent, endpoint: Endpoint, delivery: Delivery, bodies: Sequence[bytes]
+    event: ReceivedEvent,
+    endpoint: Endpoint,
+    delivery: Delivery,
+    bodies: Sequence[bytes],
+    assessment: Assessment,
 ) -> list[ReceivedEvent] | Refusal:
     """An event for each body of a delivery. The delivery's verdict is that of all: none is stored as it was signed."""
     if len(bodies) > MAXIMUM_EVENTS:
@@ -208,22 +219,18 @@ def _fan_out(
             endpoint,
             each,
             delivery.headers,
+            assessment.run,
         )
         for position, (body, each) in enumerate(zip(bodies, decoded, strict=True))
     ]
 
 
-def _whole(scheme: Scheme | None) -> Scheme | None:
-    """The scheme without its leave to sign a part for the whole."""
-    return replace(scheme, whole=True) if isinstance(scheme, FirstEventHmac) else scheme
-
-
 def _unsigned_reason(event: ReceivedEvent, endpoint: Endpoint, delivery: Delivery) -> str | None:
     """What to note on the events after a batch's first, when its signature does not cover them."""
     scheme = endpoint.provider.scheme
-    if event.verification_reason or not isinstance(scheme, FirstEventHmac):
+    if event.verification_reason or endpoint.script or not isinstance(scheme, FirstEventHmac):
         return None
-    if verify(_whole(scheme), delivery, endpoint.secrets).verified:
+    if verify(replace(scheme, whole=True), delivery, endpoint.secrets).verified:
         return None
     return "the signature covers the first event of the batch only"
 
@@ -234,15 +241,30 @@ def sensitive_header_names(endpoint: Endpoint) -> frozenset[str]:
     return CREDENTIAL_HEADERS | frozenset(scheme.secret_headers if scheme else ())
 
 
+def _telling_header_names(endpoint: Endpoint, headers: dict[str, str]) -> frozenset[str]:
+    """Headers in which a script finds a secret: which ones it reads only the script knows."""
+    if endpoint.script is None:
+        return frozenset()
+    hidden = [value for value in hidden_values(endpoint) if len(value) >= MINIMUM_MASKED_LENGTH]
+    return frozenset(name for name, sent in headers.items() if any(value in sent for value in hidden))
+
+
 def _refuse(event: ReceivedEvent, status: int, code: str, message: str) -> Refusal:
     kept = replace(event, status=EventStatus.REJECTED, error=message, body=event.body[:MAXIMUM_REJECTED_BODY])
     return Refusal(Rejected(status, code, message), kept)
 
 
 def _identify(
-    event: ReceivedEvent, endpoint: Endpoint, body: dict[str, Any], headers: dict[str, str]
+    event: ReceivedEvent,
+    endpoint: Endpoint,
+    body: dict[str, Any],
+    headers: dict[str, str],
+    run: ScriptRun | None = None,
 ) -> ReceivedEvent:
     preprocess, problem = _preprocess(endpoint, body, headers)
+    if run is not None and run.output:
+        # On top of the provider's own values, which its default mappings use.
+        preprocess = {**(preprocess or {}), **run.output}
     decoded = DecodedEvent(body, headers, preprocess)
     event_type, unidentified = _event_type(endpoint.event_type_path, decoded)
     unmapped = event_type is None or event_type not in endpoint.mappings

@@ -15,9 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.assessment import assess
 from app.config import Endpoint
 from app.errors import FieldError, RequestError
-from app.inbox import CHANNEL
+from app.event_log import CHANNEL
 from app.models.action import Action
 from app.models.event import Event, EventPayload
 from app.models.status import ActionStatus, EventStatus, Origin, ReplayMappings
@@ -26,7 +27,7 @@ from app.reception import ReceivedEvent, Refusal, receive_event
 from app.runtime import Runtime
 from app.sources import get_configured
 from app.validation import invalid_fields
-from app.verification import Delivery, verify
+from app.verification import Delivery
 
 # A rehearsal's caller waits for its result; an event whose actions are tried again takes longer than anyone waits.
 REHEARSAL_DEADLINE = 20.0
@@ -60,7 +61,7 @@ async def rehearse(
     await get_configured(session, key, environment)
     body, headers = _delivery(payload)
     endpoint = replace(_endpoint(runtime, environment, key), enforce_verification=False)
-    received = receive_event(endpoint, body, headers, runtime.box)
+    received = await receive_event(endpoint, body, headers, runtime.box, runtime.scripts)
     if isinstance(received, Refusal):
         return Rehearsal(None, 0, 0, 0, [FieldError("payload", received.rejected.message)])
     await _store(session, received, Origin.REHEARSAL)
@@ -150,7 +151,7 @@ async def replay(
     if payload is None:
         raise RequestError(409, "payload_missing", "The payload of this event is no longer stored")
     endpoint = _endpoint(runtime, original.environment, key)
-    received = _again(runtime, endpoint, original, payload)
+    received = await _again(runtime, endpoint, original, payload)
     await _store(session, received, Origin.REPLAY, original=original, mappings=mappings)
     if mappings is ReplayMappings.ORIGINAL:
         await _copy_actions(session, original, received.id)
@@ -158,24 +159,23 @@ async def replay(
     return received.id
 
 
-def _again(runtime: Runtime, endpoint: Endpoint, original: Event, payload: EventPayload) -> ReceivedEvent:
+async def _again(
+    runtime: Runtime, endpoint: Endpoint, original: Event, payload: EventPayload
+) -> ReceivedEvent:
     """The event as if it came now, with the verification that it had; a rejected one must verify by now."""
     headers = dict(payload.headers)
     if payload.sensitive_headers is not None:
         headers |= orjson.loads(runtime.box.decrypt(payload.sensitive_headers))
     status, reason = original.verification_status, original.verification_reason
     if original.status == EventStatus.REJECTED:
-        verdict = verify(
-            endpoint.provider.scheme,
-            Delivery(payload.body, headers, original.received_at),
-            endpoint.secrets,
-        )
+        delivery = Delivery(payload.body, headers, original.received_at)
+        verdict = (await assess(endpoint, delivery, runtime.scripts)).verdict
         if endpoint.enforce_verification and not verdict.verified:
             raise _cannot_run(f"was rejected, and still cannot be verified: {verdict.reason}")
         status = verdict.status(enforced=endpoint.enforce_verification)
         reason = None if verdict.verified else verdict.reason
     unenforced = replace(endpoint, enforce_verification=False)
-    received = receive_event(unenforced, payload.body, headers, runtime.box)
+    received = await receive_event(unenforced, payload.body, headers, runtime.box, runtime.scripts)
     if isinstance(received, Refusal):
         raise _cannot_run(received.rejected.message)
     return replace(received, verification_status=status, verification_reason=reason)

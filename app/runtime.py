@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.config import Configuration
 from app.database import open_engine
 from app.listener import Listener
+from app.scripting import Scripts
 from app.secrets import SecretBox
 from app.settings import Settings
 from app.timeline import Timelines
@@ -25,6 +26,7 @@ class Runtime:
     box: SecretBox
     configuration: Configuration
     timelines: Timelines
+    scripts: Scripts
 
 
 @asynccontextmanager
@@ -34,11 +36,22 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
     box = SecretBox(settings.secret_key)
     configuration = Configuration(engine, box, settings.config_max_age)
     listener = Listener(settings)
+    scripts = Scripts(settings.script_processes)
     try:
-        async with background(configuration.keep_fresh(listener), listener.run()):
-            yield Runtime(settings, engine, box, configuration, Timelines(settings, configuration))
+        async with background(
+            configuration.keep_fresh(listener), listener.run(), _warm_up(configuration, scripts)
+        ):
+            yield Runtime(settings, engine, box, configuration, Timelines(settings, configuration), scripts)
     finally:
+        await scripts.close()
         await engine.dispose()
+
+
+async def _warm_up(configuration: Configuration, scripts: Scripts) -> None:
+    """Have the sandbox ready when there is a source with a script."""
+    await configuration.wait_until_loaded()
+    if any(each.script for each in configuration.endpoints()):
+        await scripts.warm_up()
 
 
 @asynccontextmanager

@@ -59,7 +59,6 @@ async def get_sample(
 
 
 def _of_example(provider: Provider, event_type: str, example: Example) -> Sample:
-    headers = dict(example.headers)
-    preprocess = provider.preprocess(example.body, headers) if provider.preprocess else None
-    body = redacted(example.body, provider.sensitive_paths)
-    return Sample(event_type, "example", body, headers, preprocess)
+    headers, body = dict(example.headers), provider.event_body(example)
+    preprocess = provider.preprocess(body, headers) if provider.preprocess else None
+    return Sample(event_type, "example", redacted(body, provider.sensitive_paths), headers, preprocess)

@@ -48,11 +48,49 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="largest event body, after decompression")
     max_queued_events: int = Field(5_000, ge=1, description="events waiting for their commit before 503")
-    max_events_in_flight: int = Field(100, ge=1, description="workflows a dispatcher keeps running at once")
+    script_processes: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="processes that run scripts, 50 MB each; started when the first script runs",
+    )
+    knock_rate_factor: float = Field(
+        0.9, ge=0, description="times Knock's documented rate limits that actions use at most; 0 is no limit"
+    )
+    max_queued_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, description="their bodies together, in bytes, before 503"
+    )
+    # Two cores are busy with fewer; what is in flight beyond that is only waited for by what comes next.
+    max_events_in_flight: int = Field(
+        40,
+        ge=1,
+        description="workflows a dispatcher keeps running at once, half of them for one source at most",
+    )
+    claim_lease: timedelta = Field(
+        timedelta(seconds=60), description="an event that a worker claimed and did not start is claimed again"
+    )
+    run_lease: timedelta = Field(
+        timedelta(minutes=15), description="an event whose workflow runs this long is looked after again"
+    )
+    sweep_interval: timedelta = Field(
+        timedelta(seconds=10), description="how often a worker looks for leases that ran out"
+    )
     config_max_age: timedelta = Field(
         timedelta(seconds=30), description="configuration is read again at least this often"
     )
     retention_days: int = Field(30, ge=1, description="days that event and action logs are kept")
+
+    smtp_host: str | None = Field(None, description="SMTP server for the email steps of workflows")
+    smtp_port: int = Field(587, ge=1, le=65535)
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_username: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_from: str | None = Field(
+        None, description="address that emails come from unless a step names another"
+    )
+    allow_private_addresses: bool = Field(
+        False, description="let workflow steps send requests to private, loopback and link-local addresses"
+    )
 
     workflow_sandbox: bool = Field(
         False, description="run workflows in Temporal's sandbox: costs 10 ms of CPU an event"

@@ -225,7 +225,9 @@ def _computed(provider: Provider) -> list[tuple[str, str]]:
     found: dict[str, Any] = {}
     for examples in provider.examples.values():
         for example in examples:
-            for name, value in provider.preprocess(example.body, dict(example.headers)).items():
+            for name, value in provider.preprocess(
+                provider.event_body(example), dict(example.headers)
+            ).items():
                 found[name] = value if found.get(name) is None else found[name]
     return [(f"`preprocess.{name}`", f"`{orjson.dumps(value).decode()}`") for name, value in found.items()]
 

@@ -4,14 +4,13 @@ The models check what needs no database, so that one pass names all errors, howe
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -27,6 +26,7 @@ from app.activities.actions.registry import action_types
 from app.errors import FieldError
 from app.mapping import PathError, parse_path
 from app.providers.registry import providers
+from app.scripting import Scripts
 from app.validation import field_errors
 
 DEFAULT_PROVIDER = "custom_http"
@@ -34,6 +34,8 @@ KEY_PATTERN = r"[a-z0-9][a-z0-9_-]*"
 MAXIMUM_NAME_LENGTH = 255
 MAXIMUM_MAPPINGS = 1000
 MAXIMUM_WINDOW_SECONDS = 30 * 24 * 3600
+MAXIMUM_SCRIPT_LENGTH = 64 * 1024
+MAXIMUM_RATE = 100_000
 # Deeper templates than this are not written by people, and are evaluated recursively.
 MAXIMUM_PARAMETER_DEPTH = 20
 
@@ -44,12 +46,6 @@ def _path(text: str) -> str:
     except PathError as error:
         raise ValueError(str(error)) from None
     return text
-
-
-def _no_script(script: object) -> object:
-    if script is not None:
-        raise ValueError("scripts are not supported yet: leave it out, or send null")
-    return None
 
 
 def _image_url(text: str) -> str:
@@ -134,6 +130,15 @@ class MappingChange(Change):
         return parameters
 
 
+class ScriptChange(Change):
+    """A script with a function `main(ctx)`, sync or async, that returns `{verified, ...}`."""
+
+    language: Literal["javascript"]
+    source: Annotated[str, StringConstraints(min_length=1, max_length=MAXIMUM_SCRIPT_LENGTH)] = Field(
+        description="The source code."
+    )
+
+
 class SettingsChange(Change):
     """Settings of a source in one environment. Those that are given are changed."""
 
@@ -147,8 +152,9 @@ class SettingsChange(Change):
         None, description="Where the time of the event is.", examples=["body.created"]
     )
     enforce_verification: bool = Field(True, description="Whether events that fail verification are refused.")
-    preprocess_script: Annotated[None, BeforeValidator(_no_script)] = Field(
-        None, description="Null: scripts are not supported yet."
+    preprocess_script: ScriptChange | None = Field(
+        None,
+        description="JavaScript that verifies and preprocesses the events; null leaves both to the provider.",
     )
     enforce_idempotency: bool = Field(True, description="Whether repeats of an event run no actions.")
     idempotency_window_seconds: int = Field(
@@ -166,6 +172,12 @@ class SettingsChange(Change):
     strict_batches: bool = Field(
         False,
         description="Whether a batch is refused when its signature covers its first event only, as Segment's does.",
+    )
+    rate_limit_per_second: int | None = Field(
+        None,
+        ge=1,
+        le=MAXIMUM_RATE,
+        description="Events that each API process accepts in a second before it answers 429; null for no limit.",
     )
     endpoint: ReadOnly
 
@@ -259,6 +271,21 @@ def check_change(
             settings.get("mappings") if isinstance(settings, dict) else None, f"{field}.mappings"
         )
     return change, errors
+
+
+async def script_errors(scripts: Scripts, body: object) -> list[FieldError]:
+    """What keeps the scripts of a change from running, with the line."""
+    errors = []
+    for slug, environment in _raw_environments(body):
+        settings = environment.get("settings") if isinstance(environment, dict) else None
+        script = settings.get("preprocess_script") if isinstance(settings, dict) else None
+        source = script.get("source") if isinstance(script, dict) else None
+        if not isinstance(source, str) or not 0 < len(source) <= MAXIMUM_SCRIPT_LENGTH:
+            continue
+        if error := await scripts.check(source):
+            field = f"source.environment_settings.{slug}.settings.preprocess_script.source"
+            errors.append(FieldError(field, str(error)))
+    return errors
 
 
 def _provider_errors(body: object) -> Iterator[FieldError]:

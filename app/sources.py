@@ -30,6 +30,7 @@ from app.source_changes import (
     MAXIMUM_NAME_LENGTH,
     EnvironmentChange,
     MappingChange,
+    ScriptChange,
     SettingsChange,
     SourceChange,
     canonical,
@@ -113,8 +114,11 @@ async def configure_missing(session: AsyncSession, environments: Sequence[Enviro
     await session.flush()
 
 
-async def upsert_source(session: AsyncSession, key: str, environment: str, body: object) -> ConfiguredSource:
+async def upsert_source(
+    session: AsyncSession, key: str, environment: str, body: object, *, unusable_scripts: Sequence[FieldError]
+) -> ConfiguredSource:
     """Create or change a source as a request's body says; `environment` must be one that there is.
+    `unusable_scripts` is what `script_errors` found in the body.
 
     The caller has the source's lock.
 
@@ -126,7 +130,7 @@ async def upsert_source(session: AsyncSession, key: str, environment: str, body:
     change, errors = check_change(
         body, environments=[each.slug for each in environments], exists=source is not None
     )
-    errors = [*_target_errors(key, environment, environments), *errors]
+    errors = [*_target_errors(key, environment, environments), *errors, *unusable_scripts]
     if errors or change is None:
         raise invalid_fields(errors)
     if source is None:
@@ -238,7 +242,9 @@ async def _apply_environment(
 def _columns(change: SettingsChange) -> dict[str, Any]:
     """The given settings as columns."""
     given = change.given()
-    given.pop("preprocess_script", None)
+    if "preprocess_script" in given:
+        script: ScriptChange | None = given["preprocess_script"]
+        given["preprocess_script"] = script.source if script else None
     if "idempotency_window_seconds" in given:
         given["idempotency_window"] = timedelta(seconds=given.pop("idempotency_window_seconds"))
     return given

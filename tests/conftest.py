@@ -42,6 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the histories and fingerprints that replay tests read",
     )
+    parser.addoption(
+        "--faults-rounds", type=int, default=1, help="how often each fault of tests/faults is tried"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ class Call:
     path: str
     body: Any
     headers: dict[str, str]
+    query: str = ""
 
     @property
     def idempotency_key(self) -> str:
@@ -45,23 +46,54 @@ class KnockServer:
         body = await request.body()
         self.calls.append(
             Call(
-                request.method, request.url.path, orjson.loads(body) if body else None, dict(request.headers)
+                request.method,
+                # As sent: an id with a slash in it must not become two segments.
+                request.scope["raw_path"].decode(),
+                orjson.loads(body) if body else None,
+                dict(request.headers),
+                request.url.query,
             )
         )
         if self.delay:
             await asyncio.sleep(self.delay)
         if self.answers:
             return self.answers.popleft()
-        if request.url.path.endswith("/trigger"):
+        return success(request.method, request.url.path, body)
+
+
+def success(method: str, path: str, body: bytes = b"") -> Response:
+    """What Knock answers to a call that it takes."""
+    at = "2026-01-01T00:00:00Z"
+    match (method, path.split("/")[2:]):
+        case (_, [*_, "trigger"]):
             return JSONResponse({"workflow_run_id": "123e4567-e89b-12d3-a456-426614174000"})
-        if request.method == "PUT":
-            user = {
-                "__typename": "User",
-                "id": request.url.path.rsplit("/", 1)[1],
-                "updated_at": "2026-01-01T00:00:00Z",
-            }
-            return JSONResponse(user)
-        return Response(status_code=204)
+        case ("GET", ["users"]):
+            page = {"__typename": "PageInfo", "after": None, "before": None, "page_size": 1}
+            return JSONResponse({"entries": [], "page_info": page})
+        case ("PUT", ["users", user]):
+            return JSONResponse({"__typename": "User", "id": user, "updated_at": at})
+        case ("PUT", ["tenants", tenant]):
+            return JSONResponse({"__typename": "Tenant", "id": tenant, "settings": None})
+        case ("PUT", ["objects", collection, key]):
+            found = {"__typename": "Object", "id": key, "collection": collection}
+            return JSONResponse({**found, "properties": {}, "created_at": at, "updated_at": at})
+        case (_, ["objects", collection, key, "subscriptions"]):
+            return JSONResponse(
+                [
+                    {
+                        "__typename": "Subscription",
+                        "object": {"__typename": "Object", "id": key, "collection": collection},
+                        "recipient": {
+                            "__typename": "User",
+                            "id": each if isinstance(each, str) else each["id"],
+                        },
+                        "inserted_at": at,
+                        "updated_at": at,
+                    }
+                    for each in orjson.loads(body)["recipients"]
+                ]
+            )
+    return Response(status_code=204)
 
 
 def error(status: int, code: str, message: str, **headers: str) -> Response:

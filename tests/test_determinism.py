@@ -5,6 +5,7 @@ Worker processes run workflows without Temporal's sandbox, so these tests stand 
 
 import ast
 import json
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from app.workflows.process_event import ProcessEvent
+from app.workflows.recipient_run import RecipientRun
 from tests.knock import KnockServer, error
 from tests.servers import eventually
 from tests.sources import Bench
@@ -37,6 +39,7 @@ ALLOWED_IMPORTS = {
     "app.models.contracts",
     "app.models.status",
     "app.workflows",
+    "app.workflows.steps",
 }
 COMMANDS = {"execute_activity", "execute_local_activity", "execute_child_workflow", "sleep", "wait_condition"}
 
@@ -75,7 +78,7 @@ def commands_of(path: Path) -> list[str]:
     named = []
     for node in sorted(calls, key=lambda each: (each.lineno, each.col_offset)):
         name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id  # type: ignore[attr-defined]
-        if name in COMMANDS or name in ("_step", "_run_action"):
+        if name in COMMANDS or name in ("_step", "_run_action", "_deliver"):
             first = node.args[0] if node.args else None
             named.append(f"{name}({ast.unparse(first) if first is not None else ''})")
     return named
@@ -134,10 +137,20 @@ SHAPES: list[Callable[[Bench, KnockServer], Awaitable[str]]] = [
 ]
 
 
+def record(name: str, history: WorkflowHistory) -> None:
+    """Keep a history for later versions, without the paths of this machine that stack traces hold."""
+    text = re.sub(r'File \\"[^"]*/((?:app|tests|temporalio|asyncio)/)', r'File \\"\1', history.to_json())
+    (HISTORIES / f"{name}.json").write_text(text)
+
+
 def replayer() -> Replayer:
     runner = workflow_runner(sandbox=True)
     assert isinstance(runner, SandboxedWorkflowRunner)
-    return Replayer(workflows=[ProcessEvent], data_converter=pydantic_data_converter, workflow_runner=runner)
+    return Replayer(
+        workflows=[ProcessEvent, RecipientRun],
+        data_converter=pydantic_data_converter,
+        workflow_runner=runner,
+    )
 
 
 @pytest.mark.usefixtures("worker")
@@ -160,7 +173,7 @@ async def test_runs_replay(
     await eventually(closed)
     history = await handle.fetch_history()
     if request.config.getoption("--record-histories"):
-        (HISTORIES / f"{shape.__name__}.json").write_text(history.to_json())
+        record(shape.__name__, history)
     await replayer().replay_workflow(history)
 
 

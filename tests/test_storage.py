@@ -16,8 +16,11 @@ import app.models.credential
 import app.models.directory
 import app.models.environment
 import app.models.event
+import app.models.rate_limit
 import app.models.source
-from app import dispatch
+import app.models.variable
+import app.models.workflow
+from app import dispatch, event_log
 from app.database import upgrade
 from app.models.types import derived_id, first_id_at, id_time_range, new_id, now
 from app.partitions import create_partitions, drop_partitions
@@ -132,14 +135,34 @@ async def test_claim_uses_its_index(runtime: Runtime, since: datetime) -> None:
         environment="development",
         since=first_id_at(since),
         limit=50,
-        lease=dispatch.CLAIM_LEASE,
+        share=75,
+        busy_sources=["source-1"],
+        busy_counts=[10],
+        lease=dispatch.Leases().claim,
     )
 
 
 async def test_sweep_uses_its_index(runtime: Runtime) -> None:
     await fill(runtime, 60_000)
     assert not await scanned_whole(
-        runtime, dispatch._RECLAIM, environment="development", limit=50, lease=dispatch.CLAIM_LEASE
+        runtime, dispatch._RECLAIM, environment="development", limit=50, lease=dispatch.Leases().claim
+    )
+
+
+async def test_events_that_wait_for_a_run_are_found_by_index(runtime: Runtime) -> None:
+    await fill(runtime, 60_000)
+    async with runtime.engine.connect() as connection:
+        some = (await connection.scalars(text("SELECT id FROM events LIMIT 3"))).all()
+    assert not await scanned_whole(
+        runtime,
+        event_log._SETTLE,
+        ids=list(some),
+        workflow_ids=["a", "b", "c"],
+        run_ids=["1", "2", "3"],
+        first=min(some),
+        last=max(some),
+        successful=["succeeded"],
+        channel=event_log.CHANNEL,
     )
 
 
@@ -150,5 +173,7 @@ MODELS = (
     app.models.directory,
     app.models.environment,
     app.models.event,
+    app.models.rate_limit,
     app.models.source,
+    app.models.variable,
 )

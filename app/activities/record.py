@@ -8,7 +8,6 @@ from temporalio import activity
 
 from app.action_log import ActionLog
 from app.event_log import EventLog, Finished, StoredEvent
-from app.inbox import CHANNEL
 from app.models.contracts import EventOutcome
 from app.models.status import EventStatus
 from app.models.types import now
@@ -17,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class RecordOutcome:
-    """Records what became of an event and of its duplicates. `on_finished` hears of each event."""
+    """Records what became of an event. `on_finished` hears of it."""
 
     def __init__(self, events: EventLog, actions: ActionLog, on_finished: Callable[[UUID], None]) -> None:
         self._events = events
@@ -40,29 +39,8 @@ class RecordOutcome:
         )
         await self._events.finish(finished)
         self._on_finished(event.id)
-        await self._settle(outcome, finished)
         _log(event, outcome, finished)
         return outcome
-
-    async def _settle(self, outcome: EventOutcome, original: Finished) -> None:
-        """Duplicates share a success. After a failure they go back, and the next one executes."""
-        duplicates = [each for each in outcome.duplicates if each != outcome.event_id]
-        if not duplicates:
-            return
-        if outcome.status in (EventStatus.FAILED, EventStatus.REJECTED):
-            await self._events.release(duplicates, CHANNEL)
-            return
-        for duplicate in duplicates:
-            await self._events.finish(
-                Finished(
-                    id=duplicate,
-                    status=EventStatus.IDEMPOTENT,
-                    finished_at=original.finished_at,
-                    workflow_id=original.workflow_id,
-                    run_id=original.run_id,
-                    duplicate_of=original.id,
-                )
-            )
 
 
 def _error(event: StoredEvent, outcome: EventOutcome) -> str | None:
@@ -92,7 +70,6 @@ def _log(event: StoredEvent, outcome: EventOutcome, finished: Finished) -> None:
             "succeeded": outcome.succeeded,
             "skipped": outcome.skipped,
             "failed": outcome.failed,
-            "duplicates": len(outcome.duplicates),
             "duration_ms": round((finished.finished_at - event.received_at).total_seconds() * 1000),
             "workflow_id": finished.workflow_id,
             "run_id": finished.run_id,

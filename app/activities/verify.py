@@ -2,20 +2,23 @@
 
 from temporalio import activity
 
-from app.config import Configuration, Endpoint
+from app.assessment import assess
+from app.config import Configuration
 from app.event_log import EventLog, StoredEvent
 from app.models.contracts import EventRef, Verdict
 from app.models.status import ReceivedThrough, VerificationStatus
-from app.verification import Delivery, verify
+from app.scripting import Scripts
+from app.verification import Delivery
 from app.verification import Verdict as Finding
 
 
 class VerifyEvent:
-    """Verifies with the secrets of now against the time of receipt."""
+    """Verifies with the secrets, script and variables of now against the time of receipt."""
 
-    def __init__(self, events: EventLog, configuration: Configuration) -> None:
+    def __init__(self, events: EventLog, configuration: Configuration, scripts: Scripts) -> None:
         self._events = events
         self._configuration = configuration
+        self._scripts = scripts
 
     @activity.defn
     async def verify_event(self, event: EventRef) -> Verdict:
@@ -30,7 +33,15 @@ class VerifyEvent:
         if stored.received_through in (ReceivedThrough.TRACKING, ReceivedThrough.SOURCE_KEY):
             # A key vouched for it when it was received, and has not changed since.
             return Verdict(rejected=False)
-        verdict = _verdict(stored, endpoint)
+        if stored.received_through == ReceivedThrough.BATCH:
+            verdict = _received_verdict(stored)
+        else:
+            delivery = Delivery(stored.received_body(), stored.headers, stored.received_at)
+            assessment = await assess(endpoint, delivery, self._scripts)
+            if assessment.run and assessment.run.error:
+                # A script that fails now, after a change or on a busy machine, takes back no verdict that it gave.
+                return Verdict(rejected=stored.verification_status == VerificationStatus.ENFORCED_FAILED)
+            verdict = assessment.verdict
         status = verdict.status(enforced=endpoint.enforce_verification)
         if status != stored.verification_status:
             await self._correct(stored, status, None if verdict.verified else verdict.reason)
@@ -41,10 +52,7 @@ class VerifyEvent:
         await self._events.set_verification(stored.id, status, reason)
 
 
-def _verdict(stored: StoredEvent, endpoint: Endpoint) -> Finding:
-    """The verdict on the bytes as stored; that of reception on what came in a batch, which is not stored whole."""
-    if stored.received_through == ReceivedThrough.BATCH:
-        found = stored.verification_status.rpartition(":")[2]
-        return Finding({"verified": True, "failed": False}.get(found), stored.verification_reason or "")
-    delivery = Delivery(stored.received_body(), stored.headers, stored.received_at)
-    return verify(endpoint.provider.scheme, delivery, endpoint.secrets)
+def _received_verdict(stored: StoredEvent) -> Finding:
+    """The verdict of reception, on what came in a batch: the batch is not stored whole."""
+    found = stored.verification_status.rpartition(":")[2]
+    return Finding({"verified": True, "failed": False}.get(found), stored.verification_reason or "")

@@ -5,13 +5,14 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from app.api import errors, health, integrations, receive, source_calls, tracking
+from app.api import documentation, errors, health, integrations, receive, source_calls, tracking
 from app.api.directory import routes as directory
 from app.api.directory.app import create_directory_app
 from app.api.directory.request import EncodedSlashes
 from app.api.management import routes as management
 from app.destinations import Destinations
 from app.inbox import Inbox
+from app.rate_limits import RateLimits
 from app.runtime import open_runtime
 from app.settings import Settings
 
@@ -31,7 +32,12 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_runtime(settings) as runtime:
             app.state.runtime = runtime
-            app.state.inbox = Inbox(runtime.engine, maximum_queued=settings.max_queued_events)
+            app.state.inbox = Inbox(
+                runtime.engine,
+                maximum_queued=settings.max_queued_events,
+                maximum_bytes=settings.max_queued_bytes,
+            )
+            app.state.rate_limits = RateLimits()
             app.state.refusal_budget = receive.RefusalBudget()
             app.state.destinations = Destinations(runtime.configuration, create_directory_app(runtime.engine))
             try:
@@ -39,7 +45,14 @@ def create_app(settings: Settings) -> FastAPI:
             finally:
                 await app.state.destinations.close()
 
-    app = FastAPI(title="Doorbell", version="0.1.0", description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="Doorbell",
+        version="0.1.0",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.include_router(receive.router)
     app.include_router(tracking.router)
     app.include_router(integrations.router)
@@ -50,5 +63,6 @@ def create_app(settings: Settings) -> FastAPI:
     calls.dependency_overrides[integrations.at_destination] = integrations.as_events
     app.add_middleware(source_calls.SourceKeys, calls=calls)
     app.add_middleware(EncodedSlashes)
+    documentation.install(app)
     errors.install(app)
     return app

@@ -4,6 +4,7 @@ A 2xx is sent after the event's commit (`app/inbox.py`) and never before.
 """
 
 import logging
+import math
 import time
 import zlib
 from collections import defaultdict
@@ -22,11 +23,13 @@ from app.inbox import Inbox
 from app.providers.base import Provider
 from app.reception import ReceivedEvent, Refusal, receive_events
 from app.runtime import Runtime
+from app.scripting import ScriptsBusy
 
 logger = logging.getLogger(__name__)
 router = APIRouter(tags=["Ingestion"])
 
 RETRY_AFTER = 5
+_RATE_LIMITED = "more events than this source's rate_limit_per_second allows; none of this one was kept"
 # Refused deliveries that are logged, for each source and environment, in a minute.
 REFUSALS_PER_MINUTE = 120
 
@@ -60,11 +63,16 @@ async def receive(token: str, request: Request) -> Response:
     endpoint = runtime.configuration.by_token(token)
     if endpoint is None:
         raise _unknown(runtime)
+    if wait := request.app.state.rate_limits.spend(endpoint):
+        raise Rejected(429, "rate_limited", _RATE_LIMITED, retry_after=math.ceil(wait))
     try:
         body = await read_body(request, runtime.settings.max_body_bytes)
     except ClientDisconnect:
         return Response(status_code=400)
-    received = receive_events(endpoint, body, dict(request.headers), runtime.box)
+    try:
+        received = await receive_events(endpoint, body, dict(request.headers), runtime.box, runtime.scripts)
+    except ScriptsBusy as error:
+        raise unavailable(error) from error
     if isinstance(received, Refusal):
         if request.app.state.refusal_budget.spend((endpoint.environment, endpoint.source_key)):
             await log_refusal(request.app.state.inbox, received.event)
@@ -118,9 +126,8 @@ def _unknown(runtime: Runtime) -> Rejected:
 
 def unavailable(error: Exception) -> Rejected:
     logger.warning("event_not_accepted", extra={"error": type(error).__name__})
-    message = (
-        "too many events are waiting" if isinstance(error, QueueFull) else "the database is not available"
-    )
+    busy = isinstance(error, QueueFull | ScriptsBusy)
+    message = "too many events are waiting" if busy else "the database is not available"
     return Rejected(503, "service_unavailable", message, retry_after=RETRY_AFTER)
 
 

@@ -180,7 +180,7 @@ async def _perform(call: Call, request: Request) -> Response:
         return _operation(call.bulk, arguments, events)
     if call.answer is not None:
         return call.answer(arguments, events)
-    return Response(status_code=answers.NO_CONTENT)
+    return Response(status_code=204)
 
 
 def _path(parameters: dict[str, str]) -> dict[str, str]:

@@ -31,5 +31,7 @@ class Action(SQLModel, table=True):
     result: dict[str, Any] | None = json_field(default=None)
     error: str | None = text_field(default=None)
     attempts: int = 0
+    # Of an action that takes several calls: how many have succeeded. `result` is theirs so far.
+    calls: int = 0
     started_at: datetime | None = time_field(default=None)
     finished_at: datetime | None = time_field(default=None)

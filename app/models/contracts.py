@@ -3,11 +3,12 @@
 They are what Temporal stores and shows. New fields need defaults, so that running workflows can be replayed.
 """
 
+from datetime import datetime
 from uuid import UUID
 
 from pydantic import BaseModel
 
-from app.models.status import ActionStatus, EventStatus
+from app.models.status import ActionStatus, EventStatus, RunStatus, StepStatus
 
 # The type of a failure that retrying does not mend (`app.errors.Permanent`), as Temporal shows it.
 PERMANENT = "Permanent"
@@ -69,8 +70,6 @@ class EventOutcome(BaseModel):
     failed: int = 0
     # Actions that Temporal stopped retrying; their rows still say pending.
     gave_up: list[UUID] = []
-    # Events with the same idempotency key that arrived while this one ran.
-    duplicates: list[UUID] = []
 
 
 class BulkOperationRef(BaseModel):
@@ -78,3 +77,44 @@ class BulkOperationRef(BaseModel):
 
     operation_id: UUID
     environment: str
+
+
+class RunRef(BaseModel):
+    """The recipient's run that a workflow follows."""
+
+    run_id: UUID
+    environment: str
+
+
+class RunPlan(BaseModel):
+    """The result of `begin_run`: how many steps there are to follow, none when there is nothing to do."""
+
+    steps: int
+
+
+class StepRef(BaseModel):
+    """A step of a run: the place in the definition that the run follows."""
+
+    run_id: UUID
+    environment: str
+    position: int
+
+
+class StepVerdict(BaseModel):
+    """What became of a step, and what is next.
+
+    `wait_until`: sleep until then, and end the delay. `call`: the activity that does the rest. `halt`: the run
+    goes no further.
+    """
+
+    status: StepStatus
+    halt: bool = False
+    wait_until: datetime | None = None
+    call: str | None = None
+
+
+class RunOutcome(BaseModel):
+    """How a run ended: the input of `finish_run` and the result of the workflow."""
+
+    run_id: UUID
+    status: RunStatus

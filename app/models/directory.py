@@ -15,7 +15,12 @@ from app.models.types import json_field, new_id, now, text_field, time_field
 
 USERS = "$users"
 TENANTS = "$tenants"
-_RECIPIENT_KEY = [f"directory_recipients.{column}" for column in ("environment", "collection", "id")]
+
+
+def _recipient_key(collection: str, id: str) -> ForeignKeyConstraint:
+    """A reference to a recipient: what refers to it goes when it goes."""
+    recipient = [f"directory_recipients.{name}" for name in ("environment", "collection", "id")]
+    return ForeignKeyConstraint(["environment", collection, id], recipient, ondelete="CASCADE")
 
 
 def jsonb_field(**options: Any) -> Any:
@@ -43,10 +48,8 @@ class DirectorySubscription(SQLModel, table=True):
 
     __tablename__ = "directory_subscriptions"
     __table_args__ = (
-        ForeignKeyConstraint(["environment", "collection", "object_id"], _RECIPIENT_KEY, ondelete="CASCADE"),
-        ForeignKeyConstraint(
-            ["environment", "recipient_collection", "recipient_id"], _RECIPIENT_KEY, ondelete="CASCADE"
-        ),
+        _recipient_key("collection", "object_id"),
+        _recipient_key("recipient_collection", "recipient_id"),
         Index(
             "directory_subscriptions_by_object",
             "environment",
@@ -97,10 +100,8 @@ class DirectoryAudienceMember(SQLModel, table=True):
             ["directory_audiences.environment", "directory_audiences.key"],
             ondelete="CASCADE",
         ),
-        ForeignKeyConstraint(
-            ["environment", "user_collection", "user_id"], _RECIPIENT_KEY, ondelete="CASCADE"
-        ),
-        CheckConstraint("user_collection = '$users'"),
+        _recipient_key("user_collection", "user_id"),
+        CheckConstraint(f"user_collection = '{USERS}'"),
         Index("directory_audience_members_by_user", "environment", "user_id"),
     )
 
@@ -135,11 +136,15 @@ class WorkflowRun(SQLModel, table=True):
     cancellation_key: str | None = text_field(default=None)
     data: dict[str, Any] | None = json_field(default=None)
     settings: dict[str, Any] | None = json_field(default=None)
+    version_id: UUID | None = Field(default=None, foreign_key="workflow_versions.id")
     inserted_at: datetime = time_field(default_factory=now)
 
 
 class WorkflowRecipientRun(SQLModel, table=True):
-    """One recipient's run of a triggered workflow. What lists filter by is repeated from the trigger."""
+    """One recipient's run of a triggered workflow. What lists filter by is repeated from the trigger.
+
+    `data` is the trigger's data with what fetch steps merged into it, once one did.
+    """
 
     __tablename__ = "workflow_recipient_runs"
     __table_args__ = (
@@ -160,6 +165,21 @@ class WorkflowRecipientRun(SQLModel, table=True):
             "cancellation_key",
             postgresql_where=text("cancellation_key IS NOT NULL"),
         ),
+        Index(
+            "workflow_recipient_runs_queued",
+            "environment",
+            "id",
+            postgresql_where=text("status = 'queued'"),
+        ),
+        Index(
+            "workflow_recipient_runs_followed",
+            "environment",
+            "lease_expires_at",
+            postgresql_where=text("status IN ('processing', 'paused')"),
+        ),
+        Index(
+            "workflow_recipient_runs_to_stop", "environment", "id", postgresql_where=text("stop_requested")
+        ),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
@@ -172,8 +192,15 @@ class WorkflowRecipientRun(SQLModel, table=True):
     cancellation_key: str | None = text_field(default=None)
     status: str = text_field()
     error_count: int = 0
+    data: dict[str, Any] | None = json_field(default=None)
+    error: str | None = text_field(default=None)
+    lease_expires_at: datetime | None = time_field(default=None)
+    temporal_run_id: str | None = text_field(default=None)
+    stop_requested: bool = False
     inserted_at: datetime = time_field(default_factory=now)
     updated_at: datetime = time_field(default_factory=now)
+    started_at: datetime | None = time_field(default=None)
+    finished_at: datetime | None = time_field(default=None)
 
 
 class IdempotentResponse(SQLModel, table=True):

@@ -31,6 +31,11 @@ class Event(SQLModel, table=True):
             "lease_expires_at",
             postgresql_where=text("status = 'processing'"),
         ),
+        Index(
+            "events_waiting",
+            "run_id",
+            postgresql_where=text("status = 'processing' AND run_id IS NOT NULL"),
+        ),
         Index("events_by_source", "environment", "source_key", "id"),
         Index("events_by_type", "environment", "source_key", "event_type", "id"),
         Index(

@@ -45,6 +45,9 @@ class SourceEnvironment(SQLModel, table=True):
     start_unmapped: bool = True
     handle_identifies: bool | None = None
     strict_batches: bool = False
+    # JavaScript that verifies and preprocesses this source's events; None leaves both to the provider.
+    preprocess_script: str | None = text_field(default=None)
+    rate_limit_per_second: int | None = None
     created_at: datetime = time_field(default_factory=now)
     updated_at: datetime = time_field(default_factory=now)
 

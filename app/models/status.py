@@ -59,3 +59,25 @@ class ActionStatus(StrEnum):
     SUCCEEDED = "succeeded"
     SKIPPED = "skipped"
     FAILED = "failed"
+
+
+class RunStatus(StrEnum):
+    """Where a workflow's run for a recipient is: Knock's words. `paused`: it waits in a delay step."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class StepStatus(StrEnum):
+    """Where a step of a run is. `sending`: a request is on its way, and a cancel waits for it to end."""
+
+    PENDING = "pending"
+    WAITING = "waiting"
+    SENDING = "sending"
+    COMPLETED = "completed"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    CANCELLED = "cancelled"

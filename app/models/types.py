@@ -21,8 +21,8 @@ def new_id() -> UUID:
 
 
 def first_id_at(moment: datetime) -> UUID:
-    """The smallest UUID of that millisecond: a bound for partitions and time ranges."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
+    """The smallest UUID of that millisecond: a bound for partitions and time ranges. Ids begin with 1970."""
+    return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)
 
 
 def time_of(identifier: UUID) -> datetime:

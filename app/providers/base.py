@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import orjson
+
 from app.verification import Scheme
 
 Category = Literal["Billing", "Infrastructure", "Analytics", "CRM", "Ecommerce", "Communications", "Identity"]
@@ -92,6 +94,7 @@ class Provider:
     `split(body, decoded)` gives the bodies of the events in a delivery of many, None for a delivery of one.
     `sensitive_paths` lead to values of the body that are never mapped and never shown. `success_status` answers
     an accepted event; 204 has no body. `notes` are for the setup page: what surprises people with this vendor.
+    `script` is where people begin who write one for this provider: it does what a source without a script does.
     """
 
     key: str
@@ -114,9 +117,16 @@ class Provider:
     preprocess: Preprocess | None = None
     split: Split | None = None
     tracking: Tracking | None = None
+    script: str | None = None
     webhook_config_deep_link: str | None = None
     knock_tutorial_url: str | None = None
     sensitive_paths: tuple[str, ...] = ()
     success_status: Literal[200, 204] = 200
     notes: tuple[str, ...] = ()
     version: str = "1.0.0"
+
+    def event_body(self, example: Example) -> dict[str, Any]:
+        """The body of the event in an example, the first one when the example is a batch."""
+        bodies = self.split(orjson.dumps(example.body), example.body) if self.split else None
+        body: dict[str, Any] = orjson.loads(bodies[0]) if bodies else example.body
+        return body

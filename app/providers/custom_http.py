@@ -3,6 +3,14 @@
 from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
 from app.verification import SharedSecret
 
+# What the scheme below does, as the script that people start from (docs/scripts.md).
+_SCRIPT = """\
+function main({ headers, secrets }) {
+  const sent = headers["x-webhook-secret"];
+  return { verified: secrets.some((secret) => timingSafeEqual(sent, secret)) };
+}
+"""
+
 provider = Provider(
     key="custom_http",
     name="Custom HTTP",
@@ -59,5 +67,6 @@ provider = Provider(
         "repeat on other 4xx.",
     ),
     knock_tutorial_url="https://docs.knock.app/integrations/sources/custom",
+    script=_SCRIPT,
     version="0.0.1",
 )

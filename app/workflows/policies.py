@@ -55,3 +55,21 @@ BULK_CHUNK: dict[str, Any] = {
         maximum_interval=timedelta(minutes=1),
     ),
 }
+
+# A fetch holds up its run: half an hour spans a deployment of the service asked; later its data is stale.
+FETCH: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=30),
+    "schedule_to_close_timeout": timedelta(minutes=30),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1), backoff_coefficient=3, maximum_interval=timedelta(minutes=1)
+    ),
+}
+
+# An email or a webhook: a day spans most outages, and a message older than that is better not sent at all.
+SEND: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=30),
+    "schedule_to_close_timeout": timedelta(hours=24),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_interval=timedelta(minutes=5)
+    ),
+}

@@ -7,15 +7,12 @@ activity, and as a regular one when that fails.
 
 import asyncio
 from datetime import timedelta
-from typing import Any, TypeVar
-from uuid import UUID
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from app.models.contracts import (
-        PERMANENT,
         ActionOutcome,
         ActionRef,
         EventOutcome,
@@ -25,8 +22,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from app.models.status import ActionStatus, EventStatus
     from app.workflows import policies
-
-Result = TypeVar("Result")
+    from app.workflows.steps import permanent_problem, raised, run_step
 
 
 @workflow.defn(name="ProcessEvent")
@@ -34,35 +30,27 @@ class ProcessEvent:
     """One execution of one event. It fails when the event is rejected or an action failed, so that Temporal lets
     the next event with the same idempotency key execute."""
 
-    def __init__(self) -> None:
-        self._duplicates: list[UUID] = []
-
-    @workflow.signal
-    def duplicate_arrived(self, event_id: UUID) -> None:
-        """An event with the same idempotency key came while this one runs: it shares this one's success."""
-        self._duplicates.append(event_id)
-
     @workflow.run
     async def run(self, event: EventRef) -> EventOutcome:
         try:
             outcome = await self._process(event)
         except BaseException as error:
-            cancelled, problem = is_cancelled_exception(error), _permanent_problem(error)
+            cancelled, problem = is_cancelled_exception(error), permanent_problem(error)
             if not cancelled and problem is None:
                 raise
             outcome = EventOutcome(
                 event_id=event.event_id, status=EventStatus.FAILED, cancelled=cancelled, problem=problem
             )
-        await self._record(outcome)
+        await run_step("record_outcome", outcome, EventOutcome)
         if outcome.status in (EventStatus.FAILED, EventStatus.REJECTED):
             raise ApplicationError(_why(outcome), type=outcome.status.value, non_retryable=True)
         return outcome
 
     async def _process(self, event: EventRef) -> EventOutcome:
-        verdict = await _step("verify_event", event, Verdict)
+        verdict = await run_step("verify_event", event, Verdict)
         if verdict.rejected:
             return EventOutcome(event_id=event.event_id, status=EventStatus.REJECTED)
-        mapped = await _step("map_event", event, MappedEvent)
+        mapped = await run_step("map_event", event, MappedEvent)
         if not mapped.mapped:
             return EventOutcome(event_id=event.event_id, status=EventStatus.IGNORED)
         outcome = EventOutcome(
@@ -77,30 +65,6 @@ class ProcessEvent:
         if outcome.failed:
             outcome.status = EventStatus.FAILED
         return outcome
-
-    async def _record(self, outcome: EventOutcome) -> None:
-        """Record the outcome, for the duplicates too, until none came while it was being recorded.
-
-        Temporal refuses to close a workflow that has an unseen signal, so none is left behind.
-        """
-        settled = -1
-        while settled < len(self._duplicates):
-            outcome.duplicates = self._duplicates[max(settled, 0) :]
-            settled = len(self._duplicates)
-            await _step("record_outcome", outcome, EventOutcome)
-
-
-async def _step(name: str, argument: Any, result_type: type[Result]) -> Result:
-    result: Result
-    try:
-        result = await workflow.execute_local_activity(
-            name, argument, result_type=result_type, **policies.LOCAL_STEP
-        )
-    except FailureError as error:
-        if is_cancelled_exception(error) or _permanent_problem(error):
-            raise
-        result = await workflow.execute_activity(name, argument, result_type=result_type, **policies.STEP)
-    return result
 
 
 async def _run_action(action: ActionRef) -> ActionOutcome | None:
@@ -130,20 +94,9 @@ async def _run_action(action: ActionRef) -> ActionOutcome | None:
         return None
 
 
-def _raised(error: BaseException) -> BaseException | None:
-    """What an activity raised: a regular activity's failure wraps it, a local one's may not (SDKs differ)."""
-    return error.cause if isinstance(error, ActivityError) else error
-
-
-def _permanent_problem(error: BaseException) -> str | None:
-    """What a step said that it cannot do, however often it is tried."""
-    cause = _raised(error)
-    return cause.message if isinstance(cause, ApplicationError) and cause.type == PERMANENT else None
-
-
 def _backoff(error: FailureError) -> timedelta:
     """The wait that the destination asked for, or the usual one."""
-    cause = _raised(error)
+    cause = raised(error)
     asked = cause.next_retry_delay if isinstance(cause, ApplicationError) else None
     return asked or policies.ACTION_FIRST_BACKOFF
 

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0006"
-down_revision = ("0007", "0009")
+down_revision = "0005"
 
 # A constant default costs no rewrite of the partitions.
 EVENTS = """

@@ -64,7 +64,7 @@ async def test_clay_row_without_an_address_identifies_nobody(bench: Bench, knock
     event = await bench.final(await source.send("lead.enriched", email=""))
     (action,) = await bench.actions(event["id"])
     assert action["status"] == "skipped"
-    assert action["error"] == "id is required and body.email has no value in this event"
+    assert action["error"] == "id is required and body.email is a string ('') in this event"
     assert knock.calls == []
 
 

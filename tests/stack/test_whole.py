@@ -1,5 +1,6 @@
 """`doorbell dev` as people run it: everything comes up, works, stops, and keeps its data."""
 
+import json
 import os
 import re
 import signal
@@ -52,6 +53,19 @@ def doorbell_dev(data_dir: Path, port: int) -> Iterator[tuple["subprocess.Popen[
             process.kill()
 
 
+def doorbell_send(data_dir: Path, port: int) -> str:
+    """What `doorbell send` prints in another terminal, with nothing set but where the data is."""
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", "send", "stripe", "invoice.paid", "--json"],
+        cwd=ROOT,
+        env={**os.environ, "DOORBELL_DATA_DIR": str(data_dir), "DOORBELL_PORT": str(port)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+
+
 def stop(process: "subprocess.Popen[str]") -> None:
     """Press Ctrl-C: within 5 seconds all is over, and nothing is left."""
     children = psutil.Process(process.pid).children(recursive=True)
@@ -81,6 +95,12 @@ def test_everything(tmp_path: Path) -> None:
                 "/v1/sources/stripe/logs", params={"environment": "development", "include": "actions"}
             )
             assert {entry["status"] for entry in logs.json()["entries"]} == {"succeeded"}
+        sent = json.loads(doorbell_send(data_dir, port))
+        assert (sent["status"], sent["event"]["status"], sent["event"]["event_type"]) == (
+            200,
+            "succeeded",
+            "invoice.paid",
+        )
         listening = [
             each.laddr.ip
             for child in psutil.Process(process.pid).children(recursive=True)

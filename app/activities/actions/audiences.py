@@ -2,11 +2,21 @@
 
 from typing import Any
 
-from app.activities.actions.base import MAXIMUM_LISTED, Kind, Parameter, Payload, action, in_chunks
+from app.activities.actions.base import (
+    MAXIMUM_LISTED,
+    Chunk,
+    Example,
+    Kind,
+    Parameter,
+    Payload,
+    Tier,
+    action,
+)
 from app.destinations import Knock
 
 # What Knock takes in one call.
 MEMBERS_A_CALL = 1000
+CHUNK = Chunk("members", MEMBERS_A_CALL)
 
 KEY = Parameter(
     "key",
@@ -43,6 +53,12 @@ TENANT = Parameter(
     "audiences_add_member",
     title="Add to audience",
     order=90,
+    tier=Tier.THREE,
+    example=Example(
+        {"key": "vip", "members": "body.users.*.user_id"},
+        {"cohort_name": "VIP", "in_cohort": True, "users": [{"user_id": "ada"}, {"user_id": "grace"}]},
+    ),
+    chunk=CHUNK,
     parameters=(
         KEY,
         MEMBERS,
@@ -59,24 +75,33 @@ TENANT = Parameter(
 async def audiences_add_member(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
     """Add users to the audience."""
     members = _members(payload)
-    for chunk, key in in_chunks(members, MEMBERS_A_CALL, idempotency_key):
-        await knock.audiences.add_members(
-            payload["key"],
-            members=chunk,
-            create_audience=payload.get("create_audience", True),
-            idempotency_key=key,
-        )
+    await knock.audiences.add_members(
+        payload["key"],
+        members=members,
+        create_audience=payload.get("create_audience", True),
+        idempotency_key=idempotency_key,
+    )
     return {"members": len(members)}
 
 
-@action("audiences_remove_member", title="Remove from audience", order=100, parameters=(KEY, MEMBERS, TENANT))
+@action(
+    "audiences_remove_member",
+    title="Remove from audience",
+    order=100,
+    tier=Tier.THREE,
+    example=Example(
+        {"key": "vip", "members": "body.users.*.user_id"},
+        {"cohort_name": "VIP", "in_cohort": False, "users": [{"user_id": "ada"}, {"user_id": "grace"}]},
+    ),
+    chunk=CHUNK,
+    parameters=(KEY, MEMBERS, TENANT),
+)
 async def audiences_remove_member(
     knock: Knock, payload: Payload, idempotency_key: str
 ) -> dict[str, Any] | None:
     """Remove users from the audience."""
     members: list[Any] = [{**each, "user": {"id": each["user"]["id"]}} for each in _members(payload)]
-    for chunk, key in in_chunks(members, MEMBERS_A_CALL, idempotency_key):
-        await knock.audiences.remove_members(payload["key"], members=chunk, idempotency_key=key)
+    await knock.audiences.remove_members(payload["key"], members=members, idempotency_key=idempotency_key)
     return {"members": len(members)}
 
 

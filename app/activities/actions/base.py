@@ -4,25 +4,23 @@ To add one, write a decorated function in the file of its kind (`users.py`, `wor
 finds it, and validation, execution order, the Temporal activity and the API's answers follow from it.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
-from typing import Any, TypeVar
+from enum import IntEnum, StrEnum
+from typing import Any
 
 from app.destinations import Knock
 from app.mapping import ROOTS
 
-Value = TypeVar("Value")
 Payload = dict[str, Any]
 # The evaluated parameters and the idempotency key in, Knock's answer as plain data out.
 Call = Callable[[Knock, Payload, str], Awaitable[dict[str, Any] | None]]
 
 MAXIMUM_RECIPIENTS = 1000
-# A list longer than one call of Knock's takes is sent in several; this many calls end within an attempt's time.
+# The longest list that one event may bring to an action that is sent in chunks.
 MAXIMUM_LISTED = 10_000
 MAXIMUM_DATA_BYTES = 10 * 1024 * 1024
-
 
 PREFIXES = tuple(f"{root}." for root in ROOTS)
 
@@ -66,18 +64,51 @@ class Parameter:
         return self.literal and isinstance(template, str) and not template.startswith(PREFIXES)
 
 
+class Tier(IntEnum):
+    """Calls a second that Knock takes at an endpoint from one environment, by the name of its tier.
+
+    Source: docs.knock.app/api-reference, rate limits.
+    """
+
+    ONE = 1
+    TWO = 5
+    THREE = 60
+    FOUR = 200
+    FIVE = 1000
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A parameter that one call takes at most `size` values of: longer lists go in several calls."""
+
+    parameter: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """A mapping's parameters and an event's body to evaluate them on, for the documentation."""
+
+    parameters: dict[str, Any]
+    body: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class ActionType:
     """A type of action, as declared.
 
-    `order`: kinds run in ascending order. `give_up_after`: how long Temporal retries it.
+    `order`: kinds run in ascending order. `tier`: how often Knock takes its call; each type has an endpoint of
+    its own. `give_up_after`: how long Temporal retries it.
     """
 
     name: str
     title: str
     description: str
     order: int
+    tier: Tier
     parameters: tuple[Parameter, ...]
+    chunk: Chunk | None
+    example: Example
     call: Call
     give_up_after: timedelta
 
@@ -85,12 +116,21 @@ class ActionType:
         """The parameter of that name or alias."""
         return next((each for each in self.parameters if name == each.name or name in each.aliases), None)
 
+    def calls(self, payload: Payload, idempotency_key: str) -> list[tuple[Payload, str]]:
+        """The calls that a payload takes, in order, each with an idempotency key of its own.
 
-def in_chunks(values: Sequence[Value], size: int, idempotency_key: str) -> Iterator[tuple[list[Value], str]]:
-    """The values in lists of at most `size`, each with an idempotency key of its own."""
-    for start in range(0, len(values), size):
-        key = idempotency_key if start == 0 else f"{idempotency_key}-{start}"
-        yield list(values[start : start + size]), key
+        They follow from the payload alone: an attempt that goes on where an earlier one stopped makes the same.
+        """
+        if self.chunk is None:
+            return [(payload, idempotency_key)]
+        values, size = payload[self.chunk.parameter], self.chunk.size
+        return [
+            (
+                {**payload, self.chunk.parameter: values[start : start + size]},
+                f"{idempotency_key}-{start}" if start else idempotency_key,
+            )
+            for start in range(0, len(values), size)
+        ]
 
 
 def action(
@@ -98,7 +138,10 @@ def action(
     *,
     title: str,
     order: int,
+    tier: Tier,
+    example: Example,
     parameters: tuple[Parameter, ...],
+    chunk: Chunk | None = None,
     give_up_after: timedelta = timedelta(days=3),
 ) -> Callable[[Call], ActionType]:
     """Declare the decorated function as the call of an action type. Its docstring is the description."""
@@ -109,7 +152,10 @@ def action(
             title=title,
             description=(call.__doc__ or "").strip(),
             order=order,
+            tier=tier,
             parameters=parameters,
+            chunk=chunk,
+            example=example,
             call=call,
             give_up_after=give_up_after,
         )

@@ -2,11 +2,22 @@
 
 from typing import Any
 
-from app.activities.actions.base import MAXIMUM_LISTED, Kind, Parameter, Payload, action, in_chunks
-from app.destinations import Knock, as_data
+from app.activities.actions.base import (
+    MAXIMUM_LISTED,
+    Chunk,
+    Example,
+    Kind,
+    Parameter,
+    Payload,
+    Tier,
+    action,
+)
+from app.activities.actions.profiles import CHANNEL_DATA, PREFERENCES, upserted
+from app.destinations import Knock, as_data, count
 
 # What Knock takes in one call.
 SUBSCRIBERS_A_CALL = 100
+CHUNK = Chunk("recipients", SUBSCRIBERS_A_CALL)
 
 COLLECTION = Parameter(
     "collection",
@@ -32,15 +43,29 @@ OBJECT_ID = Parameter(
     "objects_set",
     title="Set object",
     order=30,
+    tier=Tier.THREE,
+    example=Example(
+        {
+            "collection": "projects",
+            "id": "body.project.id",
+            "name": "body.project.title",
+            "properties": {"status": "body.project.status"},
+        },
+        {"project": {"id": 7, "title": "Analytical Engine", "status": "open"}},
+    ),
     parameters=(
         COLLECTION,
         OBJECT_ID,
         Parameter("name", Kind.TEXT, "Name", "Display name.", placeholder="body.name"),
+        Parameter("timezone", Kind.TEXT, "Timezone", "A tz database name.", placeholder="body.timezone"),
+        Parameter("locale", Kind.TEXT, "Locale", "For example en-GB.", placeholder="body.locale"),
+        CHANNEL_DATA,
+        PREFERENCES,
         Parameter(
             "properties",
             Kind.OBJECT,
             "Custom properties",
-            "An object whose keys are set on the object beside its name.",
+            "An object whose keys are set on the object beside the fields above.",
             aliases=("custom_properties",),
             placeholder="body.project",
         ),
@@ -48,22 +73,21 @@ OBJECT_ID = Parameter(
 )
 async def objects_set(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
     """Create the object, or update the properties that are given."""
-    names = {"name": payload["name"]} if "name" in payload else {}
-    properties = {
-        name: value
-        for name, value in payload.get("properties", {}).items()
-        if name not in ("id", "collection")
-    }
+    body = upserted(payload, address=("collection", "id"))
     found = await knock.objects.set(
-        payload["collection"],
-        payload["id"],
-        extra_body={**properties, **names},
-        idempotency_key=idempotency_key,
+        payload["collection"], payload["id"], extra_body=body, idempotency_key=idempotency_key
     )
     return as_data(found)
 
 
-@action("objects_delete", title="Delete object", order=40, parameters=(COLLECTION, OBJECT_ID))
+@action(
+    "objects_delete",
+    title="Delete object",
+    order=40,
+    tier=Tier.THREE,
+    example=Example({"collection": "projects", "id": "body.project_id"}, {"project_id": 7}),
+    parameters=(COLLECTION, OBJECT_ID),
+)
 async def objects_delete(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
     """Delete the object."""
     await knock.objects.delete(payload["collection"], payload["id"], idempotency_key=idempotency_key)
@@ -74,6 +98,17 @@ async def objects_delete(knock: Knock, payload: Payload, idempotency_key: str) -
     "objects_subscribe",
     title="Subscribe to object",
     order=70,
+    tier=Tier.THREE,
+    example=Example(
+        {
+            "collection": "projects",
+            "id": "body.project_id",
+            "recipients": "body.members.*.user_id",
+            "properties": {"role": {"value": "reviewer"}},
+        },
+        {"project_id": "p-7", "members": [{"user_id": "ada"}, {"user_id": "grace"}]},
+    ),
+    chunk=CHUNK,
     parameters=(
         COLLECTION,
         OBJECT_ID,
@@ -101,20 +136,26 @@ async def objects_delete(knock: Knock, payload: Payload, idempotency_key: str) -
 async def objects_subscribe(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
     """Subscribe recipients to the object."""
     optional = {"properties": payload["properties"]} if "properties" in payload else {}
-    subscribed = 0
-    for recipients, key in in_chunks(payload["recipients"], SUBSCRIBERS_A_CALL, idempotency_key):
-        subscribed += len(
-            await knock.objects.add_subscriptions(
-                payload["collection"], payload["id"], recipients=recipients, **optional, idempotency_key=key
-            )
-        )
-    return {"subscriptions": subscribed}
+    subscriptions = await knock.objects.add_subscriptions(
+        payload["collection"],
+        payload["id"],
+        recipients=payload["recipients"],
+        **optional,
+        idempotency_key=idempotency_key,
+    )
+    return {"subscriptions": count(subscriptions)}
 
 
 @action(
     "objects_unsubscribe",
     title="Unsubscribe from object",
     order=80,
+    tier=Tier.THREE,
+    example=Example(
+        {"collection": "projects", "id": "body.project_id", "recipients": "body.user_id"},
+        {"project_id": "p-7", "user_id": "ada"},
+    ),
+    chunk=CHUNK,
     parameters=(
         COLLECTION,
         OBJECT_ID,
@@ -133,11 +174,10 @@ async def objects_subscribe(knock: Knock, payload: Payload, idempotency_key: str
 )
 async def objects_unsubscribe(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
     """Remove recipients' subscriptions to the object."""
-    removed = 0
-    for recipients, key in in_chunks(payload["recipients"], SUBSCRIBERS_A_CALL, idempotency_key):
-        removed += len(
-            await knock.objects.delete_subscriptions(
-                payload["collection"], payload["id"], recipients=recipients, idempotency_key=key
-            )
-        )
-    return {"subscriptions": removed}
+    removed = await knock.objects.delete_subscriptions(
+        payload["collection"],
+        payload["id"],
+        recipients=payload["recipients"],
+        idempotency_key=idempotency_key,
+    )
+    return {"subscriptions": count(removed)}

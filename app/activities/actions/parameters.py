@@ -10,9 +10,22 @@ from typing import Any
 from app.activities.actions.base import ActionType, Kind, Parameter, Payload
 from app.database import to_json
 from app.errors import DoorbellError, FieldError
-from app.mapping import MISSING, DecodedEvent, PathError, evaluate, is_constant, parse_path, paths_in
+from app.mapping import (
+    MISSING,
+    DecodedEvent,
+    PathError,
+    TemplateError,
+    evaluate,
+    is_constant,
+    parse_path,
+    paths_in,
+)
 
+# JSON has one type of number: a whole one may have been written as 7.0. Beyond this a float is not exact.
+EXACT = 2**53
+MAXIMUM_SHOWN = 60
 _RECIPIENT = "a recipient: an id, or an object with an id"
+_TENANT = "a tenant: an id, or an object with an id"
 
 
 class MissingParameter(DoorbellError):
@@ -34,9 +47,9 @@ def evaluate_parameters(action: ActionType, configured: dict[str, Any], event: D
     for parameter in action.parameters:
         template = _template(parameter, configured)
         value = _evaluate(parameter, template, event)
-        if value is MISSING or value is None or value == "" or value == []:
+        if value is MISSING or _is_empty(value):
             if parameter.required:
-                raise MissingParameter(_missing_message(parameter, template))
+                raise MissingParameter(_missing_message(parameter, template, value))
             continue
         payload[parameter.name] = _coerce(parameter, template, value)
     return payload
@@ -62,11 +75,14 @@ def check_parameters(action: ActionType, configured: dict[str, Any], field: str)
 
 def _path_errors(template: Any) -> list[str]:
     errors = []
-    for path in paths_in(template):
-        try:
-            parse_path(path)
-        except PathError as error:
-            errors.append(str(error))
+    try:
+        for path in paths_in(template):
+            try:
+                parse_path(path)
+            except PathError as error:
+                errors.append(str(error))
+    except TemplateError as error:
+        errors.append(str(error))
     return errors
 
 
@@ -81,38 +97,81 @@ def _evaluate(parameter: Parameter, template: Any, event: DecodedEvent) -> Any:
     if template == "" or parameter.is_literal(template):
         return template
     try:
-        return evaluate(template, event)
-    except PathError as error:
-        raise InvalidParameter(f"{parameter.name}: {error}") from error
+        value = evaluate(template, event)
+    except TemplateError as error:
+        raise InvalidParameter(_storable(f"{parameter.name}: {error}")) from error
+    return _flat(value) if parameter.kind in LIST_KINDS and isinstance(value, list) else value
 
 
-def _missing_message(parameter: Parameter, template: Any) -> str:
+def _flat(values: list[Any]) -> list[Any]:
+    """Values of a projection within a projection in one list, without those that are no values.
+
+    Not recursive: a sender decides how deep an event is nested.
+    """
+    found, remaining = [], values[::-1]
+    while remaining:
+        value = remaining.pop()
+        if isinstance(value, list):
+            remaining.extend(reversed(value))
+        elif not _is_empty(value):
+            found.append(value)
+    return found
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether Knock would make nothing of the value: null and empty text are not set, an empty list names nobody."""
+    return value is None or value == "" or value == []
+
+
+def _missing_message(parameter: Parameter, template: Any, value: Any) -> str:
     if template in (None, ""):
         return f"{parameter.name} is required and the mapping does not set it"
-    return f"{parameter.name} is required and {_shown_template(template)} has no value in this event"
+    found = "has no value" if value is MISSING else f"is {_shown(value)}"
+    return _storable(f"{parameter.name} is required and {_shown_template(template)} {found} in this event")
 
 
 def _coerce(parameter: Parameter, template: Any, value: Any) -> Any:
     shown = _shown_template(template)
     try:
         coerced = _COERCIONS[parameter.kind](value)
+        size = len(_json(coerced))
     except _Mismatch as mismatch:
         which = f"item {mismatch.position} of {shown}" if mismatch.position else shown
+        found, expected = _shown(mismatch.found), mismatch.expected
         raise InvalidParameter(
-            f"{parameter.name}: {which} is {_shown(mismatch.found)}, expected {mismatch.expected}"
+            _storable(f"{parameter.name}: {which} is {found}, expected {expected}")
         ) from None
     if parameter.limit is not None and len(coerced) > parameter.limit:
         raise InvalidParameter(
-            f"{parameter.name}: {shown} has {len(coerced)} values, at most {parameter.limit} are allowed"
+            _storable(
+                f"{parameter.name}: {shown} has {len(coerced)} values, at most {parameter.limit} are allowed"
+            )
         )
-    if (
-        parameter.maximum_bytes is not None
-        and (size := len(to_json(coerced).encode())) > parameter.maximum_bytes
-    ):
+    if parameter.maximum_bytes is not None and size > parameter.maximum_bytes:
         raise InvalidParameter(
-            f"{parameter.name}: {shown} has {size} bytes as JSON, at most {parameter.maximum_bytes} are allowed"
+            _storable(
+                f"{parameter.name}: {shown} has {size} bytes as JSON, "
+                f"at most {parameter.maximum_bytes} are allowed"
+            )
         )
     return coerced
+
+
+def _json(value: Any) -> bytes:
+    """The value as it will be stored and sent, within the parameter's name.
+
+    Raises:
+        _Mismatch: it cannot be written; decoding an event takes deeper nesting than encoding does.
+    """
+    try:
+        return to_json([value]).encode()[1:-1]
+    except TypeError:
+        raise _Mismatch(value, "a value that can be written as JSON: nested at most 250 deep") from None
+
+
+def _storable(text: str) -> str:
+    """Text that Postgres takes: a key of the event may hold what its text type does not."""
+    return text.replace("\x00", "\\u0000")
 
 
 class _Mismatch(Exception):
@@ -130,6 +189,8 @@ def _id(value: Any) -> str:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT:
+        return str(int(value))
     raise _Mismatch(value, "an id: a non-empty string or a whole number")
 
 
@@ -180,6 +241,14 @@ def _member(value: Any) -> dict[str, Any]:
     return {"user": _user(value["user"]), **({} if tenant in (None, "") else {"tenant": _id(tenant)})}
 
 
+def _tenant(value: Any) -> Any:
+    """A tenant's id, or a tenant to set, with its id."""
+    try:
+        return {**value, "id": _id(value.get("id"))} if isinstance(value, dict) else _id(value)
+    except _Mismatch as mismatch:
+        raise _Mismatch(mismatch.found, _TENANT) from None
+
+
 def _user(value: Any) -> dict[str, Any]:
     recipient = _recipient(value)
     return recipient if isinstance(recipient, dict) else {"id": recipient}
@@ -189,14 +258,14 @@ def _many(one: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
     """One value or a list of them, as a list without repeats."""
 
     def coerce(value: Any) -> list[Any]:
-        found: dict[str, Any] = {}
+        found: dict[bytes, Any] = {}
         for position, item in enumerate(value if isinstance(value, list) else [value], start=1):
             try:
                 coerced = one(item)
+                found.setdefault(_json(coerced), coerced)
             except _Mismatch as mismatch:
                 position = position if isinstance(value, list) else 0
                 raise _Mismatch(mismatch.found, mismatch.expected, position) from None
-            found.setdefault(to_json(coerced), coerced)
         return list(found.values())
 
     return coerce
@@ -212,8 +281,9 @@ _COERCIONS: dict[Kind, Callable[[Any], Any]] = {
     Kind.RECIPIENTS: _many(_recipient),
     Kind.REFERENCES: _many(_reference),
     Kind.MEMBERS: _many(_member),
-    Kind.TENANT: _recipient,
+    Kind.TENANT: _tenant,
 }
+LIST_KINDS = frozenset({Kind.RECIPIENTS, Kind.REFERENCES, Kind.MEMBERS})
 
 
 def _shown_template(template: Any) -> str:
@@ -223,17 +293,13 @@ def _shown_template(template: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """The value's type, and the value itself when it is short and plain."""
-    names = {
-        bool: "a boolean",
-        int: "a number",
-        float: "a number",
-        str: "a string",
-        list: "an array",
-        dict: "an object",
-    }
-    name = names.get(type(value), type(value).__name__)
-    if isinstance(value, list | dict):
-        return f"{name} with {len(value)} entries" if value else f"an empty {name.split()[1]}"
-    text = repr(value)
-    return f"{name} ({text if len(text) <= 60 else text[:60] + '...'})"
+    """The value's type, and the value itself as JSON when it is short and plain."""
+    if value is None:
+        return "null"
+    if isinstance(value, list):
+        return f"an array with {len(value)} entries" if value else "an empty array"
+    if isinstance(value, dict):
+        return f"an object with {len(value)} entries" if value else "an empty object"
+    name = "a boolean" if isinstance(value, bool) else "a string" if isinstance(value, str) else "a number"
+    text = repr(value) if isinstance(value, str) else str(value).lower()
+    return f"{name} ({text if len(text) <= MAXIMUM_SHOWN else text[:MAXIMUM_SHOWN] + '...'})"

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from app.activities.actions.base import Kind, Parameter, Payload, action
+from app.activities.actions.base import Example, Kind, Parameter, Payload, Tier, action
+from app.activities.actions.profiles import CHANNEL_DATA, upserted
 from app.destinations import Knock, as_data
 
 TENANT_ID = Parameter(
@@ -20,6 +21,16 @@ TENANT_ID = Parameter(
     "tenants_set",
     title="Set tenant",
     order=50,
+    tier=Tier.THREE,
+    example=Example(
+        {
+            "id": "body.organization.id",
+            "name": "body.organization.name",
+            "settings": {"branding": {"primary_color": "body.organization.color"}},
+            "properties": {"plan": "body.organization.plan"},
+        },
+        {"organization": {"id": "org_7", "name": "Acme", "color": "#336699", "plan": "pro"}},
+    ),
     parameters=(
         TENANT_ID,
         Parameter("name", Kind.TEXT, "Name", "Display name.", placeholder="body.name"),
@@ -30,6 +41,7 @@ TENANT_ID = Parameter(
             "The tenant's `branding` and `preference_set`.",
             placeholder="body.settings",
         ),
+        CHANNEL_DATA,
         Parameter(
             "properties",
             Kind.OBJECT,
@@ -42,15 +54,19 @@ TENANT_ID = Parameter(
 )
 async def tenants_set(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
     """Create the tenant, or update the properties that are given."""
-    fields = {name: payload[name] for name in ("name", "settings") if name in payload}
-    properties = {name: value for name, value in payload.get("properties", {}).items() if name != "id"}
-    tenant = await knock.tenants.set(
-        payload["id"], extra_body={**properties, **fields}, idempotency_key=idempotency_key
-    )
+    body = upserted(payload, address=("id",))
+    tenant = await knock.tenants.set(payload["id"], extra_body=body, idempotency_key=idempotency_key)
     return as_data(tenant)
 
 
-@action("tenants_delete", title="Delete tenant", order=60, parameters=(TENANT_ID,))
+@action(
+    "tenants_delete",
+    title="Delete tenant",
+    order=60,
+    tier=Tier.TWO,
+    example=Example({"id": "body.organization_id"}, {"organization_id": "org_7"}),
+    parameters=(TENANT_ID,),
+)
 async def tenants_delete(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
     """Delete the tenant."""
     await knock.tenants.delete(payload["id"], idempotency_key=idempotency_key)

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from app.activities.actions.base import Kind, Parameter, Payload, action
+from app.activities.actions.base import Example, Kind, Parameter, Payload, Tier, action
+from app.activities.actions.profiles import CHANNEL_DATA, PREFERENCES, upserted
 from app.destinations import Knock, as_data
 
 USER_ID = Parameter(
@@ -20,6 +21,16 @@ USER_ID = Parameter(
     "users_identify",
     title="Identify user",
     order=10,
+    tier=Tier.THREE,
+    example=Example(
+        {
+            "id": "body.user_id",
+            "name": "body.traits.name",
+            "email": "body.traits.email",
+            "properties": {"plan": "body.traits.plan", "signed_up_via": {"value": "web"}},
+        },
+        {"user_id": 42, "traits": {"name": "Ada Example", "email": "ada@example.com", "plan": "pro"}},
+    ),
     parameters=(
         USER_ID,
         Parameter("name", Kind.TEXT, "Name", "Display name.", placeholder="body.name"),
@@ -35,6 +46,15 @@ USER_ID = Parameter(
         Parameter("timezone", Kind.TEXT, "Timezone", "A tz database name.", placeholder="body.timezone"),
         Parameter("locale", Kind.TEXT, "Locale", "For example en-GB.", placeholder="body.locale"),
         Parameter(
+            "created_at",
+            Kind.TEXT,
+            "Created at",
+            "When the user was created in your system, in ISO 8601.",
+            placeholder="body.created_at",
+        ),
+        CHANNEL_DATA,
+        PREFERENCES,
+        Parameter(
             "properties",
             Kind.OBJECT,
             "Custom properties",
@@ -46,15 +66,19 @@ USER_ID = Parameter(
 )
 async def users_identify(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
     """Create the user, or update the properties that are given."""
-    fields = {name: value for name, value in payload.items() if name not in ("id", "properties")}
-    properties = {name: value for name, value in payload.get("properties", {}).items() if name != "id"}
-    user = await knock.users.update(
-        payload["id"], extra_body={**properties, **fields}, idempotency_key=idempotency_key
-    )
+    body = upserted(payload, address=("id",))
+    user = await knock.users.update(payload["id"], extra_body=body, idempotency_key=idempotency_key)
     return as_data(user)
 
 
-@action("users_delete", title="Delete user", order=20, parameters=(USER_ID,))
+@action(
+    "users_delete",
+    title="Delete user",
+    order=20,
+    tier=Tier.TWO,
+    example=Example({"id": "body.user_id"}, {"user_id": 42}),
+    parameters=(USER_ID,),
+)
 async def users_delete(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
     """Delete the user."""
     await knock.users.delete(payload["id"], idempotency_key=idempotency_key)

@@ -6,9 +6,11 @@ from typing import Any
 from app.activities.actions.base import (
     MAXIMUM_DATA_BYTES,
     MAXIMUM_RECIPIENTS,
+    Example,
     Kind,
     Parameter,
     Payload,
+    Tier,
     action,
 )
 from app.destinations import Knock, as_data
@@ -29,6 +31,11 @@ KEY = Parameter(
     "workflows_cancel",
     title="Cancel workflow",
     order=110,
+    tier=Tier.FIVE,
+    example=Example(
+        {"key": "order-reminder", "cancellation_key": "body.order_id", "recipients": "body.user_id"},
+        {"order_id": 9001, "user_id": "ada"},
+    ),
     parameters=(
         KEY,
         Parameter(
@@ -60,6 +67,23 @@ async def workflows_cancel(knock: Knock, payload: Payload, idempotency_key: str)
     "workflows_trigger",
     title="Trigger workflow",
     order=120,
+    tier=Tier.FIVE,
+    example=Example(
+        {
+            "key": "invoice-paid",
+            "recipients": "body.customer",
+            "data": {"amount": "body.amount_paid", "lines": "body.lines.*.description"},
+            "tenant": "body.account",
+            "cancellation_key": "body.id",
+        },
+        {
+            "id": "in_1",
+            "customer": "cus_ada",
+            "account": "acme",
+            "amount_paid": 4999,
+            "lines": [{"description": "Pro plan"}, {"description": "Extra seat"}],
+        },
+    ),
     # Knock remembers an idempotency key for 24 hours: a retry after that could notify twice.
     give_up_after=timedelta(hours=23),
     parameters=(
@@ -89,6 +113,13 @@ async def workflows_cancel(knock: Knock, payload: Payload, idempotency_key: str)
             "Cancellation key",
             "Names this trigger, so that it can be cancelled.",
             placeholder="body.order_id",
+        ),
+        Parameter(
+            "settings",
+            Kind.OBJECT,
+            "Settings",
+            "An object with `sandbox_mode` (deliver nothing) or `skip_delay` (pass over delay steps), true or false.",
+            placeholder='{"sandbox_mode": true}',
         ),
     ),
 )

@@ -9,16 +9,25 @@ from fastapi import Response
 
 from app.directory.audiences import Member
 from app.directory.bulk_operations import BulkOperation
+from app.directory.messages import StoredMessage
 from app.directory.pages import Page
 from app.directory.recipients import TENANT_PREFERENCE_SET, Json, Recipient, Reference
+from app.directory.run_log import engagement
 from app.directory.subscriptions import Subscription
-from app.directory.workflow_runs import RecipientRun
+from app.directory.workflow_runs import RecipientRun, RunStep
 from app.errors import RequestError
 from app.models.directory import USERS
+from app.settings import Settings
+from app.temporal_ui import run_url
 
 Item = TypeVar("Item")
 
-NO_CONTENT = 204
+_PROVIDERS = {"email": "smtp", "http": "http", "in_app_feed": "doorbell_in_app_feed"}
+_CONTENTS = {
+    "email": "MessageEmailContent",
+    "http": "MessageHttpContent",
+    "in_app_feed": "MessageInAppFeedContent",
+}
 _USER_FIELDS: Json = dict.fromkeys(("avatar", "created_at", "email", "name", "phone_number", "timezone"))
 
 
@@ -146,7 +155,8 @@ def _preference_set(name: str, stored: Json | None) -> Json:
     return {"categories": None, "channel_types": None, "workflows": None, **kept, "id": name}
 
 
-def recipient_run(run: RecipientRun) -> Json:
+def recipient_run(run: RecipientRun, settings: Settings | None) -> Json:
+    """A run; `temporal` and `error` are Doorbell's own. `settings` say where Temporal's UI is."""
     return {
         "__typename": "WorkflowRecipientRun",
         "id": str(run.id),
@@ -158,8 +168,117 @@ def recipient_run(run: RecipientRun) -> Json:
         "tenant": run.tenant,
         "trigger_source": {"type": "api", "cancellation_key": run.cancellation_key},
         "error_count": run.error_count,
+        "error": run.error,
+        "temporal": {
+            "workflow_id": run.workflow_id,
+            "run_id": run.temporal_run_id,
+            "url": run_url(settings, run.workflow_id, run.temporal_run_id) if settings else None,
+        },
         "inserted_at": timestamp(run.inserted_at),
         "updated_at": timestamp(run.updated_at),
+        "started_at": _timestamp(run.started_at),
+        "finished_at": _timestamp(run.finished_at),
+    }
+
+
+def run_step(step: RunStep) -> Json:
+    """A step of a run: Doorbell's own."""
+    return {
+        "__typename": "WorkflowRunStep",
+        "position": step.position,
+        "ref": step.ref,
+        "type": step.type,
+        "channel_type": step.channel_type,
+        "status": step.status,
+        "attempts": step.attempts,
+        "error": step.error,
+        "wait_until": _timestamp(step.wait_until),
+        "message_id": str(step.message_id) if step.message_id else None,
+        "started_at": timestamp(step.started_at),
+        "finished_at": _timestamp(step.finished_at),
+    }
+
+
+def run_event(run: RecipientRun, step: RunStep) -> Json:
+    """What a step did, as Knock tells it: an event of the run."""
+    data: Json = {"status": step.status}
+    if step.message_id is not None:
+        data |= {"message_id": str(step.message_id), "channel_type": step.channel_type}
+    if step.wait_until is not None:
+        data["wait_until"] = timestamp(step.wait_until)
+    if step.error is not None:
+        data["error"] = step.error
+    return {
+        "__typename": "WorkflowRecipientRunEvent",
+        "id": f"{run.id}:{step.position}",
+        "event": "message_enqueued" if step.message_id is not None else f"step_{step.status}",
+        "status": "error" if step.error is not None else "ok",
+        "attempt": max(step.attempts, 1),
+        "step_ref": step.ref,
+        "step_type": step.type,
+        "data": data,
+        "inserted_at": timestamp(step.finished_at or step.started_at),
+    }
+
+
+def message(found: StoredMessage) -> Json:
+    return {
+        "__typename": "Message",
+        "id": str(found.id),
+        "channel_id": found.channel_key,
+        "channel": {
+            "id": found.channel_key,
+            "key": found.channel_key,
+            "name": found.channel_key,
+            "type": found.channel_type,
+            "provider": _PROVIDERS[found.channel_type],
+            "created_at": timestamp(found.version_created_at),
+            "updated_at": timestamp(found.version_created_at),
+        },
+        "recipient": reference(Reference(found.recipient_collection, found.recipient_id)),
+        "actors": [reference(Reference(found.actor_collection, found.actor_id))]
+        if found.actor_collection is not None and found.actor_id is not None
+        else [],
+        "tenant": found.tenant,
+        "workflow": found.workflow,
+        "source": {
+            "__typename": "Workflow",
+            "type": "workflow",
+            "key": found.workflow,
+            "version_id": str(found.version_id),
+            "categories": found.categories,
+            "step_ref": found.step_ref,
+            "workflow_run_id": str(found.workflow_run_id),
+            "workflow_recipient_run_id": str(found.run_id),
+        },
+        "status": found.status,
+        "error": found.error,
+        "engagement_statuses": engagement(found),
+        "data": found.data,
+        "metadata": None,
+        "seen_at": _timestamp(found.seen_at),
+        "read_at": _timestamp(found.read_at),
+        "interacted_at": _timestamp(found.interacted_at),
+        "archived_at": _timestamp(found.archived_at),
+        "clicked_at": None,
+        "link_clicked_at": None,
+        "scheduled_at": None,
+        "inserted_at": timestamp(found.inserted_at),
+        "updated_at": timestamp(found.updated_at),
+    }
+
+
+def message_content(found: StoredMessage) -> Json:
+    """What was sent. Values of a webhook's headers, which may be credentials, are not shown."""
+    shown = dict(found.content)
+    if found.channel_type == "http":
+        shown["headers"] = [{"key": name, "value": "[redacted]"} for name, _ in shown["headers"]]
+        shown["query_params"] = [{"key": name, "value": value} for name, value in shown["query_params"]]
+    return {
+        "__typename": "MessageContents",
+        "message_id": str(found.id),
+        "inserted_at": timestamp(found.inserted_at),
+        "data": {"__typename": _CONTENTS[found.channel_type], **shown},
     }
 
 
@@ -167,6 +286,10 @@ def page(found: Page[Item], render: Callable[[Item], Json], name: str = "entries
     """A list in Knock's wrapper."""
     info = {"__typename": "PageInfo", "after": found.after, "before": found.before, "page_size": found.size}
     return Answer({name: [render(each) for each in found.items], "page_info": info})
+
+
+def _timestamp(moment: datetime | None) -> str | None:
+    return None if moment is None else timestamp(moment)
 
 
 def timestamp(moment: datetime) -> str:

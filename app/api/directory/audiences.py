@@ -16,7 +16,7 @@ router = APIRouter(
     prefix="/v1/audiences",
     tags=["Audiences"],
     route_class=DirectoryRoute,
-    responses={**schemas.ERRORS, **schemas.MISSING},
+    responses=schemas.MISSING,
 )
 
 Key = Annotated[Id, Path(description="The audience's key.")]

@@ -11,12 +11,7 @@ from app.api.directory.answers import Answer
 from app.api.directory.request import DirectoryRoute
 from app.directory.bulk_operations import get_operation
 
-router = APIRouter(
-    prefix="/v1/bulk_operations",
-    tags=["Bulk operations"],
-    route_class=DirectoryRoute,
-    responses=schemas.ERRORS,
-)
+router = APIRouter(prefix="/v1/bulk_operations", tags=["Bulk operations"], route_class=DirectoryRoute)
 
 
 @router.get(

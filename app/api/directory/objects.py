@@ -37,9 +37,7 @@ from app.directory.subscriptions import (
 )
 from app.models.directory import USERS
 
-router = APIRouter(
-    prefix="/v1/objects", tags=["Objects"], route_class=DirectoryRoute, responses=schemas.ERRORS
-)
+router = APIRouter(prefix="/v1/objects", tags=["Objects"], route_class=DirectoryRoute)
 
 
 def _not_of_users(collection: str) -> str:

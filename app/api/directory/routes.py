@@ -2,12 +2,22 @@
 
 from fastapi import APIRouter
 
-from app.api.directory import audiences, bulk_operations, objects, tenants, users, workflows
+from app.api.directory import (
+    audiences,
+    bulk_operations,
+    messages,
+    objects,
+    schemas,
+    tenants,
+    users,
+    workflows,
+)
 
-router = APIRouter()
+router = APIRouter(responses=schemas.ERRORS)
 router.include_router(users.router)
 router.include_router(objects.router)
 router.include_router(tenants.router)
 router.include_router(audiences.router)
-router.include_router(workflows.router)
+router.include_router(workflows.router, responses=schemas.MISSING)
+router.include_router(messages.router, responses=schemas.MISSING)
 router.include_router(bulk_operations.router)

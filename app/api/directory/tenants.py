@@ -15,9 +15,7 @@ from app.directory.lists import list_recipients
 from app.directory.recipients import Reference, delete_recipients, get_recipient, set_recipient
 from app.models.directory import TENANTS
 
-router = APIRouter(
-    prefix="/v1/tenants", tags=["Tenants"], route_class=DirectoryRoute, responses=schemas.ERRORS
-)
+router = APIRouter(prefix="/v1/tenants", tags=["Tenants"], route_class=DirectoryRoute)
 
 TenantId = Annotated[Id, Path(description="The tenant's id.")]
 Resolve = Annotated[

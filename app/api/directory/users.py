@@ -23,7 +23,7 @@ from app.directory.subscriptions import list_subscriptions
 from app.directory.user_merge import merge_users
 from app.models.directory import USERS
 
-router = APIRouter(prefix="/v1/users", tags=["Users"], route_class=DirectoryRoute, responses=schemas.ERRORS)
+router = APIRouter(prefix="/v1/users", tags=["Users"], route_class=DirectoryRoute)
 
 
 @router.put("/{user_id}", summary="Identify a user", responses=schemas.answers(schemas.User, "The user."))

@@ -1,14 +1,15 @@
 """Workflows: trigger and cancel, and the runs that came of it."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.api.directory import answers
-from app.api.directory.access import CallerDep
+from app.api.directory.access import Caller, CallerDep
 from app.api.directory.answers import Answer
 from app.api.directory.parameters import PageDep, references
 from app.api.directory.request import DirectoryRoute
@@ -23,13 +24,35 @@ from app.database import to_json
 from app.directory.idempotency import claim_key
 from app.directory.lists import list_runs
 from app.directory.recipients import set_recipients
-from app.directory.workflow_runs import Trigger, cancel_runs, get_run, record_trigger
+from app.directory.workflow_runs import (
+    RecipientRun,
+    Trigger,
+    cancel_runs,
+    get_run,
+    get_steps,
+    record_trigger,
+    sends_end,
+)
 from app.errors import FieldError, RequestError
+from app.models.status import StepStatus
 from app.models.types import digest_of, new_id
+from app.runtime import Runtime
+from app.settings import Settings
 
 router = APIRouter(prefix="/v1", tags=["Workflows"], route_class=DirectoryRoute)
 
 MAXIMUM_DATA_BYTES = 10 * 1024 * 1024
+
+StepType = Literal["delay", "http_fetch", "channel"]
+
+
+def _settings(request: Request) -> Settings | None:
+    """The settings of an API process. The directory within a worker has none, and shows no links."""
+    runtime: Runtime | None = getattr(request.app.state, "runtime", None)
+    return runtime.settings if runtime else None
+
+
+SettingsDep = Annotated[Settings | None, Depends(_settings)]
 
 
 @router.post("/workflows/{key}/trigger", summary="Trigger a workflow")
@@ -92,16 +115,22 @@ def _again(response: dict[str, object], original_request_id: str) -> Answer:
 
 @router.post("/workflows/{key}/cancel", summary="Cancel a workflow", status_code=204)
 async def cancel_workflow(key: str, body: CancelWorkflowRequest, caller: CallerDep) -> Response:
-    """Cancel the runs of a workflow that were triggered with this cancellation key and are not done."""
+    """Cancel the runs of a workflow that were triggered with this cancellation key and are not done.
+
+    Once this is answered they send nothing more: what was being sent just then is waited for.
+    """
     recipients = None if body.recipients is None else [reference_of(each) for each in body.recipients]
     async with caller.statement() as connection:
-        await cancel_runs(connection, caller.environment, key, body.cancellation_key, recipients)
+        runs = await cancel_runs(connection, caller.environment, key, body.cancellation_key, recipients)
+        if runs:
+            await sends_end(connection, runs)
     return Response(status_code=204)
 
 
 @router.get("/workflow_recipient_runs", summary="List workflow runs")
 async def list_workflow_recipient_runs(
     caller: CallerDep,
+    settings: SettingsDep,
     page: PageDep,
     workflow: str | None = None,
     status: Annotated[list[RunStatus], Query()] = [],  # noqa: B006
@@ -126,18 +155,46 @@ async def list_workflow_recipient_runs(
             starting_at=starting_at,
             ending_at=ending_at,
         )
-    return answers.page(runs, answers.recipient_run, "items")
+    return answers.page(runs, lambda run: answers.recipient_run(run, settings), "items")
 
 
 @router.get("/workflow_recipient_runs/{id}", summary="Get a workflow run")
-async def get_workflow_recipient_run(id: str, caller: CallerDep) -> Answer:
-    """One recipient's run, with the events that it went through."""
-    try:
-        run_id = UUID(id)
-    except ValueError:
-        raise answers.missing("workflow recipient run") from None
+async def get_workflow_recipient_run(id: str, caller: CallerDep, settings: SettingsDep) -> Answer:
+    """One recipient's run, with the events that it went through, and its steps (Doorbell's own)."""
     async with caller.statement() as connection:
-        run = await get_run(connection, caller.environment, run_id)
+        run = await _run(connection, caller, id)
+        steps = await get_steps(connection, run.id)
+    shown = {
+        "events": [answers.run_event(run, each) for each in steps],
+        "steps": [answers.run_step(each) for each in steps],
+    }
+    return Answer(answers.recipient_run(run, settings) | shown)
+
+
+@router.get("/workflow_recipient_runs/{id}/steps", summary="List the steps of a workflow run")
+async def list_workflow_run_steps(
+    id: str,
+    caller: CallerDep,
+    status: Annotated[list[StepStatus], Query()] = [],  # noqa: B006
+    type: Annotated[list[StepType], Query()] = [],  # noqa: B006
+) -> Answer:
+    """The steps that the run has come to, in their order. Doorbell's own."""
+    async with caller.statement() as connection:
+        run = await _run(connection, caller, id)
+        steps = await get_steps(connection, run.id)
+    shown = [
+        answers.run_step(each)
+        for each in steps
+        if (not status or each.status in status) and (not type or each.type in type)
+    ]
+    return Answer({"items": shown})
+
+
+async def _run(connection: AsyncConnection, caller: Caller, id: str) -> RecipientRun:
+    try:
+        run = await get_run(connection, caller.environment, UUID(id))
+    except ValueError:
+        run = None
     if run is None:
         raise answers.missing("workflow recipient run")
-    return Answer({**answers.recipient_run(run), "events": []})
+    return run

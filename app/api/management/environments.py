@@ -28,7 +28,8 @@ from app.api.management.schemas import (
     page_of,
 )
 from app.audit import environment_snapshot, note_change, snapshot
-from app.environments import get_environment, page_of_environments, set_destination
+from app.destination_changes import set_destination
+from app.environments import get_environment, page_of_environments
 from app.models.credential import EnvironmentKey
 from app.models.environment import Environment
 from app.tokens import add_key, list_keys, revoke_key
@@ -91,6 +92,11 @@ class DestinationRequest(BaseModel):
         max_length=1024,
         description="Its secret key, never shown again. Without it, the present one stays for the present URL.",
     )
+    verify: bool = Field(
+        True,
+        description="List one user there before saving, and refuse with the answer when that fails. "
+        "False saves without a call, for a destination that cannot be reached now.",
+    )
 
 
 class WrappedDestinationRequest(BaseModel):
@@ -143,7 +149,14 @@ async def save_destination(
     wanted = body.destination
     key = wanted.api_key.get_secret_value() if wanted and wanted.api_key else None
     before = {**environment_snapshot(environment), "new_destination_key": False}
-    await set_destination(session, runtime.box, environment, wanted.url if wanted else None, key)
+    await set_destination(
+        session,
+        runtime.box,
+        environment,
+        wanted.url if wanted else None,
+        key,
+        verify=wanted is not None and wanted.verify,
+    )
     note_change(
         session,
         access,
@@ -175,6 +188,13 @@ class WrappedKeyRequest(BaseModel):
 
 class KeyResponse(BaseModel):
     """A key of an environment's directory. `api_key` is there once, in the answer that issues it."""
+
+    model_config = example(
+        id="01a20df1-e8fc-72f9-a988-19f172a42afd",
+        name="backend",
+        created_at="2026-01-01T00:00:00Z",
+        revoked_at=None,
+    )
 
     id: UUID
     name: str

@@ -137,7 +137,7 @@ class _Follower:
     def __init__(self, runtime: Runtime, wanted: LogFilter, last: UUID | None) -> None:
         self._runtime = runtime
         self._wanted = wanted
-        self._began = first_id_at(now()) if last is None else UUID(int=last.int + 1)
+        self._began = first_id_at(now()) if last is None else UUID(int=min(last.int + 1, 2**128 - 1))
         self._behind = self._began
         self._more_from: UUID | None = None
         self._shown: dict[UUID, str] = {}

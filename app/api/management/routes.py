@@ -15,11 +15,14 @@ from app.api.management import (
     mappings,
     promotions,
     rehearsals,
+    scripts,
     secrets,
     service_tokens,
     source_keys,
     source_providers,
     sources,
+    variables,
+    workflows,
 )
 from app.api.management.dependencies import authenticate
 
@@ -36,6 +39,7 @@ ROUTERS = (
     mappings.router,
     endpoints.router,
     secrets.router,
+    scripts.router,
     source_keys.router,
     follow.router,
     logs.router,
@@ -44,6 +48,8 @@ ROUTERS = (
     environments.router,
     environment_changes.router,
     api_keys.router,
+    variables.router,
+    workflows.router,
     service_tokens.router,
     accounts.router,
     audit_log.router,

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
-from urllib.parse import quote
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -20,6 +19,7 @@ from app.models.source import Mapping
 from app.models.status import ActionStatus
 from app.settings import Settings
 from app.sources import Configured, ConfiguredSource
+from app.temporal_ui import run_url
 from app.timeline import Timeline
 
 Item = TypeVar("Item")
@@ -159,6 +159,9 @@ class SettingsResponse(BaseModel):
     strict_batches: bool = Field(
         description="Whether a batch is refused when its signature covers its first event only (Doorbell's own field)."
     )
+    rate_limit_per_second: int | None = Field(
+        description="Events that each API process accepts in a second (Doorbell's own field)."
+    )
 
 
 class EnvironmentSettingsResponse(BaseModel):
@@ -189,6 +192,7 @@ _SOURCE = {
                 "start_unmapped": True,
                 "handle_identifies": None,
                 "strict_batches": False,
+                "rate_limit_per_second": None,
             },
             "mappings": [_MAPPING],
             "updated_at": "2026-01-01T00:00:00Z",
@@ -274,6 +278,10 @@ def _environment_settings(
     }
 
 
+def script_response(source: str | None) -> ScriptResponse | None:
+    return None if source is None else ScriptResponse(language="javascript", source=source)
+
+
 def _settings_response(configured: Configured, settings: Settings) -> SettingsResponse:
     row = configured.settings
     return SettingsResponse(
@@ -282,12 +290,13 @@ def _settings_response(configured: Configured, settings: Settings) -> SettingsRe
         idempotency_key_path=row.idempotency_key_path,
         timestamp_path=row.timestamp_path,
         enforce_verification=row.enforce_verification,
-        preprocess_script=None,
+        preprocess_script=script_response(row.preprocess_script),
         enforce_idempotency=row.enforce_idempotency,
         idempotency_window_seconds=int(row.idempotency_window.total_seconds()),
         start_unmapped=row.start_unmapped,
         handle_identifies=row.handle_identifies,
         strict_batches=row.strict_batches,
+        rate_limit_per_second=row.rate_limit_per_second,
     )
 
 
@@ -495,7 +504,7 @@ def log_response(entry: LogEntry, settings: Settings, *, with_actions: bool) -> 
         inserted_at=event.received_at,
         headers=entry.headers,
         duration_ms=_milliseconds(event.received_at, event.finished_at),
-        temporal_url=_temporal_url(settings, event.workflow_id, event.run_id),
+        temporal_url=run_url(settings, event.workflow_id, event.run_id),
     )
     if with_actions:
         response.actions = [_action_response(each, event.received_at) for each in entry.actions]
@@ -527,14 +536,6 @@ def _action_response(action: LogAction, received_at: datetime) -> LogActionRespo
 
 def _milliseconds(start: datetime | None, end: datetime | None) -> int | None:
     return round((end - start).total_seconds() * 1000) if start and end else None
-
-
-def _temporal_url(settings: Settings, workflow_id: str | None, run_id: str | None) -> str | None:
-    if settings.temporal_ui_url is None or workflow_id is None or run_id is None:
-        return None
-    root = settings.temporal_ui_url.rstrip("/")
-    workflow = quote(workflow_id, safe="")
-    return f"{root}/namespaces/{quote(settings.temporal_namespace)}/workflows/{workflow}/{run_id}/history"
 
 
 class AccountFeatures(BaseModel):

@@ -38,6 +38,15 @@ class WrappedTokenRequest(BaseModel):
 class TokenResponse(BaseModel):
     """A service token. `token` is there once, in the answer that issues it."""
 
+    model_config = example(
+        id="01a20df1-e8fc-72f9-a988-19f172a42afd",
+        name="ci",
+        scope="write",
+        created_at="2026-01-01T00:00:00Z",
+        last_used_at=None,
+        revoked_at=None,
+    )
+
     id: UUID
     name: str
     scope: Scope

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import ReadAccess, separated
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import Entries, Json, ScriptResponse, example
+from app.api.management.schemas import Entries, Json, ScriptResponse, example, script_response
 from app.errors import RequestError
 from app.providers.base import Provider
 from app.providers.registry import providers
@@ -86,6 +86,26 @@ class ExamplePayload(BaseModel):
 class ProviderResponse(BaseModel):
     """A provider. The last three fields are there when `include` has them."""
 
+    model_config = example(
+        key="stripe",
+        version="1.0.0",
+        provider={
+            "name": "Stripe",
+            "description": "Identify customers and notify them.",
+            "categories": ["Billing"],
+            "website_url": "https://stripe.com",
+            "webhook_docs_url": "https://docs.stripe.com/webhooks",
+            "webhook_config_deep_link": None,
+            "knock_tutorial_url": None,
+        },
+        default_settings={
+            "event_type_path": "body.type",
+            "enforce_verification": True,
+            "idempotency_key_path": "body.id",
+            "timestamp_path": "body.created",
+        },
+    )
+
     key: str
     version: str
     provider: ProviderDisplay
@@ -149,7 +169,7 @@ def _response(provider: Provider, include: list[Any]) -> ProviderResponse:
     if "branding" in include:
         display.branding = None
     if "preprocessing_script" in include:
-        settings.preprocessing_script = None
+        settings.preprocessing_script = script_response(provider.script)
     response = ProviderResponse(
         key=provider.key, version=provider.version, provider=display, default_settings=settings
     )

@@ -3,11 +3,13 @@
 import httpx
 import pytest
 from sqlmodel.ext.asyncio.session import AsyncSession
+from starlette.responses import JSONResponse, Response
 
 from app.models.environment import Environment
 from app.models.types import now
 from app.runtime import Runtime
 from tests.api.management.conftest import fields
+from tests.knock import KnockServer, error
 
 DESTINATION = "/v1/environments/development/destination"
 KEYS = "/v1/environments/development/keys"
@@ -57,20 +59,81 @@ async def test_pages(client: httpx.AsyncClient, runtime: Runtime) -> None:
     assert fields(await client.get("/v1/environments?limit=0")) == ["limit"]
 
 
-async def test_destination(client: httpx.AsyncClient, runtime: Runtime) -> None:
+async def test_destination(client: httpx.AsyncClient, runtime: Runtime, knock: KnockServer) -> None:
     assert (await client.get(DESTINATION)).json() == {"destination": None}
-    wanted = {"url": "https://api.knock.app/", "api_key": "sk_secret"}
+    wanted = {"url": f"{knock.url}/", "api_key": "sk_secret"}
     answer = await client.put(DESTINATION, json={"destination": wanted})
-    assert answer.json() == {"destination": {"url": "https://api.knock.app", "has_key": True}}
+    assert answer.json() == {"destination": {"url": knock.url, "has_key": True}}
     assert (await client.get(DESTINATION)).json() == answer.json()
     assert runtime.configuration.destination("development").key == "sk_secret"
-    same = {"destination": {"url": "https://api.knock.app"}}
+    same = {"destination": {"url": knock.url}}
     assert (await client.put(DESTINATION, json=same)).status_code == 200
     assert runtime.configuration.destination("development").key == "sk_secret"
+    first, second = knock.calls
+    assert (first.method, first.path, first.query, first.body) == ("GET", "/v1/users", "page_size=1", None)
+    assert [call.headers["authorization"] for call in (first, second)] == ["Bearer sk_secret"] * 2
     elsewhere = {"destination": {"url": "https://example.com"}}
     assert fields(await client.put(DESTINATION, json=elsewhere)) == ["destination.api_key"]
     assert (await client.put(DESTINATION, json={"destination": None})).json() == {"destination": None}
     assert runtime.configuration.destination("development").key is None
+    assert len(knock.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "field", "says"),
+    [
+        (
+            error(401, "api_key_missing", "No such key"),
+            "api_key",
+            "is refused: 401 api_key_missing: No such key",
+        ),
+        (error(403, "authorization", "Not allowed"), "api_key", "is refused: 403 authorization: Not allowed"),
+        (error(404, "not_found", "Nothing here"), "url", "is refused: 404 not_found: Nothing here"),
+        (error(503, "down", "Later"), "url", "cannot be tried now: 503 down: Later"),
+        (error(429, "too_many", "Slow down"), "url", "cannot be tried now: 429 too_many: Slow down"),
+        (Response("<html>Welcome</html>"), "url", "its answer cannot be read"),
+        (JSONResponse({"entries": None}), "url", "the destination's answer is not Knock's"),
+        (JSONResponse([]), "url", "the destination's answer is not Knock's"),
+    ],
+    ids=["401", "403", "404", "503", "429", "html", "no entries", "list"],
+)
+async def test_a_destination_is_tried_before_it_is_saved(
+    client: httpx.AsyncClient, runtime: Runtime, knock: KnockServer, answer: Response, field: str, says: str
+) -> None:
+    knock.answers.append(answer)
+    wanted = {"url": knock.url, "api_key": "sk_secret"}
+    refused = await client.put(DESTINATION, json={"destination": wanted})
+    assert fields(refused) == [f"destination.{field}"]
+    message = refused.json()["errors"][0]["message"]
+    assert says in message
+    assert message.endswith("Send `verify: false` to save it all the same")
+    assert "sk_secret" not in refused.text
+    assert (await client.get(DESTINATION)).json() == {"destination": None}
+    knock.answers.append(answer)
+    saved = await client.put(DESTINATION, json={"destination": {**wanted, "verify": False}})
+    assert saved.json() == {"destination": {"url": knock.url, "has_key": True}}
+    assert len(knock.calls) == 1
+
+
+async def test_a_destination_out_of_reach(client: httpx.AsyncClient) -> None:
+    wanted = {"url": "http://127.0.0.1:9", "api_key": "sk_secret"}
+    refused = await client.put(DESTINATION, json={"destination": wanted})
+    assert fields(refused) == ["destination.url"]
+    assert "cannot be tried now: no connection to the destination" in refused.json()["errors"][0]["message"]
+    assert (
+        await client.put(DESTINATION, json={"destination": {**wanted, "verify": False}})
+    ).status_code == 200
+
+
+async def test_a_wrong_key_leaves_the_present_one(
+    client: httpx.AsyncClient, runtime: Runtime, knock: KnockServer
+) -> None:
+    await client.put(DESTINATION, json={"destination": {"url": knock.url, "api_key": "sk_right"}})
+    knock.answers.append(error(401, "authentication_required", "Wrong key"))
+    wanted = {"url": knock.url, "api_key": "sk_wrong"}
+    assert fields(await client.put(DESTINATION, json={"destination": wanted})) == ["destination.api_key"]
+    await runtime.configuration.refresh()
+    assert runtime.configuration.destination("development").key == "sk_right"
 
 
 @pytest.mark.parametrize(

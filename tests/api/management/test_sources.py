@@ -35,6 +35,7 @@ SETTINGS_FIELDS = {
     "start_unmapped",
     "handle_identifies",
     "strict_batches",
+    "rate_limit_per_second",
 }
 MAPPING_FIELDS = {
     "id",
@@ -269,7 +270,7 @@ async def test_all_errors_at_once(put: Put, client: httpx.AsyncClient) -> None:
             f"{inside}.settings.enforce_verification",
             f"{inside}.settings.enforce_verificaton",
             f"{inside}.settings.idempotency_window_seconds",
-            f"{inside}.settings.preprocess_script",
+            f"{inside}.settings.preprocess_script.source",
             f"{inside}.mappings.0.event_type",
             f"{inside}.mappings.0.action_type",
             f"{inside}.mappings.0.active",

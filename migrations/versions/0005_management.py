@@ -3,8 +3,8 @@ indexes of the log's filters."""
 
 from alembic import op
 
-revision = "0009"
-down_revision = "0002"
+revision = "0005"
+down_revision = "0004"
 
 REPLACED_TOKENS = """
 CREATE TABLE replaced_endpoint_tokens (

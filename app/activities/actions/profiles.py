@@ -1,0 +1,27 @@
+"""What users, objects and tenants have in common: fields beside custom properties at the top level of one body."""
+
+from collections.abc import Collection
+
+from app.activities.actions.base import Kind, Parameter, Payload
+
+CHANNEL_DATA = Parameter(
+    "channel_data",
+    Kind.OBJECT,
+    "Channel data",
+    "An object by channel id: the tokens, devices or connections to deliver to.",
+    placeholder="body.channel_data",
+)
+PREFERENCES = Parameter(
+    "preferences",
+    Kind.OBJECT,
+    "Preferences",
+    "An object by preference set id, usually `default`.",
+    placeholder="body.preferences",
+)
+
+
+def upserted(payload: Payload, *, address: Collection[str]) -> Payload:
+    """The body of an upsert: custom properties, and over them the fields. What the URL says is not repeated."""
+    properties = payload.get("properties", {})
+    fields = {name: value for name, value in payload.items() if name != "properties"}
+    return {name: value for name, value in {**properties, **fields}.items() if name not in address}

@@ -1,0 +1,190 @@
+"""Variables: listed and read in Knock's shapes; written and deleted in the same style, which is Doorbell's own."""
+
+import re
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app.api.errors import RESPONSES
+from app.api.management.dependencies import (
+    EnvironmentFilterDep,
+    PageDep,
+    ReadAccess,
+    RuntimeDep,
+    SessionDep,
+    WriteAccess,
+    save,
+)
+from app.api.management.request import ManagementRoute
+from app.api.management.schemas import EntriesPage, Timestamp, example, page_of
+from app.errors import FieldError
+from app.sensitive import REDACTED
+from app.validation import invalid_fields
+from app.variables import (
+    KEY_PATTERN,
+    MAXIMUM_VALUE_LENGTH,
+    FoundVariable,
+    VariableChange,
+    VariableType,
+    delete_variable,
+    get_variable,
+    list_variables,
+    save_variable,
+)
+
+router = APIRouter(prefix="/variables", tags=["Variables"], route_class=ManagementRoute)
+
+Value = Annotated[str, StringConstraints(max_length=MAXIMUM_VALUE_LENGTH)]
+
+_VARIABLE = {
+    "key": "CUSTOM_HTTP_SIGNING_SECRET",
+    "type": "secret",
+    "description": "Sent by our CRM in X-Webhook-Secret.",
+    "value": REDACTED,
+    "environment_values": {"production": REDACTED},
+    "inserted_at": "2026-01-01T00:00:00Z",
+    "updated_at": "2026-01-01T00:00:00Z",
+}
+
+
+class VariableResponse(BaseModel):
+    """A variable. Values of a secret one are never shown."""
+
+    model_config = example(**_VARIABLE)
+
+    key: str
+    type: Literal["public", "secret"]
+    description: str | None
+    value: str | None = Field(description="The default value, or that of the environment asked for.")
+    environment_values: dict[str, str] | None = Field(
+        None, description="Values in place of the default, by environment slug."
+    )
+    inserted_at: Timestamp
+    updated_at: Timestamp
+
+
+class WrappedVariableResponse(BaseModel):
+    """A variable under the key `variable`."""
+
+    model_config = example(variable=_VARIABLE)
+
+    variable: VariableResponse
+
+
+class VariableRequest(BaseModel):
+    """A variable as it shall be. Fields that are not given stay as they are."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: VariableType = Field("public", description="A secret one is never shown again.")
+    description: Annotated[str, StringConstraints(max_length=4096)] | None = Field(
+        None, description="What it is for."
+    )
+    value: Value | None = Field(None, description="The default value.")
+    environment_values: dict[str, Value | None] = Field(
+        {}, description="The whole set of values in place of the default, by environment slug."
+    )
+
+
+class WrappedVariableRequest(BaseModel):
+    """A variable under the key `variable`."""
+
+    model_config = example(
+        variable={
+            "type": "secret",
+            "value": "open-sesame",
+            "environment_values": {"production": "open-barley"},
+        }
+    )
+
+    variable: VariableRequest
+
+
+async def _key(key: str) -> str:
+    if not re.fullmatch(KEY_PATTERN, key):
+        message = f"{key!r} is not a key: a letter or _, then letters, digits, _, . and - (at most 255)"
+        raise invalid_fields([FieldError("key", message)])
+    return key
+
+
+KeyPath = Annotated[str, Depends(_key)]
+
+
+def _response(found: FoundVariable, environment: str | None = None) -> VariableResponse:
+    """The variable as seen from an environment, or with all overrides for None."""
+    variable = found.variable
+    hidden = variable.type == "secret"
+    value = found.environment_values.get(environment, found.value) if environment else found.value
+    response = VariableResponse(
+        key=variable.key,
+        type="secret" if hidden else "public",
+        description=variable.description,
+        value=REDACTED if hidden and value is not None else value,
+        inserted_at=variable.created_at,
+        updated_at=variable.updated_at,
+    )
+    if environment is None:
+        response.environment_values = {
+            slug: REDACTED if hidden else each for slug, each in found.environment_values.items()
+        }
+    return response
+
+
+@router.get(
+    "",
+    summary="List variables",
+    response_model=EntriesPage[VariableResponse],
+    response_model_exclude_unset=True,
+)
+async def list_all_variables(
+    access: ReadAccess,
+    session: SessionDep,
+    runtime: RuntimeDep,
+    page: PageDep,
+    environment: EnvironmentFilterDep = None,
+    type: Annotated[VariableType | None, Query(description="Only variables of this type.")] = None,
+) -> EntriesPage[VariableResponse]:
+    """The variables by key, with their values in `environment`; without it, with the default value and all
+    overrides."""
+    found = await list_variables(session, runtime.box, page, type=type)
+    return page_of(found, VariableResponse, lambda each: _response(each, environment))
+
+
+@router.get("/{key}", summary="Get a variable", responses={404: RESPONSES[404]})
+async def read_variable(
+    key: KeyPath, access: ReadAccess, session: SessionDep, runtime: RuntimeDep
+) -> VariableResponse:
+    """The variable with its default value and all overrides."""
+    return _response(await get_variable(session, runtime.box, key))
+
+
+@router.put("/{key}", summary="Create or change a variable")
+async def write_variable(
+    key: KeyPath,
+    access: WriteAccess,
+    session: SessionDep,
+    runtime: RuntimeDep,
+    body: WrappedVariableRequest,
+) -> WrappedVariableResponse:
+    """Scripts read it as `vars[key]` from now on, in every environment."""
+    wanted = body.variable
+    change = VariableChange(
+        given=frozenset(wanted.model_fields_set),
+        type=wanted.type,
+        description=wanted.description,
+        value=wanted.value,
+        environment_values=wanted.environment_values,
+    )
+    found = await save_variable(session, runtime.box, key, change)
+    await save(session, runtime)
+    return WrappedVariableResponse(variable=_response(found))
+
+
+@router.delete("/{key}", summary="Delete a variable", status_code=204, responses={404: RESPONSES[404]})
+async def remove_variable(
+    key: KeyPath, access: WriteAccess, session: SessionDep, runtime: RuntimeDep
+) -> None:
+    """Scripts find no such variable from now on."""
+    await delete_variable(session, key)
+    await save(session, runtime)

@@ -1,0 +1,100 @@
+"""Which Doorbell, source and environment a command is about: the one in the settings, else the `doorbell dev` here."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import SecretStr
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.config import Configuration, Endpoint
+from app.database import open_engine
+from app.errors import ConfigurationError, RequestError
+from app.secrets import SecretBox
+from app.settings import Settings
+from app.sources import get_configured
+
+
+@dataclass(frozen=True)
+class Target:
+    """A source in an environment, and the URL where its events are received."""
+
+    endpoint: Endpoint
+    url: str = field(repr=False)
+    engine: AsyncEngine
+    box: SecretBox
+    settings: Settings
+
+
+@asynccontextmanager
+async def open_target(settings: Settings, source: str, environment: str) -> AsyncIterator[Target]:
+    """Look the source up in the database.
+
+    Raises:
+        ConfigurationError: there is no Doorbell, no such source, or it is not configured in the environment.
+    """
+    found = find_installation(settings)
+    engine, box = open_engine(found), SecretBox(found.secret_key)
+    try:
+        yield await _look_up(found, engine, box, source, environment)
+    finally:
+        await engine.dispose()
+
+
+def find_installation(settings: Settings) -> Settings:
+    """The settings when they name a database, else with what `doorbell dev` keeps in the data directory.
+
+    Raises:
+        ConfigurationError: neither is there.
+    """
+    if settings.database_url is not None:
+        if settings.secret_key is None:
+            raise ConfigurationError("DOORBELL_DATABASE_URL is set, DOORBELL_SECRET_KEY is not: set both")
+        return settings
+    data_dir = settings.data_dir.resolve()
+    secret_key = settings.secret_key or _kept_secret_key(data_dir)
+    if secret_key is None or not (data_dir / "postgres").is_dir():
+        raise ConfigurationError(
+            f"no Doorbell found: `doorbell dev` was never run on {data_dir} (DOORBELL_DATA_DIR), and "
+            "DOORBELL_DATABASE_URL and DOORBELL_SECRET_KEY are not set"
+        )
+    return settings.model_copy(update={"database_url": _embedded_url(data_dir), "secret_key": secret_key})
+
+
+def _kept_secret_key(data_dir: Path) -> SecretStr | None:
+    path = data_dir / "secret-key"
+    return SecretStr(path.read_text().strip()) if path.exists() else None
+
+
+def _embedded_url(data_dir: Path) -> str:
+    from app.stack.dev import DATABASE
+    from app.stack.postgres import EmbeddedPostgres
+
+    url = EmbeddedPostgres(data_dir / "postgres").url(DATABASE)
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+async def _look_up(
+    settings: Settings, engine: AsyncEngine, box: SecretBox, source: str, environment: str
+) -> Target:
+    configuration = Configuration(engine, box, settings.config_max_age)
+    try:
+        async with AsyncSession(engine) as session:
+            token = (await get_configured(session, source, environment)).endpoint_token
+        await configuration.refresh()
+    except RequestError as error:
+        raise ConfigurationError(error.message) from error
+    except SQLAlchemyError as error:
+        raise ConfigurationError(
+            f"the database cannot be reached ({type(error).__name__}): is `doorbell dev` running here, or is "
+            "DOORBELL_DATABASE_URL right?"
+        ) from error
+    endpoint = configuration.by_token(token)
+    if endpoint is None:
+        raise ConfigurationError(
+            f"source {source!r} in {environment!r} has a provider that this Doorbell lacks"
+        )
+    return Target(endpoint, f"{settings.base_url}/integrations/receive/{token}", engine, box, settings)

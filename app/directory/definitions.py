@@ -1,0 +1,137 @@
+"""Workflow definitions in the database: saved as versions that never change, read, listed, deleted."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from pydantic import ValidationError
+from sqlalchemy import Row, select
+from sqlmodel import col
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.directory.definition import KEY_PATTERN, NOT_FIELDS, Workflow, WrappedWorkflow
+from app.directory.pages import Page, PageRequest, fetch_page
+from app.errors import FieldError, RequestError
+from app.models.types import now
+from app.models.workflow import WorkflowDefinition, WorkflowVersion
+from app.secrets import SecretBox
+from app.validation import field_errors, invalid_fields
+
+
+@dataclass(frozen=True)
+class StoredWorkflow:
+    """A workflow of an environment as it is now."""
+
+    environment: str
+    key: str
+    version_id: UUID
+    definition: dict[str, Any]
+    sha: str
+    has_signing_secret: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+async def save_workflow(
+    session: AsyncSession, box: SecretBox, environment: str, key: str, body: Any
+) -> StoredWorkflow:
+    """Create or replace a workflow. Runs that were triggered before follow what it was then.
+
+    Raises:
+        RequestError: 422, naming all fields that are wrong.
+    """
+    if re.fullmatch(KEY_PATTERN, key) is None:
+        raise invalid_fields([FieldError("workflow_key", "is 3 to 255 of a-z, 0-9, _ and -")])
+    workflow = _parsed(body)
+    definition = workflow.model_dump(mode="json", exclude_none=True)
+    sha = hashlib.sha256(orjson.dumps(definition, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    moment = now()
+    version = WorkflowVersion(
+        environment=environment, key=key, definition=definition, sha=sha, created_at=moment
+    )
+    stored = await session.get(WorkflowDefinition, (environment, key), with_for_update=True)
+    if stored is None:
+        stored = WorkflowDefinition(
+            environment=environment, key=key, version_id=version.id, created_at=moment
+        )
+    present = await session.get(WorkflowVersion, stored.version_id)
+    if present is None or present.sha != sha:
+        session.add(version)
+        await session.flush()
+        stored.version_id = version.id
+    stored.updated_at = moment
+    if "signing_secret" in workflow.model_fields_set:
+        secret = workflow.signing_secret
+        stored.signing_secret = None if secret is None else box.encrypt(secret.get_secret_value().encode())
+    session.add(stored)
+    await session.flush()
+    return await get_workflow(session, environment, key)
+
+
+async def get_workflow(session: AsyncSession, environment: str, key: str) -> StoredWorkflow:
+    """The workflow.
+
+    Raises:
+        RequestError: 404, there is none with this key in this environment.
+    """
+    connection = await session.connection()
+    row = (await connection.execute(_query(environment).where(col(WorkflowDefinition.key) == key))).first()
+    if row is None:
+        raise RequestError(404, "resource_missing", f"There is no workflow {key!r} in {environment!r}")
+    return _stored(row)
+
+
+async def list_workflows(session: AsyncSession, environment: str, page: PageRequest) -> Page[StoredWorkflow]:
+    """The workflows of an environment by key."""
+    connection = await session.connection()
+    return await fetch_page(connection, _query(environment), [col(WorkflowDefinition.key)], page, _stored)
+
+
+async def delete_workflow(session: AsyncSession, environment: str, key: str) -> None:
+    """Delete a workflow. Triggers of its key record runs that complete at once again; runs under way go on.
+
+    Raises:
+        RequestError: 404, there is none with this key in this environment.
+    """
+    stored = await session.get(WorkflowDefinition, (environment, key))
+    if stored is None:
+        raise RequestError(404, "resource_missing", f"There is no workflow {key!r} in {environment!r}")
+    await session.delete(stored)
+    await session.flush()
+
+
+def _parsed(body: Any) -> Workflow:
+    try:
+        return WrappedWorkflow.model_validate(body).workflow
+    except ValidationError as error:
+        found = error.errors()
+        for each in found:
+            each["loc"] = tuple(part for part in each["loc"] if part not in NOT_FIELDS)
+        raise invalid_fields(field_errors(found)) from None
+
+
+def _query(environment: str) -> Any:
+    definition, version = WorkflowDefinition, WorkflowVersion
+    return (
+        select(
+            col(definition.environment),
+            col(definition.key),
+            col(definition.version_id),
+            col(version.definition),
+            col(version.sha),
+            col(definition.signing_secret).is_not(None).label("has_signing_secret"),
+            col(definition.created_at),
+            col(definition.updated_at),
+        )
+        .join(version, col(version.id) == col(definition.version_id))
+        .where(col(definition.environment) == environment)
+    )
+
+
+def _stored(row: Row[Any]) -> StoredWorkflow:
+    fields = row._mapping
+    return StoredWorkflow(**{name: fields[name] for name in StoredWorkflow.__dataclass_fields__})

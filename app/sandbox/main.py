@@ -1,0 +1,241 @@
+"""The process that runs scripts for `app/scripting.py`, one call after another, each in a fresh QuickJS context.
+
+Started as a file by an isolated Python, so that it imports nothing of Doorbell and knows nothing of its settings.
+Requests and answers go over standard input and output: four bytes of length, then JSON. A call that no limit
+inside QuickJS stops ends the whole process by a signal of the kernel's timer; the parent starts another one.
+"""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import os
+import re
+import resource
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import wasmtime
+from quickjs_rs import Context, DeadlockError, Handle, JSError, MemoryLimitError, QuickJSError, Runtime
+from quickjs_rs import TimeoutError as ScriptTimeout
+
+MEMORY_LIMIT = 32 * 1024 * 1024
+# What WebAssembly itself takes beside the script's heap: the engine's code tables and stack.
+WASM_MEMORY_LIMIT = MEMORY_LIMIT + 8 * 1024 * 1024
+STACK_LIMIT = 512 * 1024
+CONSOLE_LINES = 100
+CONSOLE_LENGTH = 16 * 1024
+MESSAGE_LENGTH = 500
+# How much longer than the limit a call may take that QuickJS does not interrupt, before the process ends.
+GRACE = 0.25
+# Seconds that QuickJS takes at most to find that no job is left, well under those for a full round of jobs.
+NOTHING_LEFT = 0.02
+
+PRELUDE = Path(__file__).with_name("prelude.js").read_text()
+_LINE = re.compile(r"eval_script:(\d+)")
+
+Answer = dict[str, Any]
+WARM_UP: Answer = {
+    "source": "async function main() { return { verified: true }; }",
+    "input": '{"rawBody": "{}"}',
+    "received_at": 0,
+    "time_limit": 30.0,
+    "output_limit": 1024,
+}
+
+
+class Failure(Exception):
+    """A script that has no result: the error's name and message, and the line of the script if it is known."""
+
+    def __init__(self, name: str, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.name = name
+        self.message = message[:MESSAGE_LENGTH]
+        self.line = line
+
+
+class Console:
+    """What a script logged, up to a limit."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._left = CONSOLE_LENGTH
+
+    def log(self, line: str) -> None:
+        if len(self.lines) == CONSOLE_LINES or self._left <= 0:
+            return
+        self.lines.append(line[: self._left])
+        self._left -= len(line) + 1
+
+
+def run(request: Answer, runner: asyncio.Runner) -> Answer:
+    """Run a script: its result as JSON text or its error, and what it logged."""
+    console = Console()
+    result, error = None, None
+    try:
+        result = _result(request, console, runner)
+    except Failure as failure:
+        error = {"name": failure.name, "message": failure.message, "line": failure.line}
+    return {"result": result, "error": error, "console": console.lines}
+
+
+def _result(request: Answer, console: Console, runner: asyncio.Runner) -> str:
+    deadline = time.monotonic() + request["time_limit"]
+    runtime = Runtime(memory_limit=MEMORY_LIMIT, stack_limit=STACK_LIMIT)
+    context = runtime.new_context(timeout=request["time_limit"])
+    try:
+        # quickjs-rs has no option for it, and its own limit does not count array buffers.
+        context._engine_ctx._inst.store.set_limits(memory_size=WASM_MEMORY_LIMIT)
+        call = _prepare(context, request["received_at"], console)
+        try:
+            context.eval(request["source"])
+            text = _settled(call.call(request["input"]), runner, deadline)
+        except (QuickJSError, wasmtime.Trap, wasmtime.WasmtimeError) as error:
+            raise _failure(error, context, request["time_limit"]) from None
+        return _checked(text, request["output_limit"])
+    finally:
+        context.close()
+        runtime.close()
+
+
+def _prepare(context: Context, received_at: int, console: Console) -> Handle:
+    """Give the context its helpers and its clock; the function that calls `main`."""
+    functions = {**HOST_FUNCTIONS, "log": console.log}
+    # One function for all: each that is registered costs a quarter of a millisecond.
+    context.register("host", lambda name, *arguments: functions[name](*arguments))
+    return context.eval_handle(PRELUDE, module=True).get("default").call(received_at)
+
+
+def _settled(promise: Handle, runner: asyncio.Runner, deadline: float) -> str:
+    """The value of a promise. QuickJS runs a bounded number of jobs at a time: it goes on while there are some."""
+    while True:
+        began = time.monotonic()
+        try:
+            text: str = runner.run(promise.await_promise(timeout=max(deadline - began, 0.001))).to_python()
+            return text
+        except DeadlockError:
+            ended = time.monotonic()
+            if ended >= deadline:
+                # An interrupted async function leaves its promise unsettled.
+                raise ScriptTimeout from None
+            if ended - began < NOTHING_LEFT:
+                raise
+
+
+def _checked(text: str, limit: int) -> str:
+    """The result when it is one; the prelude says `"main"` and `"output"` for what is wrong with it."""
+    if text == '"main"':
+        raise Failure("MainMissing", "the script has no function main")
+    if text == '"output"':
+        raise Failure("InvalidOutput", "main must return an object, for example { verified: true }")
+    if (length := len(text.encode())) > limit:
+        raise Failure("OutputTooLarge", f"main returned {length} bytes of JSON, allowed are {limit}")
+    return text
+
+
+def _failure(error: Exception, context: Context, time_limit: float) -> Failure:
+    """What stopped a script, by the limit's name or by JavaScript's own."""
+    if isinstance(error, ScriptTimeout):
+        return Failure("TimeLimitExceeded", f"the script ran longer than {time_limit * 1000:.0f} ms")
+    if isinstance(error, DeadlockError):
+        return Failure("PromiseNeverSettled", "main waits for a promise that nothing settles")
+    if isinstance(error, wasmtime.Trap | wasmtime.WasmtimeError):
+        return Failure("StackLimitExceeded", "the script calls itself too deeply")
+    if isinstance(error, MemoryLimitError) or _is_out_of_memory(error, context):
+        return Failure("MemoryLimitExceeded", f"the script needs more than {MEMORY_LIMIT // 2**20} MB")
+    if isinstance(error, JSError):
+        line = _LINE.search(error.stack or "")
+        return Failure(error.name[:100], error.message, int(line[1]) if line else None)
+    return Failure("InvalidOutput", f"main returned what is not JSON ({error})")
+
+
+def _is_out_of_memory(error: Exception, context: Context) -> bool:
+    """Whether memory ran out so far that QuickJS could not make the error that says so, and threw null."""
+    threw_null = isinstance(error, JSError) and error.message in ("", "null", "out of memory")
+    return threw_null and context._engine_ctx._inst._mem_size() > MEMORY_LIMIT * 0.75
+
+
+def _digest(algorithm: str, data: bytes) -> bytes:
+    return hashlib.new(algorithm.replace("-", ""), data).digest()
+
+
+def _hmac(algorithm: str, key: bytes, data: bytes) -> bytes:
+    return hmac.digest(key, data, algorithm.replace("-", ""))
+
+
+def _decode(data: bytes, fatal: bool) -> str | None:
+    try:
+        return data.decode("utf-8", "strict" if fatal else "replace")
+    except UnicodeDecodeError:
+        return None
+
+
+def _unbase64(text: str) -> bytes | None:
+    """Bytes of base64 in either alphabet, padded or not."""
+    compact = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except (ValueError, binascii.Error):
+        return None
+
+
+HOST_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "digest": _digest,
+    "hmac": _hmac,
+    "equal": hmac.compare_digest,
+    "random": os.urandom,
+    "encode": str.encode,
+    "decode": _decode,
+    "base64": lambda data: base64.b64encode(data).decode(),
+    "unbase64": _unbase64,
+}
+
+
+def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answer requests until the parent is gone."""
+    with asyncio.Runner() as runner:
+        # The first run compiles the engine, which no script should pay for.
+        _write(answers, {"ready": run(WARM_UP, runner)["error"] is None})
+        while (request := _read(requests)) is not None:
+            signal.setitimer(signal.ITIMER_REAL, request["time_limit"] + GRACE)
+            answer = run(request, runner)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            _write(answers, answer)
+
+
+def _read(stream: BinaryIO) -> Answer | None:
+    header = stream.read(4)
+    if len(header) < 4:
+        return None
+    request: Answer = json.loads(stream.read(struct.unpack(">I", header)[0]))
+    return request
+
+
+def _write(stream: BinaryIO, answer: Answer) -> None:
+    data = json.dumps(answer, separators=(",", ":")).encode()
+    stream.write(struct.pack(">I", len(data)) + data)
+    stream.flush()
+
+
+def main() -> None:
+    """Take the pipes for ourselves, warm the engine up, and serve."""
+    # Ctrl-C in a terminal reaches every process of the group: the parent ends us by closing the pipe.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    answers = os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    serve(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""JavaScript of a source, run in processes of its own (`app/sandbox/main.py`), never on the event loop.
+
+`quickjs-rs` runs QuickJS in WebAssembly. Two things keep it out of our own process: its interrupts do not reach
+loops inside its native functions (`Array.prototype.indexOf` of an endless array-like), which only the end of the
+process stops; and it holds the interpreter for milliseconds at a time, which every other sender would wait for.
+The processes start when the first script runs, and hold no secret between calls.
+"""
+
+import asyncio
+import os
+import signal
+import struct
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from app.errors import Retryable
+
+TIME_LIMIT = 0.5
+OUTPUT_LIMIT = 256 * 1024
+MAXIMUM_WAITING = 200
+START_DEADLINE = 30.0
+# The process ends itself long before this; it is for one that a debugger or the machine has stopped.
+CALL_DEADLINE = 10.0
+MASK = "[redacted]"
+# Shorter values are part of too many words.
+MINIMUM_MASKED_LENGTH = 4
+_SANDBOX = Path(__file__).parent / "sandbox" / "main.py"
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
+
+
+class ScriptsBusy(Retryable):
+    """No script can run now: too many wait, or the machine has no room for a process."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="scripts_busy")
+
+
+@dataclass(frozen=True)
+class ScriptError:
+    """Why a script has no result: a JavaScript error by its own name, or the limit that stopped it."""
+
+    name: str
+    message: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        where = f" (line {self.line})" if self.line else ""
+        return f"{self.name}: {self.message}{where}"
+
+
+@dataclass(frozen=True)
+class ScriptInput:
+    """What `main(ctx)` gets. `body` is JSON in UTF-8; `received_at` is the script's clock."""
+
+    body: bytes
+    headers: dict[str, str]
+    received_at: datetime
+    variables: dict[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    # The verdict of the source's own scheme: {"verified": true | false | null, "reason": "..."}.
+    verification: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        context = {
+            "vars": self.variables,
+            "rawBody": self.body.decode(),
+            "headers": self.headers,
+            "secrets": self.secrets,
+            "verification": self.verification,
+        }
+        return orjson.dumps(context).decode()
+
+
+@dataclass(frozen=True)
+class ScriptRun:
+    """What a script made of an event. `verified` is None when it did not say; `output` is all else that it returned."""
+
+    verified: bool | None = None
+    output: dict[str, Any] = field(default_factory=dict)
+    console: list[str] = field(default_factory=list)
+    error: ScriptError | None = None
+    duration_ms: float = 0.0
+
+
+class Scripts:
+    """The processes of one of ours. Bounded: as many calls at once as `processes`, and a bounded number that wait."""
+
+    def __init__(self, processes: int, *, maximum_waiting: int = MAXIMUM_WAITING) -> None:
+        self._free = asyncio.Semaphore(processes)
+        self._maximum_waiting = maximum_waiting
+        self._waiting = 0
+        self._idle: list[Process] = []
+        self._closed = False
+
+    async def run(self, source: str, given: ScriptInput) -> ScriptRun:
+        """Call `main` of a script, in a context that knows of no other call.
+
+        Raises:
+            ScriptsBusy: too many calls wait already.
+        """
+        received_at = int(given.received_at.timestamp() * 1000)
+        answer = await self._call(source, given.to_json(), received_at)
+        return _run_of(answer)
+
+    async def check(self, source: str) -> ScriptError | None:
+        """What keeps a script from running at all: its syntax, its first steps, no function `main`."""
+        return _error_of(await self._call(source, None, int(time.time() * 1000)))
+
+    async def warm_up(self) -> None:
+        """Have one process ready before the first sender waits for it. That it cannot be is found out then."""
+        with suppress(ScriptsBusy):
+            await self.check("function main() {}")
+
+    async def close(self) -> None:
+        """End all processes."""
+        self._closed = True
+        for process in self._idle:
+            await _end(process)
+        self._idle.clear()
+
+    async def _call(self, source: str, given: str | None, received_at: int) -> dict[str, Any]:
+        if self._free.locked() and self._waiting >= self._maximum_waiting:
+            raise ScriptsBusy("too many scripts are waiting")
+        self._waiting += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self._waiting -= 1
+        request = orjson.dumps(
+            {
+                "source": source,
+                "input": given,
+                "received_at": received_at,
+                "time_limit": TIME_LIMIT,
+                "output_limit": OUTPUT_LIMIT,
+            }
+        )
+        try:
+            return await self._answer(request)
+        finally:
+            self._free.release()
+
+    async def _answer(self, request: bytes) -> dict[str, Any]:
+        """The answer of an idle process, or of a new one. One that ended while idle is replaced."""
+        while self._idle and self._idle[-1].returncode is not None:
+            self._idle.pop()
+        process = self._idle.pop() if self._idle else await _start()
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(CALL_DEADLINE):
+                answer = await _exchange(process, request)
+        except (EOFError, ConnectionError, TimeoutError):
+            await _end(process)
+            return {"result": None, "console": [], "error": _ending(process.returncode)}
+        except BaseException:
+            # Nobody waits for the answer any more, and the next call must not get it.
+            await _end(process)
+            raise
+        if self._closed:
+            await _end(process)
+        else:
+            self._idle.append(process)
+        return {**answer, "duration_ms": (time.perf_counter() - began) * 1000}
+
+
+def mask(text: str, secrets: tuple[str, ...]) -> str:
+    """Text without the secrets that it repeats, so that none is shown by accident."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= MINIMUM_MASKED_LENGTH:
+            text = text.replace(secret, MASK)
+    return text
+
+
+def _run_of(answer: dict[str, Any]) -> ScriptRun:
+    error = _error_of(answer)
+    output = orjson.loads(answer["result"]) if error is None else {}
+    verified = output.pop("verified", None)
+    return ScriptRun(
+        verified=None if verified is None else verified is True,
+        output=output,
+        console=answer["console"],
+        error=error,
+        duration_ms=round(answer.get("duration_ms", 0.0), 1),
+    )
+
+
+def _error_of(answer: dict[str, Any]) -> ScriptError | None:
+    error = answer["error"]
+    return None if error is None else ScriptError(error["name"], error["message"], error["line"])
+
+
+def _ending(code: int | None) -> dict[str, Any]:
+    """How the end of the process reads: its own timer ends one that nothing inside could interrupt."""
+    if code == -signal.SIGALRM:
+        message = f"the script ran longer than {TIME_LIMIT * 1000:.0f} ms"
+        return {"name": "TimeLimitExceeded", "message": message, "line": None}
+    message = f"the process that ran the script ended (code {code})"
+    return {"name": "SandboxEnded", "message": message, "line": None}
+
+
+async def _start() -> Process:
+    """A process that is ready: isolated from our environment, our modules and our terminal.
+
+    Raises:
+        ScriptsBusy: it does not start.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            str(_SANDBOX),
+            stdin=PIPE,
+            stdout=PIPE,
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ScriptsBusy(f"the process for scripts does not start: {error}") from error
+    try:
+        async with asyncio.timeout(START_DEADLINE):
+            await _receive(process)
+    except (EOFError, TimeoutError) as error:
+        await _end(process)
+        raise ScriptsBusy("the process for scripts does not start") from error
+    except BaseException:
+        await _end(process)
+        raise
+    return process
+
+
+async def _exchange(process: Process, request: bytes) -> dict[str, Any]:
+    assert process.stdin is not None
+    process.stdin.write(struct.pack(">I", len(request)) + request)
+    await process.stdin.drain()
+    return await _receive(process)
+
+
+async def _receive(process: Process) -> dict[str, Any]:
+    assert process.stdout is not None
+    (length,) = struct.unpack(">I", await process.stdout.readexactly(4))
+    answer: dict[str, Any] = orjson.loads(await process.stdout.readexactly(length))
+    return answer
+
+
+async def _end(process: Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from app.api.errors import RESPONSES
 from app.batching import QueueFull
+from app.config import Endpoint
 from app.errors import Rejected
 from app.inbox import Inbox
 from app.providers.base import Provider
@@ -63,8 +64,7 @@ async def receive(token: str, request: Request) -> Response:
     endpoint = runtime.configuration.by_token(token)
     if endpoint is None:
         raise _unknown(runtime)
-    if wait := request.app.state.rate_limits.spend(endpoint):
-        raise Rejected(429, "rate_limited", _RATE_LIMITED, retry_after=math.ceil(wait))
+    limit_rate(request, endpoint)
     try:
         body = await read_body(request, runtime.settings.max_body_bytes)
     except ClientDisconnect:
@@ -93,6 +93,16 @@ def _accepted(provider: Provider, events: list[ReceivedEvent]) -> Response:
         return Response(b'{"success":true,"id":"%s"}' % ids[0].encode(), media_type="application/json")
     answer = {"success": True, "id": ids[0] if ids else None, "ids": ids}
     return Response(orjson.dumps(answer), media_type="application/json")
+
+
+def limit_rate(request: Request, endpoint: Endpoint) -> None:
+    """Count a request of a source.
+
+    Raises:
+        Rejected: 429, it has made as many as it may.
+    """
+    if wait := request.app.state.rate_limits.spend(endpoint):
+        raise Rejected(429, "rate_limited", _RATE_LIMITED, retry_after=math.ceil(wait))
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -44,7 +44,7 @@ from app.api.directory.requests import (
     profile_of,
     reference_of,
 )
-from app.api.receive import unavailable
+from app.api.receive import limit_rate, unavailable
 from app.batching import QueueFull
 from app.config import Endpoint
 from app.directory.bulk_operations import BulkOperation, Name
@@ -143,8 +143,9 @@ async def accept_calls(
     """The events of a source that these bodies are, durable.
 
     Raises:
-        Rejected: 503, the database does not keep up.
+        Rejected: 429, the source calls more often than it may; 503, the database does not keep up.
     """
+    limit_rate(request, endpoint)
     events = authenticated_events(
         endpoint,
         bodies,

@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import ClientDisconnect
 
 from app.api.errors import RESPONSES, error_response
-from app.api.receive import RETRY_AFTER, log_refusal, read_body, unavailable
+from app.api.receive import RETRY_AFTER, limit_rate, log_refusal, read_body, unavailable
 from app.batching import QueueFull
 from app.config import Endpoint
 from app.errors import Rejected
@@ -109,7 +109,7 @@ for _path in PATHS:
         summary=f"Send {_TYPE_OF[_path.rsplit('/', 1)[1]]} events",
         responses={
             200: {"content": {"application/json": {"example": {"success": True}}}},
-            **{status: RESPONSES[status] for status in (400, 401, 503)},
+            **{status: RESPONSES[status] for status in (400, 401, 429, 503)},
         },
         openapi_extra={
             "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
@@ -140,6 +140,7 @@ async def _accept(request: Request) -> None:
     body = await _read(request)
     decoded = _decode(body)
     endpoint, limits = _endpoint(runtime, request.headers, decoded)
+    limit_rate(request, endpoint)
     headers = dict(request.headers)
     try:
         _check(endpoint, body, limits)

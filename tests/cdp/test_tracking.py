@@ -263,6 +263,20 @@ async def test_browsers(bench: Bench) -> None:
     assert "access-control-allow-origin" not in (await send(source, "/v1/t", TRACK)).headers
 
 
+async def test_rate_limit(bench: Bench) -> None:
+    source = await bench.source("segment", secret=None, rate_limit_per_second=1)
+    answers = [
+        await send(source, "/v1/track", TRACK, {**basic(source.token), "origin": "https://a.example"})
+        for _ in range(3)
+    ]
+    limited = [each for each in answers if each.status_code == 429]
+    assert limited
+    assert limited[0].json()["code"] == "rate_limited"
+    assert int(limited[0].headers["retry-after"]) >= 1
+    assert limited[0].headers["access-control-allow-origin"] == "https://a.example"
+    assert len(await events(source)) == len(answers) - len(limited)
+
+
 async def test_other_methods_and_paths(bench: Bench) -> None:
     assert (await bench.api.get("/v1/track")).status_code == 405
     assert (await bench.api.post("/v1/nonsense", json={})).status_code == 404

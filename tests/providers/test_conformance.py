@@ -23,6 +23,7 @@ from app.models.status import EventStatus
 from app.providers.base import Provider
 from app.providers.registry import providers
 from app.reception import ReceivedEvent, receive_events
+from app.scripting import Scripts
 from app.secrets import SecretBox
 from app.verification import (
     Delivery,
@@ -331,11 +332,13 @@ def endpoint_of(provider: Provider, **changes: Any) -> Endpoint:
 
 
 BOX = SecretBox(SecretStr(Fernet.generate_key().decode()))
+# Never called: these endpoints have no script.
+SCRIPTS = Scripts(1)
 
 
-def received(key: str, body: Any, headers: Headers) -> ReceivedEvent:
+async def received(key: str, body: Any, headers: Headers) -> ReceivedEvent:
     """The event that reception makes of a body, unverified."""
-    events = receive_events(endpoint_of(providers()[key]), orjson.dumps(body), headers, BOX)
+    events = await receive_events(endpoint_of(providers()[key]), orjson.dumps(body), headers, BOX, SCRIPTS)
     assert isinstance(events, list)
     (event,) = events
     return event
@@ -361,11 +364,11 @@ def test_declaration_is_whole(key: str) -> None:
 
 
 @pytest.mark.parametrize(("key", "event_type"), EXAMPLES)
-def test_examples_are_identified(key: str, event_type: str) -> None:
+async def test_examples_are_identified(key: str, event_type: str) -> None:
     """Event type, idempotency key and time are found where the declaration says that they stand."""
     outcome = case_of(key).outcomes[event_type]
     for example in providers()[key].examples[event_type]:
-        event = received(key, example.body, example.headers)
+        event = await received(key, example.body, example.headers)
         assert event.error is None
         assert event.status is EventStatus.RECEIVED
         assert event.event_type == event_type
@@ -374,13 +377,13 @@ def test_examples_are_identified(key: str, event_type: str) -> None:
 
 
 @pytest.mark.parametrize(("key", "event_type"), EXAMPLES)
-def test_default_mappings_evaluate(key: str, event_type: str) -> None:
+async def test_default_mappings_evaluate(key: str, event_type: str) -> None:
     """The default mappings make of the examples exactly the calls that the cases write down."""
     provider = providers()[key]
     mappings = [each for each in provider.default_mappings if each.event_type == event_type]
     mappings.sort(key=lambda each: action_types()[each.action_type].order)
     example = provider.examples[event_type][0]
-    event = received(key, example.body, example.headers)
+    event = await received(key, example.body, example.headers)
     decoded = DecodedEvent(orjson.loads(event.body), example.headers, event.preprocess_output)
     made = tuple(
         (
@@ -416,14 +419,14 @@ STRANGE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("key", PROVIDERS)
-def test_a_body_of_another_shape_is_an_event_all_the_same(key: str) -> None:
+async def test_a_body_of_another_shape_is_an_event_all_the_same(key: str) -> None:
     """It is logged, unidentified if need be, with a reason: the sender gets its 2xx, a person sees why."""
     for name, body in {**STRANGE, **case_of(key).bad_bodies}.items():
-        event = received(key, body, {"content-type": "application/json"})
+        event = await received(key, body, {"content-type": "application/json"})
         assert event.status is EventStatus.RECEIVED, name
         assert event.event_type is not None or event.error, name
     for name, body in case_of(key).bad_bodies.items():
-        event = received(key, body, {"content-type": "application/json"})
+        event = await received(key, body, {"content-type": "application/json"})
         path = providers()[key].event_type_path
         assert (
             event.preprocess_output is None or event.event_type is not None or path in (event.error or "")

@@ -385,6 +385,16 @@ class TestActions:
                     await stranger.bulk_operations.get(asked.id)
 
 
+async def test_rate_limit(bench: Bench) -> None:
+    source = await bench.source("hightouch", secret=None, rate_limit_per_second=1)
+    call = Caller(bench, await source_key(source))
+    answers = [await call("PUT", "/v1/users/u1", json={}) for _ in range(3)]
+    limited = [each for each in answers if each.status_code == 429]
+    assert limited
+    assert int(limited[0].headers["retry-after"]) >= 1
+    assert len(await events(source)) == len(answers) - len(limited)
+
+
 async def test_many_tools_at_once(bench: Bench) -> None:
     source = await bench.source("hightouch", secret=None)
     async with await client(source) as knock:

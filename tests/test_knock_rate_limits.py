@@ -140,9 +140,7 @@ async def test_slow_endpoints_have_a_slot_too(processes: list[RateLimits]) -> No
 
 async def test_no_limit(runtime: Runtime) -> None:
     unlimited = RateLimits(runtime.engine, 0)
-    started = time.monotonic()
     await asyncio.gather(*(take(unlimited) for _ in range(1000)))
-    assert time.monotonic() - started < 0.5
     async with runtime.engine.connect() as connection:
         assert (await connection.execute(text("SELECT count(*) FROM rate_limits"))).scalar_one() == 0
 

@@ -203,7 +203,7 @@ async def insert_and_wait(bench: Bench, source: BenchSource) -> dict[str, Any]:
         sensitive_headers=None,
         event_type="user.identified",
     )
-    await Inbox(bench.runtime.engine, maximum_queued=10).accept(event)
+    await Inbox(bench.runtime.engine, maximum_queued=10, maximum_bytes=2**20).accept(event)
     return await bench.final(event.id)
 
 

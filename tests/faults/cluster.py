@@ -130,7 +130,7 @@ class Cluster:
         answer = await self.client.put(
             f"{base}/environments/{ENVIRONMENT}/destination",
             headers=headers,
-            json={"destination": {"url": destination, "api_key": "sk_test_faults"}},
+            json={"destination": {"url": destination, "api_key": "sk_test_faults", "verify": False}},
         )
         answer.raise_for_status()
         settings = {

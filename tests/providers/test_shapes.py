@@ -20,8 +20,10 @@ def preprocessed(key: str, body: Any, headers: dict[str, str] = JSON) -> dict[st
 
 
 @pytest.mark.parametrize("timestamp", [1716883200, 1716883200000, "2024-05-28T08:00:00Z"])
-def test_clerks_time_in_seconds_or_milliseconds(timestamp: int | str) -> None:
-    event = received("clerk", {"type": "user.created", "timestamp": timestamp, "data": {"id": "u"}}, JSON)
+async def test_clerks_time_in_seconds_or_milliseconds(timestamp: int | str) -> None:
+    event = await received(
+        "clerk", {"type": "user.created", "timestamp": timestamp, "data": {"id": "u"}}, JSON
+    )
     assert event.occurred_at == datetime(2024, 5, 28, 8, tzinfo=UTC)
 
 
@@ -71,8 +73,8 @@ def test_workos_users_in_their_older_and_newer_form(data: dict[str, Any], person
         ({"in_cohort": False, "cohort_id": 7, "users": [], "message_id": "m"}, "cohort.exited", "m"),
     ],
 )
-def test_amplitudes_senders(body: dict[str, Any], event_type: str, key: str | None) -> None:
-    event = received("amplitude", body, JSON)
+async def test_amplitudes_senders(body: dict[str, Any], event_type: str, key: str | None) -> None:
+    event = await received("amplitude", body, JSON)
     assert (event.event_type, event.idempotency_key, event.error) == (event_type, key, None)
 
 

@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from app.api.directory import answers
+from app.api.directory import answers, schemas
 from app.api.directory.access import CallerDep
 from app.api.directory.answers import Answer
 from app.api.directory.parameters import PageDep
@@ -25,6 +25,9 @@ from app.directory.recipients import Reference
 from app.errors import FieldError, RequestError
 
 router = APIRouter(prefix="/v1", tags=["Messages"], route_class=DirectoryRoute)
+
+_A_PAGE = schemas.answers(schemas.MessagesPage, "A page of messages.")
+_A_MESSAGE = schemas.answers(schemas.Message, "The message.", missing=True)
 
 MAXIMUM_IDS = 50
 
@@ -107,19 +110,19 @@ async def _page(caller: CallerDep, page: PageDep, wanted: MessageFilter) -> Answ
     return answers.page(found, answers.message, "items")
 
 
-@router.get("/messages", summary="List messages")
+@router.get("/messages", summary="List messages", responses=_A_PAGE)
 async def list_all_messages(caller: CallerDep, page: PageDep, wanted: FilterDep) -> Answer:
     """The messages that workflows made, the newest first."""
     return await _page(caller, page, wanted)
 
 
-@router.get("/users/{user_id}/messages", summary="List a user's messages")
+@router.get("/users/{user_id}/messages", summary="List a user's messages", responses=_A_PAGE)
 async def list_user_messages(user_id: str, caller: CallerDep, page: PageDep, wanted: FilterDep) -> Answer:
     """The messages that workflows made for the user, the newest first."""
     return await _page(caller, page, _for(wanted, Reference.to_user(user_id)))
 
 
-@router.get("/objects/{collection}/{id}/messages", summary="List an object's messages")
+@router.get("/objects/{collection}/{id}/messages", summary="List an object's messages", responses=_A_PAGE)
 async def list_object_messages(
     collection: str, id: str, caller: CallerDep, page: PageDep, wanted: FilterDep
 ) -> Answer:
@@ -147,14 +150,18 @@ def _found(message: StoredMessage | None) -> StoredMessage:
     return message
 
 
-@router.get("/messages/{id}", summary="Get a message")
+@router.get("/messages/{id}", summary="Get a message", responses=_A_MESSAGE)
 async def read_message(message_id: IdDep, caller: CallerDep) -> Answer:
     """The message, without what it says: that is its content."""
     async with caller.statement() as connection:
         return Answer(answers.message(_found(await get_message(connection, caller.environment, message_id))))
 
 
-@router.get("/messages/{id}/content", summary="Get a message's content")
+@router.get(
+    "/messages/{id}/content",
+    summary="Get a message's content",
+    responses=schemas.answers(schemas.MessageContents, "The content.", missing=True),
+)
 async def read_message_content(message_id: IdDep, caller: CallerDep) -> Answer:
     """What the message says, as it was rendered."""
     async with caller.statement() as connection:
@@ -162,7 +169,7 @@ async def read_message_content(message_id: IdDep, caller: CallerDep) -> Answer:
     return Answer(answers.message_content(found))
 
 
-@router.put("/messages/{id}/{mark}", summary="Mark a message")
+@router.put("/messages/{id}/{mark}", summary="Mark a message", responses=_A_MESSAGE)
 async def set_mark(message_id: IdDep, mark: Mark, caller: CallerDep) -> Answer:
     """Mark the message as seen, read, interacted with or archived. Read implies seen, interacted both."""
     async with caller.transaction() as connection:
@@ -170,7 +177,7 @@ async def set_mark(message_id: IdDep, mark: Mark, caller: CallerDep) -> Answer:
     return Answer(answers.message(_found(found)))
 
 
-@router.delete("/messages/{id}/{mark}", summary="Remove a mark")
+@router.delete("/messages/{id}/{mark}", summary="Remove a mark", responses=_A_MESSAGE)
 async def remove_mark(message_id: IdDep, mark: Undoable, caller: CallerDep) -> Answer:
     """Mark the message as unseen, unread or unarchived."""
     async with caller.transaction() as connection:

@@ -105,6 +105,46 @@ class AudienceMember(BaseModel):
     added_at: datetime
 
 
+class MessageChannel(BaseModel):
+    """How a message was sent."""
+
+    id: str
+    key: str
+    name: str
+    type: Literal["email", "http", "in_app_feed"]
+    provider: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class Message(BaseModel):
+    """A message that a workflow made, without what it says."""
+
+    model_config = ConfigDict(extra="allow")
+
+    typename: Literal["Message"] = Field(alias="__typename")
+    id: UUID
+    channel_id: str
+    channel: MessageChannel
+    recipient: str | Json = Field(description="A user's id, or an object's id and collection.")
+    actors: list[str | Json]
+    tenant: str | None
+    workflow: str
+    source: Json = Field(description="The workflow's version, step and run.")
+    status: str
+    error: str | None
+    engagement_statuses: list[str]
+
+
+class MessageContents(BaseModel):
+    """What a message says, as it was rendered."""
+
+    typename: Literal["MessageContents"] = Field(alias="__typename")
+    message_id: UUID
+    inserted_at: datetime
+    data: Json
+
+
 class ErrorItem(BaseModel):
     """What could not be changed."""
 
@@ -139,6 +179,13 @@ class PageInfo(BaseModel):
     after: str | None = Field(description="The cursor of the next page, if there is one.")
     before: str | None = Field(description="The cursor of the page before, if there is one.")
     page_size: int
+
+
+class MessagesPage(BaseModel):
+    """A page of messages, in the wrapper that Knock has for them."""
+
+    items: list[Message]
+    page_info: PageInfo
 
 
 class DirectoryPage(BaseModel, Generic[Shown]):

@@ -18,7 +18,7 @@ from app.api.management.dependencies import (
     WriteAccess,
 )
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import EntriesPage, Json, Timestamp, page_of
+from app.api.management.schemas import EntriesPage, Json, Timestamp, example, page_of
 from app.directory.definition import WrappedWorkflow
 from app.directory.definitions import (
     StoredWorkflow,
@@ -45,6 +45,32 @@ WorkflowBody = Annotated[Any, Body(), _Documented()]
 
 class WorkflowResponse(BaseModel):
     """A workflow as it is now. `has_signing_secret` and `version_id` are Doorbell's own."""
+
+    model_config = example(
+        key="order-shipped",
+        environment="development",
+        name="Order shipped",
+        description=None,
+        categories=["orders"],
+        steps=[
+            {
+                "ref": "wait",
+                "type": "delay",
+                "settings": {"delay_for": {"unit": "minutes", "value": 5}},
+            }
+        ],
+        conditions=None,
+        settings=None,
+        trigger_frequency="every_trigger",
+        active=True,
+        valid=True,
+        sha="4f2c8d10",
+        version_id="01a20df1-e8fc-72f9-a988-19f172a42afd",
+        has_signing_secret=False,
+        created_at="2026-01-01T00:00:00Z",
+        updated_at="2026-01-01T00:00:00Z",
+        deleted_at=None,
+    )
 
     key: str
     environment: str

@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import orjson
@@ -188,6 +188,26 @@ async def test_unidentified_event_is_accepted_with_the_reason(
     event = await bench.event(await source.send("invoice.paid", **changes))
     assert event["event_type"] is None
     assert reason in event["error"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "occurred"),
+    [
+        # Postgres refuses offsets of 16 hours and more, and with them all events that are written at once.
+        ("2024-01-02T00:00:00+23:00", "2024-01-01T01:00:00+00:00"),
+        ("2024-01-01T00:00:00+00:00:30", "2023-12-31T23:59:30+00:00"),
+        # Python cannot read what Postgres makes of these.
+        ("0001-01-01T00:00:00+14:00", None),
+        ("9999-12-31T23:59:59-14:00", None),
+        (253402300799, None),
+    ],
+)
+async def test_a_strange_time_is_no_reason_to_refuse(
+    bench: Bench, moment: object, occurred: str | None
+) -> None:
+    source = await bench.source("stripe", timestamp_path="body.at")
+    event = await bench.event(await source.send("invoice.paid", at=moment))
+    assert event["occurred_at"] == (None if occurred is None else datetime.fromisoformat(occurred))
 
 
 @pytest.mark.parametrize("key", [None, "", 12, ["a"], "x" * 256, "nul\x00"])

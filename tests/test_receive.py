@@ -74,6 +74,20 @@ async def test_deep_nesting_is_refused_not_crashed_on(bench: Bench) -> None:
     assert (await source.post(b'{"a":' + b"[" * 100_000)).status_code == 400
 
 
+@pytest.mark.parametrize("depth", [251, 1000])
+async def test_what_is_nested_too_deep_to_be_written_does_not_break_the_log(bench: Bench, depth: int) -> None:
+    source = await bench.source("custom_http", secret=None, enforce_verification=False)
+    deep = b"[" * depth + b"]" * depth
+    answer = await source.post(b'{"type": "x", "a": %s}' % deep, {})
+    assert answer.status_code == 200, answer.text
+    logs = f"/v1/sources/{source.key}/logs"
+    listed = await bench.api.get(logs, params={"environment": bench.environment})
+    assert listed.status_code == 200, listed.text
+    shown = await bench.api.get(f"{logs}/{answer.json()['id']}", params={"environment": bench.environment})
+    assert shown.status_code == 200, shown.text
+    assert (shown.json()["event"], shown.json()["data"]) == ("x", None)
+
+
 @pytest.mark.parametrize(
     ("headers", "reason"),
     [

@@ -66,6 +66,13 @@ async def test_a_script_from_the_edge_to_the_action(bench: Bench) -> None:
             "failed",
             "TypeError: bad [redacted] (line 2)",
         ),
+        # Postgres has no U+0000 in texts: such an event would take those with it that are written at once.
+        ("function main() { throw new Error('nul \\0') }", "failed", "Error: nul \\u0000 (line 1)"),
+        (
+            "function main() { throw Object.assign(new Error('x'), { name: 'N\\0' }) }",
+            "failed",
+            "N\\u0000: x",
+        ),
         ("function main() { while (true); }", "failed", "TimeLimitExceeded"),
     ],
 )

@@ -20,7 +20,7 @@ cli = typer.Typer(
     name="doorbell",
     help="Sources for Knock, self-hosted: receive events, verify them, run actions.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
 )
 database = typer.Typer(help="The database.", no_args_is_help=True)

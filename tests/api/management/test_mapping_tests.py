@@ -9,7 +9,7 @@ from tests.api.management.conftest import fields
 from tests.knock import KnockServer
 from tests.sources import Bench, BenchSource
 
-MAPPINGS = {
+MAPPINGS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "invoice.paid": [
         (
             "workflows_trigger",

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from app.commands.management import CommandError, management_client
 from app.errors import ConfigurationError
+from app.models.status import EventStatus, ReplayMappings
 from app.process import leave
 from app.settings import Settings
 
@@ -20,15 +22,19 @@ cli = typer.Typer(
     name="doorbell",
     help="Sources for Knock, self-hosted: receive events, verify them, run actions.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
 )
 database = typer.Typer(help="The database.", no_args_is_help=True)
 token = typer.Typer(help="Service tokens, which open the Management API.", no_args_is_help=True)
 key = typer.Typer(help="Secret keys, which open an environment's directory.", no_args_is_help=True)
+secret = typer.Typer(help="Signing secrets of sources.", no_args_is_help=True)
+mappings = typer.Typer(help="Mappings from event types to actions.", no_args_is_help=True)
 cli.add_typer(database, name="db")
 cli.add_typer(token, name="token")
 cli.add_typer(key, name="key")
+cli.add_typer(secret, name="secret")
+cli.add_typer(mappings, name="mappings")
 
 Environments = Annotated[
     list[str],
@@ -272,6 +278,182 @@ def listen(
             ),
         )
     )
+
+
+LinesOfJson = Annotated[bool, typer.Option("--json", help="Print lines of JSON, for programs.")]
+
+
+@secret.command("add")
+def add_secret(
+    source: Source,
+    environment: Annotated[str, typer.Option("--environment", "-e", help="The environment.")],
+    expire_others_in: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="SECONDS", help="To rotate: for how long the others still verify."),
+    ] = None,
+    as_json: LinesOfJson = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Add a signing secret. It is asked for without being shown, or read from standard input when that is piped.
+
+    Example: doorbell secret add stripe --environment production --expire-others-in 86400
+    """
+    from app.commands import signing_secrets
+
+    with management_client(Settings(), url, token) as client:
+        value = signing_secrets.read_value(lambda: typer.prompt("Signing secret", hide_input=True, err=True))
+        code = signing_secrets.add(
+            client,
+            source,
+            environment,
+            value,
+            Console(),
+            expire_others_in=expire_others_in,
+            as_json=as_json,
+        )
+    raise typer.Exit(code)
+
+
+@secret.command("list")
+def list_secrets(
+    source: Source,
+    environment: Where = "development",
+    as_json: LinesOfJson = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Show the signing secrets of a source, newest first, without their values.
+
+    Example: doorbell secret list stripe --environment production
+    """
+    from app.commands import signing_secrets
+
+    with management_client(Settings(), url, token) as client:
+        raise typer.Exit(signing_secrets.list_all(client, source, environment, Console(), as_json=as_json))
+
+
+@cli.command()
+def sources(
+    environment: Where = "development", as_json: LinesOfJson = False, url: Url = None, token: Token = None
+) -> None:
+    """Show all sources, how much they received in the last 30 days, and when last.
+
+    Example: doorbell sources --environment production
+    """
+    from app.commands.sources import list_sources
+
+    with management_client(Settings(), url, token) as client:
+        raise typer.Exit(list_sources(client, environment, Console(), as_json=as_json))
+
+
+@cli.command()
+def events(
+    source: Source,
+    environment: Where = "development",
+    as_json: LinesOfJson = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Show the event types that a source received in the last 30 days.
+
+    Example: doorbell events stripe
+    """
+    from app.commands.sources import list_events
+
+    with management_client(Settings(), url, token) as client:
+        raise typer.Exit(list_events(client, source, environment, Console(), as_json=as_json))
+
+
+@cli.command()
+def logs(
+    source: Source,
+    environment: Where = "development",
+    event: Annotated[str | None, typer.Option(help="Only this event type.")] = None,
+    status: Annotated[EventStatus | None, typer.Option(help="Only this status.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many of the latest.")] = 25,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Then show those that come, until Ctrl-C.")
+    ] = False,
+    as_json: LinesOfJson = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Show what a source received and what became of it: a line for each event, newest last, its actions below.
+
+    Example: doorbell logs stripe --status failed --follow
+    """
+    from app.commands.logs import Wanted, follow_logs, show_logs
+
+    wanted = Wanted(source, environment, event, status)
+    with management_client(Settings(), url, token) as client:
+        if follow:
+            raise typer.Exit(follow_logs(client, wanted, limit, Console(), as_json=as_json))
+        show_logs(client, wanted, limit, Console(), as_json=as_json)
+
+
+@cli.command()
+def replay(
+    source: Source,
+    event_id: Annotated[UUID, typer.Argument(help="The id of the event, from `doorbell logs`.")],
+    mappings: Annotated[
+        ReplayMappings,
+        typer.Option(
+            help="Map the event as configured now, or send the actions as they were evaluated then.",
+        ),
+    ] = ReplayMappings.CURRENT,
+    wait: Wait = 30,
+    as_json: LinesOfJson = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Run an event of the log again and show what became of it. Leaves with code 1 when it failed or is not over.
+
+    Example: doorbell replay stripe 01a20df1-e8fc-72f9-a988-19f172a42afd --mappings original
+    """
+    from app.commands import logs
+
+    with management_client(Settings(), url, token) as client:
+        raise typer.Exit(
+            logs.replay(client, source, event_id, Console(), mappings=mappings, wait=wait, as_json=as_json)
+        )
+
+
+@mappings.command("test")
+def evaluate_mappings(
+    source: Source,
+    event_type: Annotated[str, typer.Argument(help="The event type whose mappings to test.")],
+    environment: Where = "development",
+    event_id: Annotated[UUID | None, typer.Option(help="An event of the log, of any environment.")] = None,
+    payload: Annotated[
+        Path | None, typer.Option(help='A file with a body, or with {"body": ..., "headers": ...}.')
+    ] = None,
+    as_json: LinesOfJson = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Evaluate mappings as a worker would, and show each parameter with its value or what is wrong. No action runs.
+
+    Without an event, the latest of the type is taken, else the provider's example. Leaves with code 1 when there
+    is no active mapping or not every one of them would run.
+
+    Example: doorbell mappings test stripe invoice.paid
+    """
+    from app.commands.mapping_tests import run_test
+
+    with management_client(Settings(), url, token) as client:
+        raise typer.Exit(
+            run_test(
+                client,
+                source,
+                event_type,
+                environment,
+                Console(),
+                event_id=event_id,
+                payload=payload,
+                as_json=as_json,
+            )
+        )
 
 
 def _production_settings() -> Settings:

@@ -25,6 +25,7 @@ from app.models.status import ActionStatus, EventStatus, Origin, ReplayMappings
 from app.models.types import derived_id, digest_of, id_time_range
 from app.reception import ReceivedEvent, Refusal, receive_event
 from app.runtime import Runtime
+from app.secrets import SecretBox
 from app.sources import get_configured
 from app.validation import invalid_fields
 from app.verification import Delivery
@@ -59,8 +60,8 @@ async def rehearse(
         RequestError: 404, there is no such source; 422, the payload cannot be an event.
     """
     await get_configured(session, key, environment)
-    body, headers = _delivery(payload)
-    endpoint = replace(_endpoint(runtime, environment, key), enforce_verification=False)
+    body, headers = delivery_in(payload)
+    endpoint = replace(endpoint_of(runtime, environment, key), enforce_verification=False)
     received = await receive_event(endpoint, body, headers, runtime.box, runtime.scripts)
     if isinstance(received, Refusal):
         return Rehearsal(None, 0, 0, 0, [FieldError("payload", received.rejected.message)])
@@ -75,8 +76,13 @@ async def rehearse(
     return await _result(session, received.id)
 
 
-def _delivery(payload: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
-    """The body and headers in a payload; their names in lower case."""
+def delivery_in(payload: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
+    """The body and headers in a payload, which is `{"body": {...}, "headers": {...}}` or a body alone. Names of
+    headers are in lower case.
+
+    Raises:
+        RequestError: 422, it is neither.
+    """
     if "body" not in payload:
         return orjson.dumps(payload), {}
     body, headers = payload["body"], payload.get("headers") or {}
@@ -150,7 +156,7 @@ async def replay(
     payload = await session.get(EventPayload, event_id)
     if payload is None:
         raise RequestError(409, "payload_missing", "The payload of this event is no longer stored")
-    endpoint = _endpoint(runtime, original.environment, key)
+    endpoint = endpoint_of(runtime, original.environment, key)
     received = await _again(runtime, endpoint, original, payload)
     await _store(session, received, Origin.REPLAY, original=original, mappings=mappings)
     if mappings is ReplayMappings.ORIGINAL:
@@ -163,9 +169,7 @@ async def _again(
     runtime: Runtime, endpoint: Endpoint, original: Event, payload: EventPayload
 ) -> ReceivedEvent:
     """The event as if it came now, with the verification that it had; a rejected one must verify by now."""
-    headers = dict(payload.headers)
-    if payload.sensitive_headers is not None:
-        headers |= orjson.loads(runtime.box.decrypt(payload.sensitive_headers))
+    headers = headers_of(runtime.box, payload)
     status, reason = original.verification_status, original.verification_reason
     if original.status == EventStatus.REJECTED:
         delivery = Delivery(payload.body, headers, original.received_at)
@@ -179,6 +183,13 @@ async def _again(
     if isinstance(received, Refusal):
         raise _cannot_run(received.rejected.message)
     return replace(received, verification_status=status, verification_reason=reason)
+
+
+def headers_of(box: SecretBox, payload: EventPayload) -> dict[str, str]:
+    """All headers that an event came with, those with credentials too."""
+    if payload.sensitive_headers is None:
+        return dict(payload.headers)
+    return {**payload.headers, **orjson.loads(box.decrypt(payload.sensitive_headers))}
 
 
 async def _copy_actions(session: AsyncSession, original: Event, event_id: UUID) -> None:
@@ -261,7 +272,12 @@ async def _store(
     )
 
 
-def _endpoint(runtime: Runtime, environment: str, key: str) -> Endpoint:
+def endpoint_of(runtime: Runtime, environment: str, key: str) -> Endpoint:
+    """The source in an environment.
+
+    Raises:
+        RequestError: 404, there is no such source, or not here.
+    """
     endpoint = runtime.configuration.endpoint(environment, key)
     if endpoint is None:
         message = f"Source {key!r} does not work in {environment!r}: the environment or the provider is gone"

@@ -50,7 +50,7 @@ class MapEvent:
 def evaluate_mapping(event: StoredEvent, decoded: DecodedEvent, mapping: ActiveMapping) -> StoredAction:
     """The action that a mapping makes of an event: pending, skipped or failed."""
     action = action_types()[mapping.action_type]
-    status, payload, error = _evaluate(action, mapping, decoded)
+    status, payload, error = outcome_of(action, mapping, decoded)
     return StoredAction(
         id=derived_id(event.id, str(mapping.id)),
         event_id=event.id,
@@ -65,9 +65,10 @@ def evaluate_mapping(event: StoredEvent, decoded: DecodedEvent, mapping: ActiveM
     )
 
 
-def _evaluate(
+def outcome_of(
     action: ActionType, mapping: ActiveMapping, decoded: DecodedEvent
 ) -> tuple[ActionStatus, dict[str, object] | None, str | None]:
+    """What comes of a mapping before its action runs: pending with a payload, or skipped or failed with the reason."""
     try:
         return ActionStatus.PENDING, evaluate_parameters(action, mapping.parameters, decoded), None
     except MissingParameter as error:

@@ -1,8 +1,10 @@
 """The Management API as the command line calls it: over HTTP, with a service token, errors with the next step."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -15,6 +17,10 @@ TIMEOUT = 30.0
 
 class CommandError(DoorbellError):
     """A command that cannot do what it was asked; the message says what to do."""
+
+
+class Unavailable(CommandError):
+    """Nobody answers, or not now: the same may work later."""
 
 
 class ManagementClient:
@@ -39,18 +45,46 @@ class ManagementClient:
         """The answer's JSON. Raises as `get` does."""
         return self._call("POST", path, parameters, body)
 
+    @contextmanager
+    def events(self, path: str, last_event_id: str, **parameters: Any) -> Iterator[Iterator[Any]]:
+        """The JSON of each server-sent event after the last one, as they come, until the stream ends.
+
+        Raises:
+            Unavailable: the stream breaks off, or cannot begin now.
+            CommandError: it was refused.
+        """
+        given = {name: value for name, value in parameters.items() if value is not None}
+        headers = {"last-event-id": last_event_id}
+        try:
+            with self._http.stream("GET", path, params=given, headers=headers) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise _refused(answer)
+                lines = (line for line in answer.iter_lines() if line.startswith("data: "))
+                yield (json.loads(line.removeprefix("data: ")) for line in lines)
+        except httpx.TransportError as error:
+            raise self._nobody_answers(error) from None
+
+    def _nobody_answers(self, error: httpx.TransportError) -> Unavailable:
+        return Unavailable(
+            f"nobody answers at {self._http.base_url} ({error}). Start Doorbell with `doorbell dev` or "
+            "`doorbell api`, or name another one with --url"
+        )
+
     def _call(self, method: str, path: str, parameters: dict[str, Any], body: Any = None) -> Any:
         given = {name: value for name, value in parameters.items() if value is not None}
         try:
             answer = self._http.request(method, path, params=given, json=body)
         except httpx.TransportError as error:
-            raise CommandError(
-                f"nobody answers at {self._http.base_url} ({error}). Start Doorbell with `doorbell dev` or "
-                "`doorbell api`, or name another one with --url"
-            ) from None
+            raise self._nobody_answers(error) from None
         if answer.is_success:
             return answer.json() if answer.content else None
-        raise CommandError(_refusal(answer))
+        raise _refused(answer)
+
+
+def source_path(key: str, *parts: str) -> str:
+    """The path of a source, or of something of it, whatever characters people write."""
+    return "/".join(quote(each, safe="") for each in ("", "v1", "sources", key, *parts))
 
 
 @contextmanager
@@ -75,6 +109,10 @@ def _bootstrap_token(settings: Settings) -> str:
         "no service token: give --token, set DOORBELL_ADMIN_TOKEN, or run this where `doorbell dev` keeps its "
         f"data ({kept} is not there)"
     )
+
+
+def _refused(answer: httpx.Response) -> CommandError:
+    return (Unavailable if answer.status_code == 503 else CommandError)(_refusal(answer))
 
 
 def _refusal(answer: httpx.Response) -> str:

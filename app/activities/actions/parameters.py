@@ -45,14 +45,24 @@ def evaluate_parameters(action: ActionType, configured: dict[str, Any], event: D
     """
     payload: Payload = {}
     for parameter in action.parameters:
-        template = _template(parameter, configured)
-        value = _evaluate(parameter, template, event)
-        if value is MISSING or _is_empty(value):
-            if parameter.required:
-                raise MissingParameter(_missing_message(parameter, template, value))
-            continue
-        payload[parameter.name] = _coerce(parameter, template, value)
+        value = evaluate_parameter(parameter, configured, event)
+        if value is not MISSING:
+            payload[parameter.name] = value
     return payload
+
+
+def evaluate_parameter(parameter: Parameter, configured: dict[str, Any], event: DecodedEvent) -> Any:
+    """The value of one parameter, evaluated and coerced; MISSING when it has none and needs none.
+
+    Raises as `evaluate_parameters` does.
+    """
+    template = template_of(parameter, configured)
+    value = _evaluate(parameter, template, event)
+    if value is MISSING or _is_empty(value):
+        if parameter.required:
+            raise MissingParameter(_missing_message(parameter, template, value))
+        return MISSING
+    return _coerce(parameter, template, value)
 
 
 def check_parameters(action: ActionType, configured: dict[str, Any], field: str) -> list[FieldError]:
@@ -68,7 +78,7 @@ def check_parameters(action: ActionType, configured: dict[str, Any], field: str)
         elif not parameter.is_literal(template):
             errors += [FieldError(f"{field}.{name}", message) for message in _path_errors(template)]
     for parameter in action.parameters:
-        if parameter.required and _template(parameter, configured) in (None, ""):
+        if parameter.required and template_of(parameter, configured) in (None, ""):
             errors.append(FieldError(f"{field}.{parameter.name}", f"is required by {action.name}"))
     return errors
 
@@ -86,7 +96,8 @@ def _path_errors(template: Any) -> list[str]:
     return errors
 
 
-def _template(parameter: Parameter, configured: dict[str, Any]) -> Any:
+def template_of(parameter: Parameter, configured: dict[str, Any]) -> Any:
+    """What a mapping sets a parameter to, under whichever of its names; None when it does not."""
     for name in (parameter.name, *parameter.aliases):
         if name in configured:
             return configured[name]

@@ -1,0 +1,190 @@
+"""`doorbell logs` and `doorbell replay`: what a source received and what became of it, as it happens, and again."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from rich.console import Console
+from rich.text import Text
+
+from app.commands.management import ManagementClient, Unavailable, source_path
+from app.commands.printing import BAD, compact, plain, print_json, shortened, status_text, time_text
+
+FAILED = 1
+UNFINISHED = frozenset({"received", "processing"})
+PAGE_SIZE = 100
+LOOK_EVERY = 0.3
+RECONNECT_AFTER = 1.0
+# Events become visible a little after the time in their id: a stream that goes on looks back so far.
+OVERLAP_MILLISECONDS = 10_000
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which entries of a source's log."""
+
+    source: str
+    environment: str
+    event: str | None = None
+    status: str | None = None
+
+    def path(self, *parts: str) -> str:
+        return source_path(self.source, "logs", *parts)
+
+    def filters(self) -> dict[str, str | None]:
+        return {"environment": self.environment, "event": self.event, "status": self.status}
+
+
+def show_logs(
+    client: ManagementClient, wanted: Wanted, limit: int, console: Console, *, as_json: bool
+) -> list[dict[str, Any]]:
+    """Show the latest entries, newest last; the entries."""
+    entries = _latest(client, wanted, limit)
+    for each in entries:
+        show_entry(each, console, as_json=as_json)
+    return entries
+
+
+def follow_logs(
+    client: ManagementClient, wanted: Wanted, limit: int, console: Console, *, as_json: bool
+) -> int:
+    """Show the latest entries and those that come, when they are first seen and when they are over, until Ctrl-C.
+
+    The exit code.
+    """
+    try:
+        entries = show_logs(client, wanted, limit, console, as_json=as_json)
+        shown = {UUID(each["id"]): each["status"] for each in entries}
+        for identifier in _changes(client, wanted, shown):
+            if (entry := _entry(client, wanted, identifier)) is not None:
+                show_entry(entry, console, as_json=as_json)
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def replay(
+    client: ManagementClient,
+    source: str,
+    event_id: UUID,
+    console: Console,
+    *,
+    mappings: str,
+    wait: float,
+    as_json: bool,
+) -> int:
+    """Run an event again and show what became of it; the exit code, which says whether it failed."""
+    path = source_path(source, "logs", str(event_id), "replay")
+    started = client.post(path, {"replay": {"mappings": mappings}})["replay"]
+    with Console(stderr=True).status("The event runs again"):
+        entry = _finished(client, source_path(source, "logs", started["log_id"]), wait)
+    show_entry(entry, console, as_json=as_json)
+    if entry["status"] in UNFINISHED and not as_json:
+        console.print(
+            f"It was not over within {wait:g} s and goes on; `doorbell logs {source}` will tell. Is a worker of "
+            "its environment running?",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    return FAILED if entry["status"] in BAD | UNFINISHED else 0
+
+
+def show_entry(entry: dict[str, Any], console: Console, *, as_json: bool) -> None:
+    """An event on one line, why it failed and its actions below."""
+    if as_json:
+        print_json(console, entry)
+        return
+    origin = [f"({entry['source']})"] if entry["source"] else []
+    _print_line(
+        console,
+        time_text(entry["inserted_at"]),
+        plain(entry["event"] or "(no event type)"),
+        status_text(entry["status"]),
+        entry["verification_status"] or "",
+        _took(entry),
+        entry["id"],
+        *origin,
+    )
+    for why in filter(None, (entry["error"], entry["verification_reason"])):
+        console.print(Text("    ") + plain(why), soft_wrap=True, highlight=False)
+    for action in entry["actions"] or []:
+        result = action["error"] or shortened(compact(action["action_result"]))
+        _print_line(
+            console,
+            f"    └ {action['action_type']}",
+            status_text(action["action_status"]),
+            _took(action),
+            plain(result),
+        )
+
+
+def _print_line(console: Console, *parts: str | Text) -> None:
+    texts = [each if isinstance(each, Text) else Text(each) for each in parts]
+    console.print(Text("  ").join(each for each in texts if each), soft_wrap=True, highlight=False)
+
+
+def _took(run: dict[str, Any]) -> str:
+    return "" if run["duration_ms"] is None else f"{run['duration_ms']} ms"
+
+
+def _latest(client: ManagementClient, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
+    """The latest entries with their actions, oldest first."""
+    found: list[dict[str, Any]] = []
+    after = None
+    while len(found) < limit:
+        size = min(PAGE_SIZE, limit - len(found))
+        page = client.get(wanted.path(), include="actions", limit=size, after=after, **wanted.filters())
+        found += page["entries"]
+        after = page["page_info"]["after"]
+        if after is None:
+            break
+    return found[::-1]
+
+
+def _changes(client: ManagementClient, wanted: Wanted, shown: dict[UUID, str]) -> Iterator[str]:
+    """The ids of entries that are new or over, for ever. A stream that breaks off goes on where it was."""
+    while True:
+        point = _resume_point(shown)
+        shown = {each: status for each, status in shown.items() if each > point}
+        try:
+            with client.events(wanted.path("stream"), str(point), **wanted.filters()) as events:
+                for entry in events:
+                    identifier, status = UUID(entry["id"]), entry["status"]
+                    before = shown.get(identifier)
+                    shown[identifier] = status
+                    if before is None or (before in UNFINISHED and status not in UNFINISHED):
+                        yield entry["id"]
+        except Unavailable as error:
+            Console(stderr=True).print(
+                f"doorbell: {error}; trying again", style="dim", highlight=False, markup=False, soft_wrap=True
+            )
+        time.sleep(RECONNECT_AFTER)
+
+
+def _resume_point(shown: dict[UUID, str]) -> UUID:
+    """After which id a stream begins, so that it brings all that is new and the ends of what is unfinished."""
+    if not shown:
+        return UUID(int=0)
+    unfinished = [each.int for each, status in shown.items() if status in UNFINISHED]
+    late = max(shown).int - (OVERLAP_MILLISECONDS << 80)
+    # What came before the first that was shown was not asked for.
+    return UUID(int=max(min([*unfinished, late]), min(shown).int) - 1)
+
+
+def _entry(client: ManagementClient, wanted: Wanted, identifier: str) -> dict[str, Any] | None:
+    """The entry as it is now, with its actions; None when retention took it."""
+    page = client.get(wanted.path(), environment=wanted.environment, id=identifier, include="actions")
+    return page["entries"][0] if page["entries"] else None
+
+
+def _finished(client: ManagementClient, path: str, wait: float) -> dict[str, Any]:
+    """The entry once it is over, or as it is after `wait` seconds."""
+    deadline = time.monotonic() + wait
+    while True:
+        entry: dict[str, Any] = client.get(path)
+        if entry["status"] not in UNFINISHED or time.monotonic() > deadline:
+            return entry
+        time.sleep(LOOK_EVERY)

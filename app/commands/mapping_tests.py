@@ -1,0 +1,110 @@
+"""`doorbell mappings test`: the mappings of an event type on an event, each parameter with its value or its error."""
+
+import json
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from rich.console import Console
+from rich.text import Text
+
+from app.commands.management import CommandError, ManagementClient, source_path
+from app.commands.printing import compact, plain, print_json, print_table, status_text
+
+NOT_ALL_RUN = 1
+_ORIGINS = {"payload": "your payload", "received": "a received event", "example": "the provider's example"}
+
+
+def run_test(
+    client: ManagementClient,
+    source: str,
+    event_type: str,
+    environment: str,
+    console: Console,
+    *,
+    event_id: UUID | None,
+    payload: Path | None,
+    as_json: bool,
+) -> int:
+    """Test the mappings and show the result; the exit code, which says whether all that are active would run.
+
+    Raises:
+        CommandError: the payload cannot be read, or the server refuses.
+    """
+    if event_id is not None and payload is not None:
+        raise CommandError("--event-id and --payload are two different events: give one of them")
+    asked: dict[str, Any] = {"event_type": event_type}
+    if payload is not None:
+        asked["payload"] = read_payload(payload)
+    if event_id is not None:
+        asked["log_id"] = str(event_id)
+    result = client.post(source_path(source, "mappings", "test"), asked, environment=environment)
+    if as_json:
+        print_json(console, result)
+    else:
+        _show(result, console)
+        if not result["mappings"]:
+            _show_mapped_types(client, source, environment, event_type, console)
+    active = [each for each in result["mappings"] if each["active"]]
+    return 0 if active and all(each["status"] == "runs" for each in active) else NOT_ALL_RUN
+
+
+def read_payload(path: Path) -> dict[str, Any]:
+    """The event in a file: `{"body": ..., "headers": ...}`, as `doorbell listen --record` writes it, or a body alone.
+
+    Raises:
+        CommandError: it cannot be read, or is not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise CommandError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise CommandError(f"{path} is JSON but not an object: an event is {{...}}")
+    is_delivery = "body" in content and content.keys() <= {"body", "headers"}
+    return content if is_delivery else {"body": content}
+
+
+def _show(result: dict[str, Any], console: Console) -> None:
+    identified = result["identified_as"]
+    about = f"On {_ORIGINS[result['origin']]}" + (f", {result['log_id']}" if result["log_id"] else "")
+    console.print(about, highlight=False, soft_wrap=True)
+    if result["error"]:
+        console.print(Text("  ") + plain(result["error"]), style="red", soft_wrap=True)
+    if identified != result["event_type"]:
+        is_one = f"is a {identified}" if identified else "has no event type"
+        warning = (
+            f"  This event {is_one}: a worker would not run the mappings of {result['event_type']} on it."
+        )
+        console.print(plain(warning), style="yellow", soft_wrap=True)
+    for mapping in result["mappings"]:
+        console.print()
+        inactive = [] if mapping["active"] else [Text("(inactive)", style="dim")]
+        line = [Text(mapping["action_type"], style="bold"), status_text(mapping["status"]), *inactive]
+        console.print(Text("  ").join(line))
+        rows = [_row(each) for each in mapping["parameters"]]
+        print_table(console, ("  parameter", "template", "value"), rows)
+
+
+def _row(parameter: dict[str, Any]) -> tuple[str | Text, ...]:
+    template = parameter["template"]
+    written = "" if template is None else template if isinstance(template, str) else compact(template)
+    if parameter["error"] is not None:
+        value = plain(parameter["error"])
+        value.stylize("red")
+    elif parameter["has_value"]:
+        value = plain(compact(parameter["value"]))
+    else:
+        value = Text("no value, left out", style="dim")
+    return f"  {parameter['name']}", written, value
+
+
+def _show_mapped_types(
+    client: ManagementClient, source: str, environment: str, event_type: str, console: Console
+) -> None:
+    mappings = client.get(source_path(source, "mappings"), environment=environment)["entries"]
+    mapped = ", ".join(sorted({each["event_type"] for each in mappings})) or "no event type at all"
+    message = f"{source} maps no {event_type} in {environment}; it maps {mapped}"
+    console.print(plain(message), highlight=False, soft_wrap=True)

@@ -1,0 +1,177 @@
+"""Mappings tried on an event, parameter by parameter, with the worker's own functions. Nothing is saved, logged or run.
+
+The event is a payload that the caller brings, one of the log, or a sample. Whichever it is, it goes through
+`app/reception.py` as the source is configured now: provider, sensitive values, preprocessing, script.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from uuid import UUID
+
+import orjson
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.activities.actions.base import Parameter
+from app.activities.actions.parameters import (
+    InvalidParameter,
+    MissingParameter,
+    evaluate_parameter,
+    template_of,
+)
+from app.activities.actions.registry import action_types
+from app.activities.map import outcome_of
+from app.config import ActiveMapping, Endpoint
+from app.errors import FieldError, RequestError
+from app.mapping import MISSING, DecodedEvent
+from app.mappings import list_mappings
+from app.models.event import Event, EventPayload
+from app.models.source import SourceEnvironment
+from app.models.status import ActionStatus
+from app.reception import ReceivedEvent, Refusal, receive_event
+from app.reruns import delivery_in, endpoint_of, headers_of
+from app.runtime import Runtime
+from app.samples import get_sample
+from app.scripting import ScriptsBusy
+from app.sensitive import withheld
+from app.sources import find_source
+from app.validation import invalid_fields
+
+TestedOn = Literal["payload", "received", "example"]
+
+
+@dataclass(frozen=True)
+class TriedParameter:
+    """A parameter with what the mapping sets it to. Without `value` and `error` it is left out of the call."""
+
+    name: str
+    required: bool
+    template: Any
+    value: Any = MISSING
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class TriedMapping:
+    """A mapping and what would come of it: `pending` is what would run, with this payload."""
+
+    mapping: ActiveMapping
+    active: bool
+    status: ActionStatus
+    payload: dict[str, Any] | None
+    error: str | None
+    parameters: list[TriedParameter]
+
+
+@dataclass(frozen=True)
+class MappingTest:
+    """What was tested, and the mappings in the order in which they run."""
+
+    origin: TestedOn
+    log_id: UUID | None
+    event: ReceivedEvent
+    mappings: list[TriedMapping]
+
+
+async def try_mappings(
+    session: AsyncSession,
+    runtime: Runtime,
+    configured: SourceEnvironment,
+    event_type: str,
+    *,
+    log_id: UUID | None = None,
+    payload: dict[str, Any] | None = None,
+) -> MappingTest:
+    """Evaluate the mappings of an event type on a payload, else on an event of the log, else on a sample.
+
+    Raises:
+        RequestError: 404, there is no such event or no sample; 409, its payload is gone; 422, the payload cannot
+            be an event; 503, too many scripts wait.
+    """
+    endpoint = endpoint_of(runtime, configured.environment, configured.source_key)
+    if payload is not None:
+        origin: TestedOn = "payload"
+        body, headers = delivery_in(payload)
+    else:
+        origin, log_id, body, headers = await _stored(session, runtime, configured, event_type, log_id)
+    event = await _receive(runtime, endpoint, body, headers)
+    decoded = DecodedEvent(
+        withheld(orjson.loads(event.body), endpoint.provider.sensitive_paths),
+        event.headers,
+        event.preprocess_output,
+    )
+    active = endpoint.mappings.get(event_type, ())
+    inactive = [
+        ActiveMapping(each.id, each.action_type, each.action_parameters)
+        for each in await list_mappings(session, configured)
+        if each.event_type == event_type and not each.active and each.action_type in action_types()
+    ]
+    tried = [
+        _try(mapping, decoded, active=mapping not in inactive)
+        for mapping in sorted([*active, *inactive], key=_position)
+    ]
+    return MappingTest(origin, log_id, event, tried)
+
+
+def _position(mapping: ActiveMapping) -> int:
+    return list(action_types()).index(mapping.action_type)
+
+
+async def _stored(
+    session: AsyncSession,
+    runtime: Runtime,
+    configured: SourceEnvironment,
+    event_type: str,
+    log_id: UUID | None,
+) -> tuple[TestedOn, UUID | None, bytes, dict[str, str]]:
+    """The event of the log, else the latest of its type, else the provider's example: its id, body and headers."""
+    source = await find_source(session, configured.source_key)
+    if log_id is None:
+        sample = await get_sample(session, runtime.box, source, configured.environment, event_type)
+        log_id = sample.id
+    if log_id is None:
+        provider = endpoint_of(runtime, configured.environment, source.key).provider
+        example = provider.examples[event_type][0]
+        return "example", None, orjson.dumps(provider.event_body(example)), dict(example.headers)
+    event = await session.get(Event, log_id)
+    if event is None or event.source_key != source.key:
+        raise RequestError(404, "resource_missing", f"Source {source.key!r} has no log entry {log_id}")
+    payload = await session.get(EventPayload, log_id)
+    if payload is None:
+        raise RequestError(409, "payload_missing", "The payload of this event is no longer stored")
+    return "received", log_id, payload.body, headers_of(runtime.box, payload)
+
+
+async def _receive(
+    runtime: Runtime, endpoint: Endpoint, body: bytes, headers: dict[str, str]
+) -> ReceivedEvent:
+    unenforced = replace(endpoint, enforce_verification=False)
+    try:
+        received = await receive_event(unenforced, body, headers, runtime.box, runtime.scripts)
+    except ScriptsBusy as error:
+        raise RequestError(503, error.code, str(error), headers={"retry-after": "1"}) from error
+    if isinstance(received, Refusal):
+        raise invalid_fields([FieldError("payload", received.rejected.message)])
+    return received
+
+
+def _try(mapping: ActiveMapping, event: DecodedEvent, *, active: bool) -> TriedMapping:
+    action = action_types()[mapping.action_type]
+    status, payload, error = outcome_of(action, mapping, event)
+    parameters = list(_parameters(action.parameters, mapping.parameters, event))
+    return TriedMapping(mapping, active, status, payload, error, parameters)
+
+
+def _parameters(
+    parameters: tuple[Parameter, ...], configured: dict[str, Any], event: DecodedEvent
+) -> Iterator[TriedParameter]:
+    """Each parameter that the mapping sets or the action needs: all that is wrong, where a worker ends at the first."""
+    for parameter in parameters:
+        template = template_of(parameter, configured)
+        if template is None and not parameter.required:
+            continue
+        tried = TriedParameter(parameter.name, parameter.required, template)
+        try:
+            yield replace(tried, value=evaluate_parameter(parameter, configured, event))
+        except (MissingParameter, InvalidParameter) as error:
+            yield replace(tried, error=str(error))

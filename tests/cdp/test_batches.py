@@ -266,6 +266,7 @@ async def test_polytomic_records(bench: Bench) -> None:
     [
         records("h1", object={"id": "x", "name": "y", "records": [1]}),
         records("h1", object={"id": "x", "name": "y", "records": [None, {}]}),
+        b'{"event":"sync.records","object":{"records":[{"fields":{"x":%s}}]}}' % (b"[" * 300 + b"]" * 300),
     ],
 )
 async def test_polytomic_malformed(bench: Bench, body: bytes) -> None:

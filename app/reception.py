@@ -146,6 +146,27 @@ def authenticated_events(
     ]
 
 
+def received_part(
+    endpoint: Endpoint,
+    body: bytes,
+    headers: dict[str, str],
+    box: SecretBox,
+    *,
+    through: ReceivedThrough,
+    verification: tuple[str, str | None],
+    preprocess_output: dict[str, Any] | None,
+) -> ReceivedEvent:
+    """An event that came in a request of its own kind, identified once more by what is stored of it.
+
+    A script saw the request whole, as it is not stored, or no script did: what came of it is in `preprocess_output`.
+    """
+    status, reason = verification
+    row = _row(endpoint, body, headers, box, VerificationStatus(status), reason, through)
+    of_batch = endpoint.script is not None and through is ReceivedThrough.BATCH
+    run = ScriptRun(output=preprocess_output or {}) if of_batch else None
+    return _identify(row, endpoint, orjson.loads(body), headers, run)
+
+
 def refused_request(
     endpoint: Endpoint,
     body: bytes,

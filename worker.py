@@ -93,35 +93,50 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
         stack.push_async_callback(destinations.close)
         stack.push_async_callback(outbound.close)
         stack.push_async_callback(rate_limits.close)
-        await stack.enter_async_context(_maintenance_worker(runtime, client))
-        for environment in environments:
-            dispatcher = Dispatcher(
-                environment,
-                engine=runtime.engine,
-                client=client,
-                configuration=runtime.configuration,
-                events=events,
-                maximum_in_flight=runtime.settings.max_events_in_flight,
-                leases=Leases(
-                    claim=runtime.settings.claim_lease,
-                    run=runtime.settings.run_lease,
-                    sweep=runtime.settings.sweep_interval,
-                ),
-            )
-            dispatcher.listen(listener)
-            await stack.enter_async_context(
+        dispatchers = [_dispatcher(runtime, client, events, environment) for environment in environments]
+        workers = [
+            _maintenance_worker(runtime, client),
+            *(
                 _event_worker(runtime, client, dispatcher, events, actions, destinations, rate_limits, runs)
-            )
+                for dispatcher in dispatchers
+            ),
+        ]
+        for worker in workers:
+            await stack.enter_async_context(worker)
+        # Together: one after the other, each would have the whole time for what is in flight.
+        stack.push_async_callback(_shut_down, workers)
+        for dispatcher in dispatchers:
             stack.push_async_callback(dispatcher.drain)
-            bulk_dispatcher = BulkDispatcher(environment, engine=runtime.engine, client=client)
-            bulk_dispatcher.listen(listener)
-            run_dispatcher = RunDispatcher(environment, engine=runtime.engine, client=client)
-            run_dispatcher.listen(listener)
-            await stack.enter_async_context(
-                background(dispatcher.run(), bulk_dispatcher.run(), run_dispatcher.run())
-            )
+        bulk = [
+            BulkDispatcher(environment, engine=runtime.engine, client=client) for environment in environments
+        ]
+        followed = [
+            RunDispatcher(environment, engine=runtime.engine, client=client) for environment in environments
+        ]
+        for each in (*dispatchers, *bulk, *followed):
+            each.listen(listener)
+        await stack.enter_async_context(
+            background(*(each.run() for each in (*dispatchers, *bulk, *followed)))
+        )
         await stack.enter_async_context(background(listener.run()))
         yield
+
+
+async def _shut_down(workers: Sequence[Worker]) -> None:
+    await asyncio.gather(*(worker.shutdown() for worker in workers))
+
+
+def _dispatcher(runtime: Runtime, client: Client, events: EventLog, environment: str) -> Dispatcher:
+    settings = runtime.settings
+    return Dispatcher(
+        environment,
+        engine=runtime.engine,
+        client=client,
+        configuration=runtime.configuration,
+        events=events,
+        maximum_in_flight=settings.max_events_in_flight,
+        leases=Leases(claim=settings.claim_lease, run=settings.run_lease, sweep=settings.sweep_interval),
+    )
 
 
 def _run_activities(runtime: Runtime, outbound: Outbound) -> list[Callable[..., Any]]:

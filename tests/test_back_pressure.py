@@ -15,8 +15,8 @@ from app.batching import MAXIMUM_BATCH_BYTES, Batcher, QueueFull
 from app.config import Endpoint
 from app.event_log import MAXIMUM_CACHED, EventLog
 from app.providers.registry import providers
-from app.rate_limits import RateLimits
 from app.runtime import Runtime
+from app.source_rate_limits import RateLimits
 from tests.servers import eventually
 from tests.sources import Bench
 from worker import run_workers

@@ -12,9 +12,9 @@ from app.api.directory.request import EncodedSlashes
 from app.api.management import routes as management
 from app.destinations import Destinations
 from app.inbox import Inbox
-from app.rate_limits import RateLimits
 from app.runtime import open_runtime
 from app.settings import Settings
+from app.source_rate_limits import RateLimits
 
 DESCRIPTION = """\
 Doorbell receives events from other services, verifies them, and runs the actions mapped to them.

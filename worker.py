@@ -107,17 +107,13 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
         stack.push_async_callback(_shut_down, workers)
         for dispatcher in dispatchers:
             stack.push_async_callback(dispatcher.drain)
-        bulk = [
-            BulkDispatcher(environment, engine=runtime.engine, client=client) for environment in environments
-        ]
-        followed = [
-            RunDispatcher(environment, engine=runtime.engine, client=client) for environment in environments
-        ]
-        for each in (*dispatchers, *bulk, *followed):
+        looping: list[Dispatcher | BulkDispatcher | RunDispatcher] = [*dispatchers]
+        for environment in environments:
+            looping.append(BulkDispatcher(environment, engine=runtime.engine, client=client))
+            looping.append(RunDispatcher(environment, engine=runtime.engine, client=client))
+        for each in looping:
             each.listen(listener)
-        await stack.enter_async_context(
-            background(*(each.run() for each in (*dispatchers, *bulk, *followed)))
-        )
+        await stack.enter_async_context(background(*(each.run() for each in looping)))
         await stack.enter_async_context(background(listener.run()))
         yield
 

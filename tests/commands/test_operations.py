@@ -127,7 +127,7 @@ async def test_a_terminal_is_asked_without_echo(bench: Bench, source: BenchSourc
         await eventually(lambda: b"Signing secret:" in read(), 30)
         os.write(ours, b"typed-secret\n")
         assert await asyncio.wait_for(process.wait(), 30) == 0
-        assert b"Added secret" in read()
+        await eventually(lambda: b"Added secret" in read())
         assert b"typed-secret" not in shown
     finally:
         if process.returncode is None:
@@ -305,7 +305,7 @@ async def test_mappings_that_are_not_there_and_events_that_are_none(
     assert "it maps invoice.paid" in said
     code, said = await doorbell("mappings", "test", source.key, "invoice.paid", *on_it)
     assert code == 1
-    assert "This event is a charge.failed" in said
+    assert "This event is of type charge.failed" in said
     for content, reason in ((b"{", "is not JSON"), (b"[]", "not an object"), (b"\xff", "is not JSON")):
         file.write_bytes(content)
         with pytest.raises(CommandError, match=reason):
@@ -332,6 +332,7 @@ async def test_what_cannot_be_done_leaves_with_2_and_the_next_step(api: Api) -> 
     assert "doorbell dev" in nobody[1]
     assert "doorbell token create" in stranger[1]
     assert "404" in unknown[1]
+    assert "`doorbell sources` lists" in unknown[1]
     assert "Traceback" not in nobody[1] + stranger[1] + unknown[1]
 
 

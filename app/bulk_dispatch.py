@@ -6,10 +6,11 @@ environment hears of an operation, and the workflow's id, which derives from it,
 
 import asyncio
 import logging
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import (
@@ -70,15 +71,18 @@ class BulkDispatcher:
             self._wake.clear()
             try:
                 await self._start_all()
-            except (RPCError, DBAPIError, OSError) as error:
+            except (RPCError, SQLAlchemyError, OSError) as error:
                 logger.warning(
                     "bulk_dispatcher_waits",
                     extra={"environment": self._environment, "error": type(error).__name__},
                 )
-            try:
-                await asyncio.wait_for(self._wake.wait(), SWEEP_INTERVAL.total_seconds())
-            except TimeoutError:
-                continue
+            except Exception:
+                # A dispatcher that ends would leave all operations waiting.
+                logger.exception("bulk_dispatcher_failed", extra={"environment": self._environment})
+            # Not `wait_for`: Python 3.11's loses a cancellation that comes together with the wake.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_INTERVAL.total_seconds()):
+                    await self._wake.wait()
 
     async def _start_all(self) -> None:
         after = UUID(int=0)
@@ -100,7 +104,7 @@ class BulkDispatcher:
     async def _start_safely(self, operation_id: UUID) -> None:
         try:
             await self._start(operation_id)
-        except (RPCError, DBAPIError, OSError):
+        except (RPCError, SQLAlchemyError, OSError):
             raise
         except Exception:
             # One operation that cannot be started must not stop the others; the sweep finds it again.

@@ -173,7 +173,7 @@ class LogAction:
 class LogEntry:
     """An entry of the event log with what was received.
 
-    `data` is None when the body was not a JSON object; `omitted` when the page had no room left for it.
+    `data` is None when the body was not a JSON object, or one nested too deep to be shown; `omitted` when the page had no room left for it.
     """
 
     event: Event
@@ -457,7 +457,7 @@ async def _add_payloads(session: AsyncSession, box: SecretBox, entries: Sequence
             None if row.body is None else redacted(_object(row.body), sensitive[entry.event.source_key])
         )
         entry.headers = row.headers | _redacted(row.sensitive_headers, box)
-        entry.preprocess_output = row.preprocess_output
+        entry.preprocess_output = _writable(row.preprocess_output)
 
 
 async def _sensitive_paths(session: AsyncSession, keys: set[str]) -> dict[str, tuple[str, ...]]:
@@ -472,7 +472,16 @@ def _object(body: bytes) -> dict[str, Any] | None:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-    return parsed if isinstance(parsed, dict) else None
+    return _writable(parsed) if isinstance(parsed, dict) else None
+
+
+def _writable(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The value, unless it is nested too deep to stand in an answer: JSON is read to a depth that cannot be written."""
+    try:
+        orjson.dumps([[[[[value]]]]])
+    except orjson.JSONEncodeError:
+        return None
+    return value
 
 
 def _redacted(sensitive: bytes | None, box: SecretBox) -> dict[str, str]:
@@ -497,7 +506,7 @@ async def _add_actions(session: AsyncSession, entries: Sequence[LogEntry]) -> No
     )
     by_event: defaultdict[UUID, list[LogAction]] = defaultdict(list)
     for row in rows:
-        by_event[row.event_id].append(LogAction(**row._mapping))
+        by_event[row.event_id].append(LogAction(**{**row._mapping, "payload": _writable(row.payload)}))
     order = {name: position for position, name in enumerate(action_types())}
     for entry in entries:
         entry.actions = sorted(

@@ -7,7 +7,7 @@ reason.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -144,6 +144,27 @@ def authenticated_events(
         )
         for body in bodies
     ]
+
+
+def received_part(
+    endpoint: Endpoint,
+    body: bytes,
+    headers: dict[str, str],
+    box: SecretBox,
+    *,
+    through: ReceivedThrough,
+    verification: tuple[str, str | None],
+    preprocess_output: dict[str, Any] | None,
+) -> ReceivedEvent:
+    """An event that came in a request of its own kind, identified once more by what is stored of it.
+
+    A script saw the request whole, as it is not stored, or no script did: what came of it is in `preprocess_output`.
+    """
+    status, reason = verification
+    row = _row(endpoint, body, headers, box, VerificationStatus(status), reason, through)
+    of_batch = endpoint.script is not None and through is ReceivedThrough.BATCH
+    run = ScriptRun(output=preprocess_output or {}) if of_batch else None
+    return _identify(row, endpoint, orjson.loads(body), headers, run)
 
 
 def refused_request(
@@ -331,14 +352,21 @@ def _value(path: str | None, event: DecodedEvent) -> Any:
 def _time(value: Any) -> datetime | None:
     """A moment from seconds, milliseconds (1e12 and more) or ISO 8601 text; None for anything else."""
     try:
-        if isinstance(value, str) and not value.replace(".", "", 1).isdigit():
-            moment = datetime.fromisoformat(value)
-            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            number = float(value)
-            return datetime.fromtimestamp(number / 1000 if number >= 1e12 else number, UTC)
+        moment = _moment(value)
     except (ValueError, OverflowError, OSError):
         return None
+    # At the ends of the calendar another time zone has no date: Postgres would take it, and Python not read it.
+    return moment if moment is not None and MINYEAR < moment.year < MAXYEAR else None
+
+
+def _moment(value: Any) -> datetime | None:
+    if isinstance(value, str) and not value.replace(".", "", 1).isdigit():
+        moment = datetime.fromisoformat(value)
+        # In UTC: Postgres takes no offset of 16 hours and more.
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        number = float(value)
+        return datetime.fromtimestamp(number / 1000 if number >= 1e12 else number, UTC)
     return None
 
 

@@ -21,9 +21,9 @@ from app.errors import FieldError, RequestError
 from app.event_log import CHANNEL
 from app.models.action import Action
 from app.models.event import Event, EventPayload
-from app.models.status import ActionStatus, EventStatus, Origin, ReplayMappings
+from app.models.status import ActionStatus, EventStatus, Origin, ReceivedThrough, ReplayMappings
 from app.models.types import derived_id, digest_of, id_time_range
-from app.reception import ReceivedEvent, Refusal, receive_event
+from app.reception import ReceivedEvent, Refusal, receive_event, received_part
 from app.runtime import Runtime
 from app.secrets import SecretBox
 from app.sources import get_configured
@@ -178,6 +178,16 @@ async def _again(
             raise _cannot_run(f"was rejected, and still cannot be verified: {verdict.reason}")
         status = verdict.status(enforced=endpoint.enforce_verification)
         reason = None if verdict.verified else verdict.reason
+    elif original.received_through != ReceivedThrough.WEBHOOK:
+        return received_part(
+            endpoint,
+            payload.body,
+            headers,
+            runtime.box,
+            through=ReceivedThrough(original.received_through),
+            verification=(status, reason),
+            preprocess_output=payload.preprocess_output,
+        )
     unenforced = replace(endpoint, enforce_verification=False)
     received = await receive_event(unenforced, payload.body, headers, runtime.box, runtime.scripts)
     if isinstance(received, Refusal):
@@ -251,6 +261,7 @@ async def _store(
             origin=origin.value,
             replay_of=original.id if original else None,
             replay_mappings=mappings.value if mappings else None,
+            received_through=received.received_through.value,
             received_at=received.received_at,
             occurred_at=received.occurred_at,
             finished_at=None if status is EventStatus.RECEIVED else received.received_at,

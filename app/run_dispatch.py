@@ -13,7 +13,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import (
@@ -131,17 +131,23 @@ class RunDispatcher:
                 if clock() >= next_sweep:
                     next_sweep = clock() + SWEEP_INTERVAL.total_seconds()
                     await self._check_overdue()
-            except (DBAPIError, OSError, RPCError) as error:
+            except (SQLAlchemyError, OSError, RPCError) as error:
                 logger.warning(
                     "run_dispatcher_pauses",
                     extra={"environment": self._environment, "error": type(error).__name__},
                 )
                 await asyncio.sleep(BACKOFF)
+            except Exception:
+                # A dispatcher that ends would leave all runs waiting.
+                logger.exception("run_dispatcher_failed", extra={"environment": self._environment})
+                await asyncio.sleep(BACKOFF)
             await self._sleep()
 
     async def _sleep(self) -> None:
+        # Not `wait_for`: Python 3.11's loses a cancellation that comes together with the wake.
         try:
-            await asyncio.wait_for(self._wake.wait(), SWEEP_INTERVAL.total_seconds() / 10)
+            async with asyncio.timeout(SWEEP_INTERVAL.total_seconds() / 10):
+                await self._wake.wait()
         except TimeoutError:
             return
         self._wake.clear()

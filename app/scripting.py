@@ -180,8 +180,15 @@ def mask(text: str, secrets: tuple[str, ...]) -> str:
 
 
 def _run_of(answer: dict[str, Any]) -> ScriptRun:
-    error = _error_of(answer)
-    output = orjson.loads(answer["result"]) if error is None else {}
+    error, output = _error_of(answer), {}
+    if error is None:
+        try:
+            output = orjson.loads(answer["result"])
+            orjson.dumps(output)
+        except (orjson.JSONDecodeError, orjson.JSONEncodeError) as problem:
+            # Nested too deep, or with half of a surrogate pair in a text.
+            error = ScriptError("InvalidOutput", f"main returned what cannot be stored as JSON: {problem}")
+            output = {}
     verified = output.pop("verified", None)
     return ScriptRun(
         verified=None if verified is None else verified is True,
@@ -194,7 +201,11 @@ def _run_of(answer: dict[str, Any]) -> ScriptRun:
 
 def _error_of(answer: dict[str, Any]) -> ScriptError | None:
     error = answer["error"]
-    return None if error is None else ScriptError(error["name"], error["message"], error["line"])
+    if error is None:
+        return None
+    # Postgres has no text with U+0000.
+    name, message = (error[part].replace("\x00", "\\u0000") for part in ("name", "message"))
+    return ScriptError(name, message, error["line"])
 
 
 def _ending(code: int | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.config import Endpoint
 from app.directory.bulk_operations import BulkOperation
-from app.models.types import first_id_at, time_of
+from app.models.types import first_id_at, now, time_of
 
 # The events of a call get their ids within this time after the call's own.
 LONGEST_CALL = timedelta(minutes=1)
@@ -30,6 +30,9 @@ async def progress(
 ) -> BulkOperation | None:
     """The bulk operation that the events of a call are, None when this source has no such call. `names` are those of operations by
     event type."""
+    if batch_id > first_id_at(now() + LONGEST_CALL):
+        # Made up: there is no id of a time to come, and not every id is one of a time.
+        return None
     asked_at = time_of(batch_id)
     async with engine.connect() as connection:
         rows = await connection.execute(

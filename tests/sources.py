@@ -9,6 +9,7 @@ import httpx
 import orjson
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
+from temporalio.client import Client, WorkflowHistory
 
 from app.activities.actions.registry import action_types
 from app.models.environment import Environment
@@ -167,3 +168,14 @@ class BenchSource:
         assert answer.status_code == 200, answer.text
         identifier: str = answer.json()["id"]
         return identifier
+
+
+async def closed_history(temporal: Client, event: dict[str, Any]) -> WorkflowHistory:
+    """The history of an event's run. The log knows its outcome a moment before Temporal knows of its end."""
+    handle = temporal.get_workflow_handle(event["workflow_id"], run_id=event["run_id"])
+
+    async def closed() -> bool:
+        return (await handle.describe()).close_time is not None
+
+    await eventually(closed)
+    return await handle.fetch_history()

@@ -18,8 +18,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from app.workflows.process_event import ProcessEvent
 from app.workflows.recipient_run import RecipientRun
 from tests.knock import KnockServer, error
-from tests.servers import eventually
-from tests.sources import Bench
+from tests.sources import Bench, closed_history
 from worker import workflow_runner
 
 ROOT = Path(__file__).parent.parent
@@ -165,13 +164,7 @@ async def test_runs_replay(
     """A run that just happened replays, in the sandbox; recorded when asked to."""
     await bench.use_destination(knock.url)
     event = await bench.final(await shape(bench, knock))
-    handle = temporal.get_workflow_handle(event["workflow_id"], run_id=event["run_id"])
-
-    async def closed() -> bool:
-        return (await handle.describe()).close_time is not None
-
-    await eventually(closed)
-    history = await handle.fetch_history()
+    history = await closed_history(temporal, event)
     if request.config.getoption("--record-histories"):
         record(shape.__name__, history)
     await replayer().replay_workflow(history)

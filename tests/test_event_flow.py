@@ -10,7 +10,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 
 from tests.knock import KnockServer, error
 from tests.servers import eventually
-from tests.sources import Bench
+from tests.sources import Bench, closed_history
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -74,8 +74,8 @@ async def test_against_the_embedded_directory(bench: Bench) -> None:
 async def test_run_is_findable_and_tells_no_payload(bench: Bench, temporal: Client) -> None:
     source = await bench.source("stripe", mappings=IDENTIFY_AND_TRIGGER)
     event = await bench.final(await source.send("invoice.paid"))
-    handle = temporal.get_workflow_handle(event["workflow_id"], run_id=event["run_id"])
-    description = await handle.describe()
+    history = (await closed_history(temporal, event)).to_json()
+    description = await temporal.get_workflow_handle(event["workflow_id"], run_id=event["run_id"]).describe()
     assert await description.static_summary() == f"{source.key}: invoice.paid"
     query = f"DoorbellSource = '{source.key}' AND DoorbellEventType = 'invoice.paid'"
 
@@ -83,7 +83,6 @@ async def test_run_is_findable_and_tells_no_payload(bench: Bench, temporal: Clie
         return [each.id async for each in temporal.list_workflows(query)] == [event["workflow_id"]]
 
     await eventually(found)
-    history = (await handle.fetch_history()).to_json()
     names = ["verify_event", "map_event", "users_identify", "workflows_trigger", "record_outcome"]
     shown = history + "".join(
         base64.b64decode(each).decode(errors="replace") for each in re.findall(r'"data": "([^"]+)"', history)
@@ -226,7 +225,7 @@ async def test_unmapped_event_is_ignored_with_a_run_to_look_at(bench: Bench, tem
     event = await bench.final(await source.send("invoice.paid", type="charge.refunded"))
     assert event["status"] == "ignored"
     assert event["error"] == "no active mapping for this event type"
-    assert (await temporal.get_workflow_handle(event["workflow_id"]).describe()).close_time is not None
+    await closed_history(temporal, event)
 
 
 async def test_many_at_once(bench: Bench, knock: KnockServer) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import orjson
@@ -72,6 +72,20 @@ async def test_body_that_is_no_json_object(bench: Bench, body: bytes) -> None:
 async def test_deep_nesting_is_refused_not_crashed_on(bench: Bench) -> None:
     source = await bench.source("stripe")
     assert (await source.post(b'{"a":' + b"[" * 100_000)).status_code == 400
+
+
+@pytest.mark.parametrize("depth", [251, 1000])
+async def test_what_is_nested_too_deep_to_be_written_does_not_break_the_log(bench: Bench, depth: int) -> None:
+    source = await bench.source("custom_http", secret=None, enforce_verification=False)
+    deep = b"[" * depth + b"]" * depth
+    answer = await source.post(b'{"type": "x", "a": %s}' % deep, {})
+    assert answer.status_code == 200, answer.text
+    logs = f"/v1/sources/{source.key}/logs"
+    listed = await bench.api.get(logs, params={"environment": bench.environment})
+    assert listed.status_code == 200, listed.text
+    shown = await bench.api.get(f"{logs}/{answer.json()['id']}", params={"environment": bench.environment})
+    assert shown.status_code == 200, shown.text
+    assert (shown.json()["event"], shown.json()["data"]) == ("x", None)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +202,26 @@ async def test_unidentified_event_is_accepted_with_the_reason(
     event = await bench.event(await source.send("invoice.paid", **changes))
     assert event["event_type"] is None
     assert reason in event["error"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "occurred"),
+    [
+        # Postgres refuses offsets of 16 hours and more, and with them all events that are written at once.
+        ("2024-01-02T00:00:00+23:00", "2024-01-01T01:00:00+00:00"),
+        ("2024-01-01T00:00:00+00:00:30", "2023-12-31T23:59:30+00:00"),
+        # Python cannot read what Postgres makes of these.
+        ("0001-01-01T00:00:00+14:00", None),
+        ("9999-12-31T23:59:59-14:00", None),
+        (253402300799, None),
+    ],
+)
+async def test_a_strange_time_is_no_reason_to_refuse(
+    bench: Bench, moment: object, occurred: str | None
+) -> None:
+    source = await bench.source("stripe", timestamp_path="body.at")
+    event = await bench.event(await source.send("invoice.paid", at=moment))
+    assert event["occurred_at"] == (None if occurred is None else datetime.fromisoformat(occurred))
 
 
 @pytest.mark.parametrize("key", [None, "", 12, ["a"], "x" * 256, "nul\x00"])

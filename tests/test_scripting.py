@@ -163,6 +163,18 @@ async def test_the_clock_stands_at_the_receipt(scripts: Scripts) -> None:
         ("function main() { return 5 }", "InvalidOutput", None),
         ("function main() { return [true] }", "InvalidOutput", None),
         ("function main() { return { toJSON() { return null } } }", "InvalidOutput", None),
+        ("function main() { return { x: '\\ud800' } }", "InvalidOutput", None),
+        ("function main() { return { '\\ud800': 1 } }", "InvalidOutput", None),
+        (
+            "function main() { let x = 1; for (let i = 0; i < 400; i++) x = [x]; return { x } }",
+            "InvalidOutput",
+            None,
+        ),
+        (
+            "function main() { let x = 1; for (let i = 0; i < 1200; i++) x = [x]; return { x } }",
+            "InvalidOutput",
+            None,
+        ),
         ("function main() { const a = {}; a.a = a; return a }", "TypeError", None),
         ("let x = 1", "MainMissing", None),
         ("\n\nlet x = ;", "SyntaxError", 3),

@@ -35,6 +35,7 @@ class VerifyEvent:
             return Verdict(rejected=False)
         if stored.received_through == ReceivedThrough.BATCH:
             verdict = _received_verdict(stored)
+            reason = stored.verification_reason
         else:
             delivery = Delivery(stored.received_body(), stored.headers, stored.received_at)
             assessment = await assess(endpoint, delivery, self._scripts)
@@ -42,9 +43,10 @@ class VerifyEvent:
                 # A script that fails now, after a change or on a busy machine, takes back no verdict that it gave.
                 return Verdict(rejected=stored.verification_status == VerificationStatus.ENFORCED_FAILED)
             verdict = assessment.verdict
+            reason = None if verdict.verified else verdict.reason
         status = verdict.status(enforced=endpoint.enforce_verification)
         if status != stored.verification_status:
-            await self._correct(stored, status, None if verdict.verified else verdict.reason)
+            await self._correct(stored, status, reason)
         return Verdict(rejected=status is VerificationStatus.ENFORCED_FAILED)
 
     async def _correct(self, stored: StoredEvent, status: VerificationStatus, reason: str | None) -> None:

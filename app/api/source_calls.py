@@ -528,5 +528,6 @@ async def refuse(path: str, request: Request) -> Response:
     raise RequestError(
         403,
         "incorrect_token_type",
-        f"{request.method} /{path} cannot be called with a source key; a key of the environment may open it",
+        f"{request.method} /{path} cannot be called with a source key: the directory takes a key of the environment, "
+        "the Management API a service token",
     )

@@ -118,8 +118,9 @@ def write_files(directory: Path, files: list[SourceFile]) -> list[Path]:
     changed = []
     for name, text in wanted.items():
         path = folder / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8", newline="")
+        # As bytes: a script may end its lines as Windows does.
+        if not path.exists() or path.read_bytes() != text.encode():
+            path.write_bytes(text.encode())
             changed.append(path)
     for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.js")]):
         if path.name not in wanted:

@@ -51,6 +51,14 @@ WHERE environment = :environment AND recipient_collection = '$users' AND recipie
 UPDATE workflow_runs SET actor_id = :into
 WHERE environment = :environment AND actor_collection = '$users' AND actor_id = :merged
 """),
+    text("""
+UPDATE messages SET recipient_id = :into
+WHERE environment = :environment AND recipient_collection = '$users' AND recipient_id = :merged
+"""),
+    text("""
+UPDATE messages SET actor_id = :into
+WHERE environment = :environment AND actor_collection = '$users' AND actor_id = :merged
+"""),
 ]
 
 

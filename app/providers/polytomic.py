@@ -29,7 +29,10 @@ def _split(body: bytes, decoded: Any) -> Sequence[bytes] | None:
     if not all(isinstance(record, dict) for record in records):
         raise ValueError("object.records holds something that is not a record")
     common = {**decoded, "object": {name: value for name, value in synced.items() if name != "records"}}
-    return [orjson.dumps({**record, **common}) for record in records]
+    try:
+        return [orjson.dumps({**record, **common}) for record in records]
+    except orjson.JSONEncodeError:
+        raise ValueError("a record is nested too deep") from None
 
 
 def _preprocess(body: Any, headers: dict[str, str]) -> dict[str, Any]:

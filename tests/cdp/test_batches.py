@@ -266,6 +266,7 @@ async def test_polytomic_records(bench: Bench) -> None:
     [
         records("h1", object={"id": "x", "name": "y", "records": [1]}),
         records("h1", object={"id": "x", "name": "y", "records": [None, {}]}),
+        b'{"event":"sync.records","object":{"records":[{"fields":{"x":%s}}]}}' % (b"[" * 300 + b"]" * 300),
     ],
 )
 async def test_polytomic_malformed(bench: Bench, body: bytes) -> None:
@@ -354,3 +355,21 @@ async def test_enforcement_turned_on_meanwhile_counts_for_a_batch(bench: Bench, 
         for each in answer.json()["ids"]:
             event = await bench.final(each)
             assert (event["status"], event["verification_status"]) == ("rejected", "enforced:failed")
+
+
+async def test_what_a_signature_does_not_cover_is_still_said_after_a_change(
+    bench: Bench, temporal: Client
+) -> None:
+    source = await bench.source("segment", enforce_verification=False)
+    answer = await source.post(orjson.dumps(tracks("A", "B")))
+    async with bench.runtime.engine.begin() as connection:
+        await connection.execute(
+            text("UPDATE source_environments SET enforce_verification = true WHERE source_key = :key"),
+            {"key": source.key},
+        )
+    await bench.runtime.configuration.refresh()
+    async with run_workers(bench.runtime, temporal, [bench.environment]):
+        first, second = [await bench.final(each) for each in answer.json()["ids"]]
+    assert first["verification_status"] == second["verification_status"] == "enforced:verified"
+    assert first["verification_reason"] is None
+    assert "first event of the batch only" in second["verification_reason"]

@@ -88,6 +88,21 @@ async def test_round_trip_loses_nothing(api: Api, command: Command, tmp_path: Pa
     assert after == before
 
 
+async def test_a_script_of_another_system_is_the_same_each_time(
+    api: Api, command: Command, tmp_path: Path
+) -> None:
+    script = "function main() {\r\n  return { verified: true };\r\n}"
+    settings = {"preprocess_script": {"language": "javascript", "source": script}}
+    await connect(api, "shop", environment_settings={"development": {"settings": settings}})
+    await command(configuration.pull, tmp_path)
+    path = tmp_path / FOLDER / "shop.development.js"
+    assert path.read_bytes() == script.encode()
+    _, said = await command(configuration.pull, tmp_path)
+    assert path.name not in said
+    code, said = await command(configuration.diff, tmp_path, check=True)
+    assert code == 0, said
+
+
 async def test_files_make_an_empty_server_the_same(api: Api, command: Command, tmp_path: Path) -> None:
     content = {
         "name": "My app",

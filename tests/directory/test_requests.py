@@ -31,6 +31,12 @@ async def test_with_a_key_that_opens_nothing(api: Api) -> None:
     assert (answer.status_code, answer.json()["code"]) == (401, "api_key_invalid")
 
 
+async def test_a_service_token_is_told_apart(api: Api) -> None:
+    answer = await api.get("/v1/users", headers={"authorization": "Bearer dbl_st_whatever"})
+    assert (answer.status_code, answer.json()["code"]) == (401, "incorrect_token_type")
+    assert "doorbell key create" in answer.json()["message"]
+
+
 async def test_a_key_opens_its_environment_only(api: Api, directory: Api, runtime: Runtime) -> None:
     await directory.put("/v1/users/ada", json={"name": "Ada"})
     other = await issue_key(runtime.settings, "development", "other")

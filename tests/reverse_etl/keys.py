@@ -18,7 +18,8 @@ async def source_key(source: BenchSource) -> str:
 
 
 async def environment_key(bench: Bench) -> str:
-    """A key of the environment's directory."""
+    """A key of the environment's directory, of which the API process knows where its actions run."""
+    await bench.source()
     answer = await bench.api.post(f"/v1/environments/{bench.environment}/keys")
     assert answer.status_code == 201, answer.text
     key: str = answer.json()["key"]["api_key"]

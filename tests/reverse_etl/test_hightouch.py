@@ -113,8 +113,6 @@ async def test_rows_with_a_source_key_become_events(bench: Bench) -> None:
 
 
 async def test_rows_with_an_environments_key_change_the_directory(bench: Bench) -> None:
-    # Returns when the API process has read the configuration, with the environment.
-    await bench.source()
     call = Caller(bench, await environment_key(bench))
     hightouch = Hightouch(call)
     rows = [{"id": number, "uid": f"u{number}", "org": "acme"} for number in range(1500)]

@@ -229,6 +229,7 @@ async def test_delete_with_members_in_the_query(bench: Bench) -> None:
         ("GET", "/v1/sources", {}, 403),
         ("POST", "/v1/sources/x/keys", {"json": {}}, 403),
         ("GET", "/v1/nonsense", {}, 403),
+        ("GET", "/v1/bulk_operations/ffffffff-ffff-7fff-bfff-ffffffffffff", {}, 404),
         ("GET", "/v1/bulk_operations/nonsense", {}, 422),
         ("GET", "/v1/bulk_operations/01a20df1-e8fc-72f9-a988-19f172a42afd", {}, 404),
     ],

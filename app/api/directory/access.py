@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.errors import RequestError
 from app.runtime import Runtime
 from app.secrets import token_hash
+from app.tokens import TOKEN_PREFIX
 
 BEARER = HTTPBearer(auto_error=False, scheme_name="Environment key", description="`doorbell key create`")
 
@@ -43,10 +44,13 @@ async def authorised_caller(
     """The environment of the key in the request.
 
     Raises:
-        RequestError: 401, without a key or with one that opens nothing.
+        RequestError: 401, without a key, with one that opens nothing, or with a credential of another kind.
     """
     if credentials is None or not credentials.credentials:
         raise RequestError(401, "api_key_missing", "No valid API key provided")
+    if credentials.credentials.startswith(TOKEN_PREFIX):
+        message = "This is a service token; a key of an environment is needed (`doorbell key create`)"
+        raise RequestError(401, "incorrect_token_type", message)
     runtime: Runtime = request.app.state.runtime
     async with runtime.engine.connect() as connection:
         found = await connection.execute(_ENVIRONMENT, {"key_hash": token_hash(credentials.credentials)})

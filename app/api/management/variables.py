@@ -159,7 +159,7 @@ async def read_variable(
     return _response(await get_variable(session, runtime.box, key))
 
 
-@router.put("/{key}", summary="Create or change a variable", responses={404: RESPONSES[404]})
+@router.put("/{key}", summary="Create or change a variable")
 async def write_variable(
     key: KeyPath,
     access: WriteAccess,

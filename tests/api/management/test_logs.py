@@ -402,7 +402,8 @@ async def test_the_log_is_read_through_indexes(
         assert asked, path
         for plan in [await plan_of(runtime, *each) for each in asked]:
             scans = re.findall(rf"Seq Scan on ({TABLES}).*?actual time=\S+ rows=(\S+)", plan)
-            assert not [table for table, rows in scans if float(rows) > 0], plan
+            # The first day has a few rows only, for which Postgres may choose to look at all of them.
+            assert not [table for table, rows in scans if float(rows) > 100], plan
             skipped = [int(rows) for rows in re.findall(r"Rows Removed by Filter: (\d+)", plan)]
             assert sum(skipped) < 1000, plan
 

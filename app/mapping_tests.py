@@ -29,7 +29,7 @@ from app.models.event import Event, EventPayload
 from app.models.source import SourceEnvironment
 from app.models.status import ActionStatus
 from app.reception import ReceivedEvent, Refusal, receive_event
-from app.reruns import delivery_in, endpoint_of, headers_of
+from app.reruns import delivery_in, endpoint_of, receive_stored
 from app.runtime import Runtime
 from app.samples import get_sample
 from app.scripting import ScriptsBusy
@@ -89,12 +89,16 @@ async def try_mappings(
             be an event; 503, too many scripts wait.
     """
     endpoint = endpoint_of(runtime, configured.environment, configured.source_key)
-    if payload is not None:
-        origin: TestedOn = "payload"
-        body, headers = delivery_in(payload)
-    else:
-        origin, log_id, body, headers = await _stored(session, runtime, configured, event_type, log_id)
-    event = await _receive(runtime, endpoint, body, headers)
+    try:
+        if payload is not None:
+            origin: TestedOn = "payload"
+            event = await _receive(runtime, endpoint, *delivery_in(payload))
+        else:
+            origin, log_id, event = await _stored(session, runtime, endpoint, event_type, log_id)
+    except ScriptsBusy as error:
+        raise RequestError(503, error.code, str(error), headers={"retry-after": "1"}) from error
+    if isinstance(event, Refusal):
+        raise invalid_fields([FieldError("payload", event.rejected.message)])
     decoded = DecodedEvent(
         withheld(orjson.loads(event.body), endpoint.provider.sensitive_paths),
         event.headers,
@@ -118,41 +122,30 @@ def _position(mapping: ActiveMapping) -> int:
 
 
 async def _stored(
-    session: AsyncSession,
-    runtime: Runtime,
-    configured: SourceEnvironment,
-    event_type: str,
-    log_id: UUID | None,
-) -> tuple[TestedOn, UUID | None, bytes, dict[str, str]]:
-    """The event of the log, else the latest of its type, else the provider's example: its id, body and headers."""
-    source = await find_source(session, configured.source_key)
+    session: AsyncSession, runtime: Runtime, endpoint: Endpoint, event_type: str, log_id: UUID | None
+) -> tuple[TestedOn, UUID | None, ReceivedEvent | Refusal]:
+    """The event of the log, else the latest of its type, else the provider's example, and its id in the log."""
+    source = await find_source(session, endpoint.source_key)
     if log_id is None:
-        sample = await get_sample(session, runtime.box, source, configured.environment, event_type)
-        log_id = sample.id
+        log_id = (await get_sample(session, runtime.box, source, endpoint.environment, event_type)).id
     if log_id is None:
-        provider = endpoint_of(runtime, configured.environment, source.key).provider
-        example = provider.examples[event_type][0]
-        return "example", None, orjson.dumps(provider.event_body(example)), dict(example.headers)
+        example = endpoint.provider.examples[event_type][0]
+        body = orjson.dumps(endpoint.provider.event_body(example))
+        return "example", None, await _receive(runtime, endpoint, body, dict(example.headers))
     event = await session.get(Event, log_id)
     if event is None or event.source_key != source.key:
         raise RequestError(404, "resource_missing", f"Source {source.key!r} has no log entry {log_id}")
     payload = await session.get(EventPayload, log_id)
     if payload is None:
         raise RequestError(409, "payload_missing", "The payload of this event is no longer stored")
-    return "received", log_id, payload.body, headers_of(runtime.box, payload)
+    return "received", log_id, await receive_stored(runtime, endpoint, event, payload)
 
 
 async def _receive(
     runtime: Runtime, endpoint: Endpoint, body: bytes, headers: dict[str, str]
-) -> ReceivedEvent:
+) -> ReceivedEvent | Refusal:
     unenforced = replace(endpoint, enforce_verification=False)
-    try:
-        received = await receive_event(unenforced, body, headers, runtime.box, runtime.scripts)
-    except ScriptsBusy as error:
-        raise RequestError(503, error.code, str(error), headers={"retry-after": "1"}) from error
-    if isinstance(received, Refusal):
-        raise invalid_fields([FieldError("payload", received.rejected.message)])
-    return received
+    return await receive_event(unenforced, body, headers, runtime.box, runtime.scripts)
 
 
 def _try(mapping: ActiveMapping, event: DecodedEvent, *, active: bool) -> TriedMapping:

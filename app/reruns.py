@@ -169,33 +169,46 @@ async def _again(
     runtime: Runtime, endpoint: Endpoint, original: Event, payload: EventPayload
 ) -> ReceivedEvent:
     """The event as if it came now, with the verification that it had; a rejected one must verify by now."""
-    headers = headers_of(runtime.box, payload)
     status, reason = original.verification_status, original.verification_reason
     if original.status == EventStatus.REJECTED:
-        delivery = Delivery(payload.body, headers, original.received_at)
+        delivery = Delivery(payload.body, _headers(runtime.box, payload), original.received_at)
         verdict = (await assess(endpoint, delivery, runtime.scripts)).verdict
         if endpoint.enforce_verification and not verdict.verified:
             raise _cannot_run(f"was rejected, and still cannot be verified: {verdict.reason}")
         status = verdict.status(enforced=endpoint.enforce_verification)
         reason = None if verdict.verified else verdict.reason
-    elif original.received_through != ReceivedThrough.WEBHOOK:
-        return received_part(
-            endpoint,
-            payload.body,
-            headers,
-            runtime.box,
-            through=ReceivedThrough(original.received_through),
-            verification=(status, reason),
-            preprocess_output=payload.preprocess_output,
-        )
-    unenforced = replace(endpoint, enforce_verification=False)
-    received = await receive_event(unenforced, payload.body, headers, runtime.box, runtime.scripts)
+    received = await receive_stored(runtime, endpoint, original, payload)
     if isinstance(received, Refusal):
         raise _cannot_run(received.rejected.message)
     return replace(received, verification_status=status, verification_reason=reason)
 
 
-def headers_of(box: SecretBox, payload: EventPayload) -> dict[str, str]:
+async def receive_stored(
+    runtime: Runtime, endpoint: Endpoint, original: Event, payload: EventPayload
+) -> ReceivedEvent | Refusal:
+    """What a source makes now of an event of the log, verified or not. A script does not see one event
+    of a request of several: what it made of the whole stays.
+
+    Raises:
+        ScriptsBusy: the source has a script, and too many wait already.
+    """
+    headers = _headers(runtime.box, payload)
+    through = ReceivedThrough(original.received_through)
+    if through is not ReceivedThrough.WEBHOOK and original.status != EventStatus.REJECTED:
+        return received_part(
+            endpoint,
+            payload.body,
+            headers,
+            runtime.box,
+            through=through,
+            verification=(original.verification_status, original.verification_reason),
+            preprocess_output=payload.preprocess_output,
+        )
+    unenforced = replace(endpoint, enforce_verification=False)
+    return await receive_event(unenforced, payload.body, headers, runtime.box, runtime.scripts)
+
+
+def _headers(box: SecretBox, payload: EventPayload) -> dict[str, str]:
     """All headers that an event came with, those with credentials too."""
     if payload.sensitive_headers is None:
         return dict(payload.headers)

@@ -125,4 +125,6 @@ def _refusal(answer: httpx.Response) -> str:
     lines = [f"{answer.status_code} {message}", *(f"  {each['field']}: {each['message']}" for each in errors)]
     if answer.status_code == 401:
         lines.append("  make a token with `doorbell token create --name cli --scope write`")
+    if answer.status_code == 404:
+        lines.append("  `doorbell sources` lists the sources, `doorbell logs SOURCE` the events of one")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from app.commands.management import CommandError, ManagementClient, source_path
-from app.commands.printing import compact, plain, print_json, print_table, status_text
+from app.commands.printing import compact, plain, print_json, print_table, shortened, status_text
 
 NOT_ALL_RUN = 1
 _ORIGINS = {"payload": "your payload", "received": "a received event", "example": "the provider's example"}
@@ -50,7 +50,7 @@ def run_test(
 
 
 def read_payload(path: Path) -> dict[str, Any]:
-    """The event in a file: `{"body": ..., "headers": ...}`, as `doorbell listen --record` writes it, or a body alone.
+    """The event in a file: `{"body": ..., "headers": ...}`, like a line of `doorbell listen --record`, or a body alone.
 
     Raises:
         CommandError: it cannot be read, or is not a JSON object.
@@ -74,7 +74,7 @@ def _show(result: dict[str, Any], console: Console) -> None:
     if result["error"]:
         console.print(Text("  ") + plain(result["error"]), style="red", soft_wrap=True)
     if identified != result["event_type"]:
-        is_one = f"is a {identified}" if identified else "has no event type"
+        is_one = f"is of type {identified}" if identified else "has no event type"
         warning = (
             f"  This event {is_one}: a worker would not run the mappings of {result['event_type']} on it."
         )
@@ -95,7 +95,7 @@ def _row(parameter: dict[str, Any]) -> tuple[str | Text, ...]:
         value = plain(parameter["error"])
         value.stylize("red")
     elif parameter["has_value"]:
-        value = plain(compact(parameter["value"]))
+        value = plain(shortened(compact(parameter["value"])))
     else:
         value = Text("no value, left out", style="dim")
     return f"  {parameter['name']}", written, value

@@ -11,7 +11,7 @@ from rich.text import Text
 
 GOOD = frozenset({"succeeded", "success", "ignored", "idempotent", "runs"})
 BAD = frozenset({"failed", "rejected"})
-SHOWN_LENGTH = 200
+SHOWN_LENGTH = 300
 
 
 def print_json(console: Console, value: Any) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from tests.api.management.conftest import fields
@@ -140,6 +141,23 @@ async def test_the_script_of_now_preprocesses(bench: Bench) -> None:
     failed = await evaluated(source, "joined", payload={"kind": "joined", "id": "u1"})
     assert "script failed" in failed["error"]
     assert by_name(failed["mappings"][0])["name"]["has_value"] is False
+
+
+async def test_a_part_of_a_batch_keeps_what_the_script_made_of_the_whole(bench: Bench) -> None:
+    source = await bench.source(
+        "segment",
+        secret=None,
+        preprocess_script="function main({ body }) { return { verified: true, size: body.length } }",
+        mappings={
+            "identify": [("users_identify", {"id": "body.userId", "properties": {"size": "preprocess.size"}})]
+        },
+    )
+    batch = [{"type": "identify", "userId": f"u{n}", "messageId": f"m{n}"} for n in range(3)]
+    answer = await source.post(orjson.dumps(batch), {})
+    assert answer.status_code == 200, answer.text
+    found = await evaluated(source, "identify", log_id=answer.json()["ids"][1])
+    assert (found["identified_as"], found["error"]) == ("identify", None)
+    assert found["mappings"][0]["payload"] == {"id": "u1", "properties": {"size": 3}}
 
 
 async def test_sensitive_values_are_not_there(bench: Bench) -> None:

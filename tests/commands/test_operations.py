@@ -1,0 +1,353 @@
+"""The commands for people who run Doorbell, over HTTP against the real application."""
+
+import asyncio
+import os
+import pty
+import re
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from app.api.management import follow
+from app.cli import cli
+from app.commands import logs
+from app.commands.management import CommandError
+from tests.conftest import ADMIN_TOKEN
+from tests.knock import KnockServer, error
+from tests.servers import eventually
+from tests.sources import Api, Bench, BenchSource
+
+Doorbell = Callable[..., Awaitable[tuple[int, str]]]
+MAIN = "import sys; sys.argv[0] = 'doorbell'; from app.cli import main; main()"
+MAPPINGS: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "invoice.paid": [
+        ("users_identify", {"id": "body.data.object.customer", "email": "body.data.object.customer_email"}),
+        ("workflows_trigger", {"key": "paid", "recipients": "body.data.object.customer"}),
+    ]
+}
+GONE = "01a20df1-e8fc-72f9-a988-19f172a42afd"
+
+
+@pytest.fixture
+def doorbell(bench: Bench) -> Doorbell:
+    """Run `doorbell` against the application, in the test's environment; its exit code and standard output.
+
+    A command that cannot raises its CommandError.
+    """
+
+    async def run(*arguments: str, typed: str | None = None, anywhere: bool = False) -> tuple[int, str]:
+        where = [] if anywhere else ["--environment", bench.environment]
+        given = [*arguments, *where, "--url", str(bench.api.base_url), "--token", ADMIN_TOKEN]
+        invoke = CliRunner().invoke
+        result = await asyncio.to_thread(invoke, cli, given, input=typed, env={"COLUMNS": "200"})
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.stdout
+
+    return run
+
+
+@pytest.fixture
+async def source(bench: Bench, knock: KnockServer) -> BenchSource:
+    """A Stripe source with two actions, against the stand-in for Knock."""
+    await bench.use_destination(knock.url)
+    return await bench.source("stripe", mappings=MAPPINGS)
+
+
+def connection(api: Api) -> list[str]:
+    return ["--url", str(api.base_url), "--token", ADMIN_TOKEN]
+
+
+async def start(*arguments: str, **options: Any) -> Process:
+    """`doorbell` in a process of its own."""
+    given: dict[str, Any] = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE, **options}
+    return await asyncio.create_subprocess_exec(sys.executable, "-c", MAIN, *arguments, **given)
+
+
+def json_lines(output: str) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in output.splitlines()]
+
+
+async def test_a_piped_secret_verifies_and_is_never_shown(
+    bench: Bench, source: BenchSource, doorbell: Doorbell
+) -> None:
+    code, said = await doorbell(
+        "secret", "add", source.key, "--expire-others-in", "3600", typed="whsec_bmV3LXNlY3JldA==\n"
+    )
+    assert code == 0
+    assert f"to {source.key} in {bench.environment}" in said
+    assert "verify for 3600 seconds" in said
+    body = source.example("invoice.paid")
+    answer = await source.post(body, source.signed(body, "whsec_bmV3LXNlY3JldA=="))
+    assert answer.status_code == 200, answer.text
+
+    code, listed = await doorbell("secret", "list", source.key, "--json")
+    newest, oldest = json_lines(listed)
+    assert newest["id"] in said
+    assert (newest["expires_at"], oldest["expires_at"] is None) == (None, False)
+    code, table = await doorbell("secret", "list", source.key)
+    assert code == 0
+    assert re.search(rf"{newest['id']} +\S+ \S+Z +never", table)
+    assert "bmV3" not in said + listed + table
+
+
+async def test_no_secret_is_taken_from_nothing_or_from_an_argument(
+    source: BenchSource, doorbell: Doorbell
+) -> None:
+    with pytest.raises(CommandError, match="pipe it"):
+        await doorbell("secret", "add", source.key, typed="\n")
+    assert (await doorbell("secret", "add", source.key, "whsec_argument", typed="x"))[0] == 2
+    assert len(json_lines((await doorbell("secret", "list", source.key, "--json"))[1])) == 1
+
+
+async def test_a_terminal_is_asked_without_echo(bench: Bench, source: BenchSource) -> None:
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    shown = b""
+
+    def read() -> bytes:
+        nonlocal shown
+        with suppress(BlockingIOError):
+            shown += os.read(ours, 4096)
+        return shown
+
+    where = ["--environment", bench.environment, *connection(bench.api)]
+    process = await start("secret", "add", source.key, *where, stdin=theirs, stdout=theirs, stderr=theirs)
+    try:
+        await eventually(lambda: b"Signing secret:" in read(), 30)
+        os.write(ours, b"typed-secret\n")
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+        await eventually(lambda: b"Added secret" in read())
+        assert b"typed-secret" not in shown
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        os.close(ours)
+        os.close(theirs)
+
+
+async def test_sources_and_what_they_received(bench: Bench, source: BenchSource, doorbell: Doorbell) -> None:
+    quiet = await bench.source("clerk")
+    await source.send("invoice.paid")
+    await source.send("invoice.paid")
+    code, said = await doorbell("sources", "--json")
+    found = {each["key"]: each for each in json_lines(said)}
+    assert code == 0
+    assert (found[source.key]["provider"], found[source.key]["events_count"]) == ("stripe", 2)
+    assert found[source.key]["mappings_count"] == 2
+    assert (found[quiet.key]["events_count"], found[quiet.key]["last_event_received"]) == (0, None)
+    _, table = await doorbell("sources")
+    assert re.search(rf"{source.key} +stripe +2 +2 +20\d\d-\S+ \S+Z", table)
+    assert re.search(rf"{quiet.key} +clerk +\d+ +0 +never", table)
+    _, elsewhere = await doorbell("sources", "--environment", "production", anywhere=True)
+    assert re.search(rf"{quiet.key} .*not set up in production", elsewhere)
+
+
+async def test_event_types(source: BenchSource, doorbell: Doorbell) -> None:
+    assert "doorbell send" in (await doorbell("events", source.key))[1]
+    await source.send("invoice.paid")
+    await source.send("customer.created")
+    code, said = await doorbell("events", source.key, "--json")
+    assert code == 0
+    assert [each["event"] for each in json_lines(said)] == ["customer.created", "invoice.paid"]
+    assert re.search(r"invoice\.paid +20\d\d-", (await doorbell("events", source.key))[1])
+
+
+@pytest.mark.usefixtures("worker")
+async def test_logs_show_the_newest_last_with_their_actions(
+    bench: Bench, source: BenchSource, doorbell: Doorbell, knock: KnockServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "PAGE_SIZE", 2)
+    ids = [await source.send("customer.created") for _ in range(3)]
+    ids.append(await source.send("invoice.paid"))
+    for each in ids:
+        await bench.final(each)
+    code, said = await doorbell("logs", source.key, "--json")
+    assert code == 0
+    assert [each["id"] for each in json_lines(said)] == ids
+    assert [len(each["actions"]) for each in json_lines(said)] == [0, 0, 0, 2]
+    assert json_lines((await doorbell("logs", source.key, "--json", "--limit", "3"))[1])[0]["id"] == ids[1]
+
+    code, shown = await doorbell("logs", source.key, "--event", "invoice.paid", "--status", "succeeded")
+    event, identify, trigger = shown.splitlines()
+    assert re.fullmatch(rf"\S+ \S+Z  invoice\.paid  succeeded  enforced:verified  \d+ ms  {ids[3]}", event)
+    assert identify.startswith("    └ users_identify  success  ")
+    assert '"workflow_run_id":"123e4567-e89b-12d3-a456-426614174000"' in trigger
+    assert (await doorbell("logs", source.key, "--status", "failed")) == (0, "")
+    assert (await doorbell("logs", source.key, "--status", "odd"))[0] == 2
+
+
+async def test_what_senders_write_moves_no_cursor_and_is_no_markup(
+    source: BenchSource, doorbell: Doorbell
+) -> None:
+    await source.send("invoice.paid", type="\x1b[2J[red]evil[/red]\n")
+    _, said = await doorbell("logs", source.key)
+    assert "\\x1b[2J[red]evil[/red]\\n" in said
+    assert "\x1b" not in said
+
+
+@pytest.mark.usefixtures("worker")
+async def test_following_through_streams_that_end_until_interrupted(
+    bench: Bench, source: BenchSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "LONGEST_STREAM", timedelta(seconds=0.6))
+    before = await source.send("invoice.paid")
+    await bench.final(before)
+    where = ["--environment", bench.environment, *connection(bench.api)]
+    process = await start("logs", source.key, "--follow", "--json", *where)
+    try:
+        assert process.stdout is not None
+        seen = []
+
+        async def read_until(identifier: str) -> dict[str, Any]:
+            assert process.stdout is not None
+            while True:
+                line = await asyncio.wait_for(process.stdout.readline(), 30)
+                assert line, "the command ended"
+                entry: dict[str, Any] = orjson.loads(line)
+                seen.append((entry["id"], entry["status"]))
+                if seen[-1] == (identifier, "succeeded"):
+                    return entry
+
+        await read_until(before)
+        for _ in range(3):
+            identifier = await source.send("invoice.paid")
+            assert len((await read_until(identifier))["actions"]) == 2
+            await eventually(partial(follow._streams.isdisjoint, set(follow._streams)))
+        assert len(seen) == len(set(seen)), "nothing is shown twice"
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_replay_shows_what_became_of_it(
+    bench: Bench, source: BenchSource, doorbell: Doorbell, knock: KnockServer
+) -> None:
+    event_id = await source.send("invoice.paid")
+    await bench.final(event_id)
+    code, said = await doorbell("replay", source.key, event_id, "--json", anywhere=True)
+    [entry] = json_lines(said)
+    assert (code, entry["replay_of"], entry["status"]) == (0, event_id, "succeeded")
+    assert len(knock.calls) == 4
+
+    knock.answers.extend(error(422, "invalid", "no such workflow") for _ in range(2))
+    code, said = await doorbell("replay", source.key, event_id, "--mappings", "original", anywhere=True)
+    assert code == 1
+    assert "invoice.paid  failed" in said
+    assert "(replay)" in said
+    assert "no such workflow" in said
+
+
+async def test_a_replay_that_nobody_runs_says_so(source: BenchSource, doorbell: Doorbell) -> None:
+    event_id = await source.send("invoice.paid")
+    code, said = await doorbell("replay", source.key, event_id, "--wait", "0", anywhere=True)
+    assert code == 1
+    assert "worker" in said
+    with pytest.raises(CommandError, match=f"404 .*no log entry {GONE}"):
+        await doorbell("replay", source.key, GONE, anywhere=True)
+    assert (await doorbell("replay", source.key, "no-id", anywhere=True))[0] == 2
+
+
+async def test_mappings_on_a_sample_an_event_and_files(
+    source: BenchSource, doorbell: Doorbell, tmp_path: Path
+) -> None:
+    code, said = await doorbell("mappings", "test", source.key, "invoice.paid")
+    assert code == 0
+    assert "the provider's example" in said
+    assert "users_identify  runs" in said
+    assert re.search(r'recipients +body\.data\.object\.customer +\["cus_\w+"\]', said)
+
+    event_id = await source.send("invoice.paid")
+    code, said = await doorbell("mappings", "test", source.key, "invoice.paid", "--event-id", event_id)
+    assert code == 0
+    assert f"a received event, {event_id}" in said
+
+    file = tmp_path / "event.json"
+    paid = {"type": "invoice.paid", "data": {"object": {"customer": False}}}
+    for content in (paid, {"body": paid, "headers": {"x-a": "1"}}):
+        file.write_bytes(orjson.dumps(content))
+        code, said = await doorbell("mappings", "test", source.key, "invoice.paid", "--payload", str(file))
+        assert code == 1
+        assert "workflows_trigger  failed" in said
+        assert re.search(r"email +body\.data\.object\.customer_email +no value, left out", said)
+        assert "body.data.object.customer is a boolean (false), expected an id" in said
+    code, said = await doorbell(
+        "mappings", "test", source.key, "invoice.paid", "--payload", str(file), "--json"
+    )
+    assert code == 1
+    assert {each["status"] for each in orjson.loads(said)["mappings"]} == {"failed"}
+
+
+async def test_mappings_that_are_not_there_and_events_that_are_none(
+    source: BenchSource, doorbell: Doorbell, tmp_path: Path
+) -> None:
+    file = tmp_path / "event.json"
+    file.write_text('{"type": "charge.failed"}')
+    on_it = ["--payload", str(file)]
+    code, said = await doorbell("mappings", "test", source.key, "charge.failed", *on_it)
+    assert code == 1
+    assert "maps no charge.failed" in said
+    assert "it maps invoice.paid" in said
+    code, said = await doorbell("mappings", "test", source.key, "invoice.paid", *on_it)
+    assert code == 1
+    assert "This event is of type charge.failed" in said
+    for content, reason in ((b"{", "is not JSON"), (b"[]", "not an object"), (b"\xff", "is not JSON")):
+        file.write_bytes(content)
+        with pytest.raises(CommandError, match=reason):
+            await doorbell("mappings", "test", source.key, "invoice.paid", *on_it)
+    with pytest.raises(CommandError, match="cannot be read"):
+        await doorbell("mappings", "test", source.key, "invoice.paid", "--payload", str(tmp_path / "none"))
+    with pytest.raises(CommandError, match="two different events"):
+        await doorbell("mappings", "test", source.key, "invoice.paid", *on_it, "--event-id", GONE)
+
+
+async def test_what_cannot_be_done_leaves_with_2_and_the_next_step(api: Api) -> None:
+    async def said(*arguments: str) -> tuple[int | None, str]:
+        process = await start(*arguments)
+        _, errors = await process.communicate()
+        return process.returncode, errors.decode()
+
+    nobody, stranger, unknown = await asyncio.gather(
+        said("sources", "--url", "http://127.0.0.1:9", "--token", "x"),
+        said("sources", "--url", str(api.base_url), "--token", "dbl_st_wrong"),
+        said("logs", "a/b", *connection(api)),
+    )
+    assert nobody[0] == stranger[0] == unknown[0] == 2
+    assert "nobody answers at http://127.0.0.1:9" in nobody[1]
+    assert "doorbell dev" in nobody[1]
+    assert "doorbell token create" in stranger[1]
+    assert "404" in unknown[1]
+    assert "`doorbell sources` lists" in unknown[1]
+    assert "Traceback" not in nobody[1] + stranger[1] + unknown[1]
+
+
+async def test_shells_complete_commands() -> None:
+    words = {"COMP_WORDS": "doorbell mappi", "COMP_CWORD": "1", "_DOORBELL_COMPLETE": "complete_bash"}
+    process = await start(env={**os.environ, **words})
+    output, _ = await process.communicate()
+    assert output.decode().split() == ["mappings"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["secret add", "secret list", "sources", "events", "logs", "replay", "mappings test"],
+)
+def test_help_has_an_example(command: str) -> None:
+    shown = CliRunner().invoke(cli, [*command.split(), "--help"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0
+    assert f"Example: doorbell {command}" in shown.output

@@ -47,7 +47,7 @@ async def assess(endpoint: Endpoint, delivery: Delivery, scripts: Scripts) -> As
         reason = "the body is not a JSON object, so the source's script did not run"
         return Assessment(Verdict(None, reason), malformed=True)
     run = await run_script(endpoint, endpoint.script, delivery, own, scripts)
-    return Assessment(_verdict(run), run)
+    return Assessment(_verdict(run, own), run)
 
 
 async def run_script(
@@ -86,12 +86,14 @@ def hidden_values(endpoint: Endpoint) -> tuple[str, ...]:
     return (*(each.value for each in endpoint.secrets), *endpoint.variables.secret_values)
 
 
-def _verdict(run: ScriptRun) -> Verdict:
+def _verdict(run: ScriptRun, own: Verdict) -> Verdict:
     if run.error is not None:
         return Verdict(None, f"the source's script failed: {run.error}")
     if run.verified is None:
         return Verdict(None, "the source's script did not return verified")
-    return Verdict(run.verified, "the source's script says so")
+    said = "the source's script says so"
+    # Scripts that pass the scheme's verdict on are common: then its reason is the one to know.
+    return Verdict(run.verified, said if run.verified or own.verified else f"{said}; {own.reason}")
 
 
 def _is_json(body: bytes) -> bool:

@@ -103,12 +103,14 @@ def upgrade() -> None:
 
     Example: doorbell db upgrade
     """
+    from app.commands.target import database_reached
     from app.database import upgrade as upgrade_database
 
     settings = Settings()
     if settings.database_url is None:
         raise ConfigurationError("DOORBELL_DATABASE_URL is not set")
-    upgrade_database(settings.database_url)
+    with database_reached():
+        upgrade_database(settings.database_url)
     typer.echo("The database is up to date.")
 
 
@@ -121,9 +123,11 @@ def create_token(
 
     Example: doorbell token create --name ci --scope admin
     """
+    from app.commands.target import database_reached, find_installation
     from app.tokens import issue_token
 
-    typer.echo(asyncio.run(issue_token(_database_settings(), name, scope)))
+    with database_reached():
+        typer.echo(asyncio.run(issue_token(find_installation(Settings()), name, scope)))
 
 
 @key.command("create")
@@ -135,9 +139,11 @@ def create_key(
 
     Example: doorbell key create --environment development
     """
+    from app.commands.target import database_reached, find_installation
     from app.tokens import issue_key
 
-    typer.echo(asyncio.run(issue_key(_database_settings(), environment, name)))
+    with database_reached():
+        typer.echo(asyncio.run(issue_key(find_installation(Settings()), environment, name)))
 
 
 @cli.command()
@@ -459,13 +465,6 @@ def evaluate_mappings(
 def _production_settings() -> Settings:
     settings = Settings()
     settings.require_production()
-    return settings
-
-
-def _database_settings() -> Settings:
-    settings = Settings()
-    if settings.database_url is None:
-        raise ConfigurationError("DOORBELL_DATABASE_URL is not set")
     return settings
 
 

@@ -176,7 +176,7 @@ def refused_request(
     *,
     through: ReceivedThrough,
 ) -> ReceivedEvent:
-    """What to log of a request that a key vouches for and that is refused all the same."""
+    """What to log of a request that is refused before its signature, if it has one, is looked at."""
     return replace(
         _row(endpoint, body, headers, box, VerificationStatus.NOT_ENFORCED_UNVERIFIED, None, through),
         status=EventStatus.REJECTED,

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from sqlalchemy import text
 
+from app.api.receive import REFUSALS_PER_MINUTE
 from app.models.types import now
 from app.providers.registry import providers
 from tests.servers import eventually
@@ -155,6 +156,8 @@ async def test_too_large_is_refused_while_it_streams(bench: Bench) -> None:
     writer.close()
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"body_too_large" in answer
+    row = await refused(source, 413)
+    assert row["error"] == "the body is larger than 1048576 bytes"
 
 
 async def test_gzip(bench: Bench) -> None:
@@ -282,14 +285,15 @@ async def test_a_saved_change_counts_within_a_second(bench: Bench) -> None:
 
 async def test_refusals_in_the_log_are_bounded(bench: Bench) -> None:
     source = await bench.source("stripe")
-    for _ in range(150):
+    for _ in range(300):
         assert (await source.post(b"x" * 20_000, {})).status_code == 401
     rows = await bench.rows(
         "SELECT count(*) AS kept, max(length(body)) AS largest FROM events JOIN event_payloads USING (id) "
         "WHERE source_key = :key",
         key=source.key,
     )
-    assert rows[0]["kept"] == 120
+    # A minute may turn meanwhile, and with it the count begins anew.
+    assert 100 < rows[0]["kept"] <= 2 * REFUSALS_PER_MINUTE
     assert rows[0]["largest"] == 16 * 1024
 
 

@@ -20,9 +20,9 @@ from app.api.errors import RESPONSES
 from app.batching import QueueFull
 from app.config import Endpoint
 from app.errors import Rejected
-from app.inbox import Inbox
+from app.models.status import ReceivedThrough
 from app.providers.base import Provider
-from app.reception import ReceivedEvent, Refusal, receive_events
+from app.reception import ReceivedEvent, Refusal, receive_events, refused_request
 from app.runtime import Runtime
 from app.scripting import ScriptsBusy
 
@@ -69,13 +69,18 @@ async def receive(token: str, request: Request) -> Response:
         body = await read_body(request, runtime.settings.max_body_bytes)
     except ClientDisconnect:
         return Response(status_code=400)
+    except Rejected as rejected:
+        unread = refused_request(
+            endpoint, b"", dict(request.headers), rejected, runtime.box, through=ReceivedThrough.WEBHOOK
+        )
+        await note_refusal(request, endpoint, unread)
+        raise
     try:
         received = await receive_events(endpoint, body, dict(request.headers), runtime.box, runtime.scripts)
     except ScriptsBusy as error:
         raise unavailable(error) from error
     if isinstance(received, Refusal):
-        if request.app.state.refusal_budget.spend((endpoint.environment, endpoint.source_key)):
-            await log_refusal(request.app.state.inbox, received.event)
+        await note_refusal(request, endpoint, received.event)
         raise received.rejected
     try:
         await request.app.state.inbox.accept_all(received)
@@ -156,9 +161,20 @@ class RefusalBudget:
         return self._spent[key] <= REFUSALS_PER_MINUTE
 
 
-async def log_refusal(inbox: Inbox, event: ReceivedEvent) -> None:
-    """Log it, without making the refusal depend on the log."""
+async def note_refusal(request: Request, endpoint: Endpoint, event: ReceivedEvent) -> None:
+    """Put a refused delivery into the logs, a bounded number of them; the refusal does not depend on it."""
+    if not request.app.state.refusal_budget.spend((endpoint.environment, endpoint.source_key)):
+        return
+    logger.info(
+        "event_rejected",
+        extra={
+            "event_id": str(event.id),
+            "environment": event.environment,
+            "source": event.source_key,
+            "verification": event.verification_status,
+        },
+    )
     try:
-        await inbox.accept(event)
+        await request.app.state.inbox.accept(event)
     except (QueueFull, DBAPIError, PoolTimeout, OSError) as error:
         logger.warning("refusal_not_logged", extra={"error": type(error).__name__})

@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import ClientDisconnect
 
 from app.api.errors import RESPONSES, error_response
-from app.api.receive import RETRY_AFTER, limit_rate, log_refusal, read_body, unavailable
+from app.api.receive import RETRY_AFTER, limit_rate, note_refusal, read_body, unavailable
 from app.batching import QueueFull
 from app.config import Endpoint
 from app.errors import Rejected
@@ -146,11 +146,10 @@ async def _accept(request: Request) -> None:
         _check(endpoint, body, limits)
         events = list(_events(request.url.path, decoded, limits))
     except Rejected as rejected:
-        if request.app.state.refusal_budget.spend((endpoint.environment, endpoint.source_key)):
-            refused = refused_request(
-                endpoint, body, headers, rejected, runtime.box, through=ReceivedThrough.TRACKING
-            )
-            await log_refusal(request.app.state.inbox, refused)
+        refused = refused_request(
+            endpoint, body, headers, rejected, runtime.box, through=ReceivedThrough.TRACKING
+        )
+        await note_refusal(request, endpoint, refused)
         raise
     accepted = authenticated_events(
         endpoint,

@@ -2,6 +2,7 @@
 requests, and passes it on to a source unchanged."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -59,7 +60,7 @@ async def listen(
         ConfigurationError: the port is taken, or there is nowhere to forward to.
     """
     async with open_target(settings, source, environment) as target, httpx.AsyncClient(timeout=30) as client:
-        with record.open("ab") if record else nullcontext() as file:
+        with _private(record) if record else nullcontext() as file:
             async with Forwarder(target, client, output, file).serving() as app:
                 await _serve(app, port, on_ready)
 
@@ -128,3 +129,8 @@ async def _serve(app: Starlette, port: int, on_ready: Callable[[str], None]) -> 
         await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
         await serving
+
+
+def _private(path: Path) -> IO[bytes]:
+    """A file to append to that nobody else may read: it holds what credentials arrive."""
+    return open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")

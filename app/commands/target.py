@@ -1,7 +1,7 @@
 """Which Doorbell, source and environment a command is about: the one in the settings, else the `doorbell dev` here."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.config import Configuration, Endpoint
 from app.database import open_engine
+from app.environments import get_environment
 from app.errors import ConfigurationError, RequestError
 from app.secrets import SecretBox
 from app.settings import Settings
@@ -42,6 +43,22 @@ async def open_target(settings: Settings, source: str, environment: str) -> Asyn
         yield await _look_up(found, engine, box, source, environment)
     finally:
         await engine.dispose()
+
+
+@contextmanager
+def database_reached() -> Iterator[None]:
+    """Say that the database is away instead of tracing it.
+
+    Raises:
+        ConfigurationError: it is.
+    """
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise ConfigurationError(
+            f"the database cannot be used ({type(error).__name__}): is `doorbell dev` running here, or is "
+            "DOORBELL_DATABASE_URL right?"
+        ) from error
 
 
 def find_installation(settings: Settings) -> Settings:
@@ -82,16 +99,13 @@ async def _look_up(
 ) -> Target:
     configuration = Configuration(engine, box, settings.config_max_age)
     try:
-        async with AsyncSession(engine) as session:
-            token = (await get_configured(session, source, environment)).endpoint_token
-        await configuration.refresh()
+        with database_reached():
+            async with AsyncSession(engine) as session:
+                await get_environment(session, environment)
+                token = (await get_configured(session, source, environment)).endpoint_token
+            await configuration.refresh()
     except RequestError as error:
         raise ConfigurationError(error.message) from error
-    except SQLAlchemyError as error:
-        raise ConfigurationError(
-            f"the database cannot be reached ({type(error).__name__}): is `doorbell dev` running here, or is "
-            "DOORBELL_DATABASE_URL right?"
-        ) from error
     endpoint = configuration.by_token(token)
     if endpoint is None:
         raise ConfigurationError(

@@ -159,7 +159,11 @@ class Scripts:
                 answer = await _exchange(process, request)
         except (EOFError, ConnectionError, TimeoutError):
             await _end(process)
-            return {"result": None, "console": [], "error": _ending(process.returncode)}
+            return {
+                "result": None,
+                "console": [],
+                "error": _ending(process.returncode, time.perf_counter() - began),
+            }
         except BaseException:
             # Nobody waits for the answer any more, and the next call must not get it.
             await _end(process)
@@ -208,9 +212,12 @@ def _error_of(answer: dict[str, Any]) -> ScriptError | None:
     return ScriptError(name, message, error["line"])
 
 
-def _ending(code: int | None) -> dict[str, Any]:
-    """How the end of the process reads: its own timer ends one that nothing inside could interrupt."""
-    if code == -signal.SIGALRM:
+def _ending(code: int | None, seconds: float) -> dict[str, Any]:
+    """How the end of the process reads: its own timer ends one that nothing inside could interrupt.
+
+    The clock counts too: asyncio does not learn the code (and says 255) when someone else waited for the process.
+    """
+    if code == -signal.SIGALRM or seconds > TIME_LIMIT:
         message = f"the script ran longer than {TIME_LIMIT * 1000:.0f} ms"
         return {"name": "TimeLimitExceeded", "message": message, "line": None}
     message = f"the process that ran the script ended (code {code})"

@@ -74,19 +74,17 @@ async def receive_events(
     delivery = Delivery(body, headers, received_at)
     assessment = await assess(endpoint, delivery, scripts)
     verdict = assessment.verdict
-    sensitive = sensitive_header_names(endpoint) | _telling_header_names(endpoint, headers)
-    event = ReceivedEvent(
-        id=new_id(),
-        environment=endpoint.environment,
-        source_key=endpoint.source_key,
-        status=EventStatus.RECEIVED,
-        verification_status=verdict.status(enforced=endpoint.enforce_verification),
-        verification_reason=None if verdict.verified else verdict.reason,
-        received_at=received_at,
-        body=body,
-        headers={name: value for name, value in headers.items() if name not in sensitive},
-        sensitive_headers=_encrypted({name: headers[name] for name in sensitive if name in headers}, box),
+    row = _row(
+        endpoint,
+        body,
+        headers,
+        box,
+        verdict.status(enforced=endpoint.enforce_verification),
+        None if verdict.verified else verdict.reason,
+        ReceivedThrough.WEBHOOK,
     )
+    # The moment that the verdict is about.
+    event = replace(row, received_at=received_at)
     if endpoint.enforce_verification and not verdict.verified and not assessment.malformed:
         return _refuse(
             event, 401, "verification_failed", f"the event could not be verified: {assessment.told}"
@@ -194,7 +192,7 @@ def _row(
     reason: str | None,
     through: ReceivedThrough,
 ) -> ReceivedEvent:
-    sensitive = sensitive_header_names(endpoint)
+    sensitive = sensitive_header_names(endpoint) | _telling_header_names(endpoint, headers)
     return ReceivedEvent(
         id=new_id(),
         environment=endpoint.environment,

@@ -1,5 +1,16 @@
 # The image of every Doorbell process: `doorbell api`, `doorbell worker`, `doorbell db upgrade`, ...
 
+# The dashboard's scripts and styles.
+FROM node:24-trixie-slim AS dashboard
+
+WORKDIR /opt/doorbell/web
+COPY web/package.json web/package-lock.json web/.npmrc ./
+RUN npm ci --ignore-scripts --omit=dev
+COPY web/build.mjs ./
+COPY app/api/dashboard/assets ../app/api/dashboard/assets
+RUN npm run build
+
+
 FROM python:3.11.16-slim-trixie AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
@@ -16,6 +27,7 @@ RUN .venv/bin/pip install --require-hashes -r requirements.txt \
 COPY pyproject.toml README.md worker.py ./
 COPY app app
 COPY migrations migrations
+COPY --from=dashboard /opt/doorbell/app/api/dashboard/static app/api/dashboard/static
 RUN .venv/bin/pip install --no-deps --no-build-isolation --editable . \
     && .venv/bin/python -m compileall -q app migrations worker.py
 

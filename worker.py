@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 from temporalio.client import Client
@@ -18,44 +19,71 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import SandboxImportNotificationPolicy
 
-from app import health
+from app import health, tracing
 from app.action_log import ActionLog
 from app.activities.bulk_operation import BulkOperationActivities
 from app.activities.deliver import Deliver
+from app.activities.deliver_alert import DeliverAlerts
+from app.activities.erasure import ErasureActivities
 from app.activities.failures import ActivityFailures
+from app.activities.fan_out import FanOutActivities
+from app.activities.first_try import TryEvent
 from app.activities.follow_run import FollowRun
 from app.activities.maintenance import TASK_QUEUE, MaintenanceActivities, ensure_schedule
 from app.activities.map import MapEvent
 from app.activities.record import RecordOutcome
+from app.activities.replay_events import ReplayActivities
 from app.activities.run_action import RunAction
 from app.activities.verify import VerifyEvent
-from app.api.directory.app import create_directory_app
+from app.alert_dispatch import AlertDispatcher
+from app.alert_watch import AlertWatch
+from app.api.directory.app import DirectoryApp
 from app.bulk_dispatch import BulkDispatcher
+from app.claims import Leases
 from app.destinations import Destinations
 from app.directory.run_log import RunLog
-from app.dispatch import Dispatcher, Leases
+from app.dispatch import Dispatcher
+from app.erasure_dispatch import ErasureDispatcher
 from app.event_log import EventLog
 from app.knock_rate_limits import RateLimits
 from app.listener import Listener
 from app.mail import Mailer
 from app.outbound import Outbound, is_public
 from app.process import stop_requested
+from app.replay_dispatch import ReplayDispatcher
+from app.rollup import keep_statistics
+from app.row_dispatch import RowDispatcher
 from app.run_dispatch import RunDispatcher
 from app.runtime import Runtime, background, open_runtime
+from app.scrape import serve_metrics
 from app.settings import Settings
 from app.temporal import connect_when_up, prepare_namespace, task_queue
 from app.workflows.bulk_operation import BulkOperation
+from app.workflows.deliver_alert import DeliverAlert
+from app.workflows.erasure import Erasure
+from app.workflows.fan_out import FanOut
 from app.workflows.maintenance import Maintenance
 from app.workflows.process_event import ProcessEvent
 from app.workflows.recipient_run import RecipientRun
+from app.workflows.replay_events import ReplayEvents
 
 logger = logging.getLogger(__name__)
+
+# The SDK's own id is a digest of every loaded module's code, read again from disk: 3 MB, and half a second.
+BUILD_ID = f"doorbell-{version('doorbell')}"
+
+# One of each for every environment, beside the dispatcher of its events.
+DISPATCHERS = (BulkDispatcher, ReplayDispatcher, AlertDispatcher, ErasureDispatcher, RunDispatcher)
 
 
 async def serve(settings: Settings, environments: Sequence[str]) -> None:
     """Work until SIGTERM or SIGINT, then finish what is in flight."""
     stop = stop_requested()
-    async with open_runtime(settings) as runtime, health.serve_worker(runtime) as state:
+    async with (
+        open_runtime(settings, plan_once=True) as runtime,
+        serve_metrics(runtime),
+        health.serve_worker(runtime) as state,
+    ):
         client = await connect_when_up(settings, stop)
         if client is None:
             return
@@ -83,10 +111,10 @@ async def _loaded(runtime: Runtime, stop: asyncio.Event) -> bool:
 @asynccontextmanager
 async def run_workers(runtime: Runtime, client: Client, environments: Sequence[str]) -> AsyncIterator[None]:
     """Dispatchers and Temporal workers of these environments, while the block runs."""
-    destinations = Destinations(runtime.configuration, create_directory_app(runtime.engine))
+    destinations = Destinations(runtime.configuration, DirectoryApp(runtime.engine))
     events, actions = EventLog(runtime.engine, runtime.box), ActionLog(runtime.engine)
     outbound = Outbound(_any_address if runtime.settings.allow_private_addresses else is_public)
-    runs = _run_activities(runtime, outbound)
+    sending = _sending_activities(runtime, outbound)
     rate_limits = RateLimits(runtime.engine, runtime.settings.knock_rate_factor)
     listener = Listener(runtime.settings)
     async with AsyncExitStack() as stack:
@@ -97,7 +125,9 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
         workers = [
             _maintenance_worker(runtime, client),
             *(
-                _event_worker(runtime, client, dispatcher, events, actions, destinations, rate_limits, runs)
+                _event_worker(
+                    runtime, client, dispatcher, events, actions, destinations, rate_limits, sending
+                )
                 for dispatcher in dispatchers
             ),
         ]
@@ -107,14 +137,15 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
         stack.push_async_callback(_shut_down, workers)
         for dispatcher in dispatchers:
             stack.push_async_callback(dispatcher.drain)
-        looping: list[Dispatcher | BulkDispatcher | RunDispatcher] = [*dispatchers]
+        looping: list[Dispatcher | RowDispatcher | RunDispatcher] = [*dispatchers]
         for environment in environments:
-            looping.append(BulkDispatcher(environment, engine=runtime.engine, client=client))
-            looping.append(RunDispatcher(environment, engine=runtime.engine, client=client))
+            for kind in DISPATCHERS:
+                looping.append(kind(environment, engine=runtime.engine, client=client))
         for each in looping:
             each.listen(listener)
-        await stack.enter_async_context(background(*(each.run() for each in looping)))
-        await stack.enter_async_context(background(listener.run()))
+        watches = [_alert_watch(runtime, environment) for environment in environments]
+        await stack.enter_async_context(background(*(each.run() for each in (*looping, *watches))))
+        await stack.enter_async_context(background(listener.run(), keep_statistics(runtime.engine)))
         yield
 
 
@@ -135,10 +166,23 @@ def _dispatcher(runtime: Runtime, client: Client, events: EventLog, environment:
     )
 
 
-def _run_activities(runtime: Runtime, outbound: Outbound) -> list[Callable[..., Any]]:
-    """What follows workflow runs. The same for every environment."""
+def _alert_watch(runtime: Runtime, environment: str) -> AlertWatch:
+    settings = runtime.settings
+    return AlertWatch(
+        environment, engine=runtime.engine, base_url=settings.base_url, interval=settings.alert_interval
+    )
+
+
+def _sending_activities(runtime: Runtime, outbound: Outbound) -> list[Callable[..., Any]]:
+    """What follows workflow runs, and delivers alerts. The same for every environment."""
     runs, mailer = RunLog(runtime.engine, runtime.box), Mailer(runtime.settings)
-    return [*FollowRun(runs, mailer).activities(), *Deliver(runs, mailer, outbound).activities()]
+    alerts = DeliverAlerts(runtime.engine, runtime.box, mailer, outbound)
+    return [
+        FanOutActivities(runtime.engine).fan_out_page,
+        *FollowRun(runs, mailer).activities(),
+        *Deliver(runs, mailer, outbound).activities(),
+        *alerts.activities(),
+    ]
 
 
 def _any_address(address: str) -> bool:
@@ -153,28 +197,40 @@ def _event_worker(
     actions: ActionLog,
     destinations: Destinations,
     rate_limits: RateLimits,
-    runs: Sequence[Callable[..., Any]],
+    sending: Sequence[Callable[..., Any]],
 ) -> Worker:
     """The Temporal worker of one environment."""
+    verify = VerifyEvent(events, runtime.configuration, runtime.scripts)
+    mapping = MapEvent(events, actions, runtime.configuration)
+    action = RunAction(actions, destinations, rate_limits, on_retry=dispatcher.release)
+    record = RecordOutcome(events, actions, on_finished=dispatcher.release)
     bulk = BulkOperationActivities(runtime.engine)
+    replays = ReplayActivities(runtime)
+    erasure = ErasureActivities(runtime.engine, runtime.box)
     return Worker(
         client,
         task_queue=task_queue(dispatcher.environment),
-        workflows=[ProcessEvent, BulkOperation, RecipientRun],
+        workflows=[ProcessEvent, BulkOperation, Erasure, ReplayEvents, DeliverAlert, RecipientRun, FanOut],
         activities=[
-            VerifyEvent(events, runtime.configuration, runtime.scripts).verify_event,
-            MapEvent(events, actions, runtime.configuration).map_event,
-            *RunAction(actions, destinations, rate_limits, on_retry=dispatcher.release).activities(),
-            RecordOutcome(events, actions, on_finished=dispatcher.release).record_outcome,
+            TryEvent(verify, mapping, action, record).try_event,
+            verify.verify_event,
+            mapping.map_event,
+            *action.activities(),
+            record.record_outcome,
             bulk.work_off_bulk_chunk,
             bulk.fail_bulk_operation,
-            *runs,
+            replays.replay_chunk,
+            replays.fail,
+            erasure.work_off_erasure,
+            erasure.fail_erasure,
+            *sending,
         ],
         workflow_runner=workflow_runner(sandbox=runtime.settings.workflow_sandbox),
         interceptors=[ActivityFailures()],
         max_concurrent_activities=runtime.settings.max_events_in_flight,
         max_concurrent_local_activities=2 * runtime.settings.max_events_in_flight,
         graceful_shutdown_timeout=runtime.settings.graceful_shutdown,
+        build_id=BUILD_ID,
     )
 
 
@@ -185,12 +241,17 @@ def _maintenance_worker(runtime: Runtime, client: Client) -> Worker:
         client,
         task_queue=TASK_QUEUE,
         workflows=[Maintenance],
-        activities=[maintenance.maintain_partitions, maintenance.prune_idempotent_responses],
+        activities=[
+            maintenance.maintain_partitions,
+            maintenance.prune_idempotent_responses,
+            maintenance.prune_directory,
+        ],
         workflow_runner=workflow_runner(sandbox=runtime.settings.workflow_sandbox),
         interceptors=[ActivityFailures()],
         max_concurrent_workflow_task_polls=2,
         max_concurrent_activity_task_polls=1,
         graceful_shutdown_timeout=runtime.settings.graceful_shutdown,
+        build_id=BUILD_ID,
     )
 
 
@@ -198,12 +259,14 @@ def workflow_runner(*, sandbox: bool) -> WorkflowRunner:
     """Temporal's sandbox under a strict import policy, or none: it costs 10 ms of CPU an event."""
     if not sandbox:
         return UnsandboxedWorkflowRunner()
-    return SandboxedWorkflowRunner(
-        restrictions=SandboxRestrictions.default.with_import_notification_policy(
-            SandboxImportNotificationPolicy.WARN_ON_DYNAMIC_IMPORT
-            | SandboxImportNotificationPolicy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH
-        )
+    restrictions = SandboxRestrictions.default.with_import_notification_policy(
+        SandboxImportNotificationPolicy.WARN_ON_DYNAMIC_IMPORT
+        | SandboxImportNotificationPolicy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH
     )
+    if tracing.is_on():
+        # The SDK's own interceptor carries on the trace inside the workflow.
+        restrictions = restrictions.with_passthrough_modules("opentelemetry")
+    return SandboxedWorkflowRunner(restrictions=restrictions)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.activities.actions.registry import action_types
-from app.batching import Batcher
+from app.batching import PACE, Batcher
 from app.database import to_json
 from app.errors import Permanent
 from app.models.status import ActionStatus
@@ -20,17 +20,16 @@ from app.models.types import id_time_range
 
 MAXIMUM_CACHED = 2000
 
-# A mapping evaluated twice finds the row of the first time: what was evaluated then is what is sent.
+# A mapping evaluated twice finds the row of the first time: what was evaluated then is what is sent. Rows come as one
+# JSON array, as those of the inbox do.
 _ADD = text("""
 INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status, error,
-                     attempts, finished_at)
+                     attempts, finished_at, environment, source_key)
 SELECT id, event_id, mapping_id, action_type, parameters::json, payload::json, idempotency_key, status, error,
-       0, finished_at
-FROM unnest(CAST(:ids AS uuid[]), CAST(:event_ids AS uuid[]), CAST(:mapping_ids AS uuid[]),
-            CAST(:action_types AS text[]), CAST(:parameters AS text[]), CAST(:payloads AS text[]),
-            CAST(:idempotency_keys AS text[]), CAST(:statuses AS text[]), CAST(:errors AS text[]),
-            CAST(:finished_ats AS timestamptz[]))
-    AS v (id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status, error, finished_at)
+       0, finished_at, environment, source_key
+FROM json_to_recordset(CAST(:rows AS json)) AS given (
+    id uuid, event_id uuid, mapping_id uuid, action_type text, parameters text, payload text, idempotency_key text,
+    status text, error text, finished_at timestamptz, environment text, source_key text)
 ON CONFLICT (id) DO NOTHING
 RETURNING id
 """)
@@ -50,10 +49,9 @@ _RECORD = text("""
 UPDATE actions SET status = v.status, result = v.result::json, error = v.error,
     attempts = actions.attempts + v.attempts, calls = v.calls, started_at = coalesce(actions.started_at, v.started_at),
     finished_at = v.finished_at
-FROM unnest(CAST(:ids AS uuid[]), CAST(:statuses AS text[]), CAST(:results AS text[]), CAST(:errors AS text[]),
-            CAST(:attempts AS integer[]), CAST(:calls AS integer[]), CAST(:started_ats AS timestamptz[]),
-            CAST(:finished_ats AS timestamptz[]))
-    AS v (id, status, result, error, attempts, calls, started_at, finished_at)
+FROM json_to_recordset(CAST(:rows AS json)) AS v (
+    id uuid, status text, result text, error text, attempts integer, calls integer, started_at timestamptz,
+    finished_at timestamptz)
 WHERE actions.id = v.id AND actions.id >= :first AND actions.id <= :last AND actions.status = 'pending'
 """)
 
@@ -61,6 +59,7 @@ _GIVE_UP = text("""
 UPDATE actions SET status = 'failed', finished_at = now(),
     error = 'gave up after ' || attempts || ' attempts: ' || coalesce(error, 'no attempt was recorded')
 WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'pending'
+RETURNING action_type
 """)
 
 
@@ -81,6 +80,9 @@ class StoredAction:
     # How many of its calls have succeeded, and what came of them.
     calls: int = 0
     result: dict[str, Any] | None = field(default=None, repr=False)
+    # Where its event is from, written for the log's filters and not read back.
+    environment: str | None = None
+    source_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,9 @@ class ActionLog:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._pending: OrderedDict[UUID, StoredAction] = OrderedDict()
-        self._adds: Batcher[StoredAction, StoredAction] = Batcher(self._add)
+        self._adds: Batcher[StoredAction, StoredAction] = Batcher(self._add, pace=PACE)
         self._loads: Batcher[UUID, StoredAction | None] = Batcher(self._load)
-        self._records: Batcher[Attempt, None] = Batcher(self._record)
+        self._records: Batcher[Attempt, None] = Batcher(self._record, pace=PACE)
 
     async def add(self, action: StoredAction) -> StoredAction:
         """Add an action's row; the row that was there already, if it was."""
@@ -141,10 +143,11 @@ class ActionLog:
             self._pending.pop(attempt.action_id, None)
         await self._records.submit(attempt)
 
-    async def give_up(self, action_ids: Sequence[UUID]) -> None:
-        """Mark actions as failed that are not tried again."""
+    async def give_up(self, action_ids: Sequence[UUID]) -> Sequence[str]:
+        """Mark actions as failed that are not tried again; the types of those that were pending."""
         async with self._engine.connect() as connection:
-            await connection.execute(_GIVE_UP, {"ids": list(action_ids)})
+            gave_up = await connection.scalars(_GIVE_UP, {"ids": list(action_ids)})
+            return gave_up.all()
 
     def _remember(self, action: StoredAction) -> None:
         """Keep a pending action at hand for its attempt, so that it is not read back."""
@@ -155,21 +158,7 @@ class ActionLog:
 
     async def _add(self, actions: list[StoredAction]) -> list[StoredAction]:
         async with self._engine.connect() as connection:
-            result = await connection.execute(
-                _ADD,
-                {
-                    "ids": [each.id for each in actions],
-                    "event_ids": [each.event_id for each in actions],
-                    "mapping_ids": [each.mapping_id for each in actions],
-                    "action_types": [each.action_type for each in actions],
-                    "parameters": [to_json(each.parameters) for each in actions],
-                    "payloads": [None if each.payload is None else to_json(each.payload) for each in actions],
-                    "idempotency_keys": [each.idempotency_key for each in actions],
-                    "statuses": [each.status.value for each in actions],
-                    "errors": [each.error for each in actions],
-                    "finished_ats": [each.finished_at for each in actions],
-                },
-            )
+            result = await connection.execute(_ADD, {"rows": to_json([_row(each) for each in actions])})
             added = set(result.scalars())
         earlier = await self._load([each.id for each in actions if each.id not in added])
         rows = {each.id: each for each in earlier if each is not None}
@@ -184,23 +173,46 @@ class ActionLog:
         return [found.get(action_id) for action_id in action_ids]
 
     async def _record(self, batch: list[Attempt]) -> list[None]:
+        parameters = {
+            "rows": to_json([_attempt_row(each) for each in batch]),
+            "first": min(each.action_id for each in batch),
+            "last": max(each.action_id for each in batch),
+        }
         async with self._engine.connect() as connection:
-            await connection.execute(
-                _RECORD,
-                {
-                    "ids": [each.action_id for each in batch],
-                    "statuses": [each.status.value for each in batch],
-                    "results": [None if each.result is None else to_json(each.result) for each in batch],
-                    "errors": [each.error for each in batch],
-                    "attempts": [0 if each.started_at is None else 1 for each in batch],
-                    "calls": [each.calls for each in batch],
-                    "started_ats": [each.started_at for each in batch],
-                    "finished_ats": [each.finished_at for each in batch],
-                    "first": min(each.action_id for each in batch),
-                    "last": max(each.action_id for each in batch),
-                },
-            )
+            await connection.execute(_RECORD, parameters)
         return [None] * len(batch)
+
+
+def _row(action: StoredAction) -> dict[str, object]:
+    """An action as JSON takes it. JSON within it is text, so that it stays as it came."""
+    return {
+        "id": action.id,
+        "event_id": action.event_id,
+        "mapping_id": action.mapping_id,
+        "action_type": action.action_type,
+        "parameters": to_json(action.parameters),
+        "payload": None if action.payload is None else to_json(action.payload),
+        "idempotency_key": action.idempotency_key,
+        "status": action.status,
+        "error": action.error,
+        "finished_at": action.finished_at,
+        "environment": action.environment,
+        "source_key": action.source_key,
+    }
+
+
+def _attempt_row(attempt: Attempt) -> dict[str, object]:
+    """An attempt as JSON takes it; one that sent nothing is none that counts."""
+    return {
+        "id": attempt.action_id,
+        "status": attempt.status,
+        "result": None if attempt.result is None else to_json(attempt.result),
+        "error": attempt.error,
+        "attempts": 0 if attempt.started_at is None else 1,
+        "calls": attempt.calls,
+        "started_at": attempt.started_at,
+        "finished_at": attempt.finished_at,
+    }
 
 
 def _stored(row: RowMapping) -> StoredAction:

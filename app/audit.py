@@ -5,18 +5,23 @@ Snapshots name what may be shown: no secret, key or endpoint token is ever part 
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hmac import compare_digest
 from typing import Any
 from uuid import UUID
 
 from sqlmodel import SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.directory.definitions import StoredWorkflow
 from app.directory.pages import Page, PageRequest, fetch_page
 from app.models.audit import AuditEntry
 from app.models.environment import Environment
+from app.models.source import SourceEnvironment
 from app.models.types import first_id_at, id_time_range
+from app.sensitive import REDACTED
 from app.sources import ConfiguredSource
 from app.tokens import Access
+from app.variables import FoundVariable
 
 Snapshot = dict[str, Any]
 
@@ -125,9 +130,55 @@ def environment_snapshot(environment: Environment) -> Snapshot:
     return {**snapshot(environment), "has_destination_key": environment.destination_key is not None}
 
 
+def variable_snapshot(found: FoundVariable, earlier: FoundVariable | None = None) -> Snapshot:
+    """A variable; of a secret one, which values there are, and which are others than `earlier`."""
+    values = {"": found.value, **found.environment_values}
+    if found.variable.type == "secret":
+        others = {} if earlier is None else {"": earlier.value, **earlier.environment_values}
+        values = {
+            slug: None
+            if value is None
+            else f"{REDACTED}{' (new)' if others.get(slug, value) != value else ''}"
+            for slug, value in values.items()
+        }
+    return {
+        **snapshot(found.variable),
+        "value": values.pop(""),
+        "environment_values": values,
+    }
+
+
+def workflow_snapshot(found: StoredWorkflow, earlier: StoredWorkflow | None = None) -> Snapshot:
+    """A workflow; of its signing secret, whether there is one, and whether it was written since `earlier`."""
+    secret = None if found.signing_secret is None else REDACTED
+    if (
+        found.signing_secret
+        and earlier
+        and not compare_digest(earlier.signing_secret or b"", found.signing_secret)
+    ):
+        secret = f"{REDACTED} (new)"
+    return {**found.definition, "signing_secret": secret}
+
+
 def _shown(value: Any) -> Any:
     if isinstance(value, timedelta):
         return int(value.total_seconds())
     if isinstance(value, dict | list | str | int | bool | float) or value is None:
         return value
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def note_source_change(
+    session: AsyncSession,
+    access: Access,
+    action: str,
+    configured: SourceEnvironment,
+    *,
+    before: Snapshot | None = None,
+    after: Snapshot | None = None,
+) -> None:
+    """Add an entry about a source in one environment, as `note_change` does."""
+    resource = ("source", configured.source_key)
+    note_change(
+        session, access, action, resource, environment=configured.environment, before=before, after=after
+    )

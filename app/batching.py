@@ -1,7 +1,8 @@
 """Micro-batching: many concurrent callers, one statement.
 
 While one batch is being written the next one fills, so batches grow with the load and a lone caller waits for
-nobody. Bounded, in items and in bytes: a full queue refuses instead of growing.
+nobody. Where items come faster than one at a time but slower than batches are written, a `pace` lets batches grow.
+Bounded, in items and in bytes: a full queue refuses instead of growing.
 """
 
 import asyncio
@@ -21,6 +22,13 @@ Result = TypeVar("Result")
 MAXIMUM_BATCH_BYTES = 8 * 1024 * 1024
 
 
+# So many items within so many seconds are those of several events: they are worth waiting for each other.
+BUSY_ITEMS = 5
+BUSY_WITHIN = 0.25
+# The pace of what events write while they are processed, in seconds.
+PACE = 0.05
+
+
 class QueueFull(DoorbellError):
     """As much is waiting as the batcher may hold."""
 
@@ -28,8 +36,9 @@ class QueueFull(DoorbellError):
 class Batcher(Generic[Item, Result]):
     """Hands items to `write` in batches; each `submit` returns its item's result.
 
-    `write` gets a list and returns one result for each, in order. `weigh` gives an item's bytes. When Postgres refuses a batch for what is in
-    it, its items are tried one by one, so that one bad item fails alone.
+    `write` gets a list and returns one result for each, in order. `weigh` gives an item's bytes. `pace`: while items
+    come often, a batch begins so many seconds after the one before. When Postgres refuses a batch for what is in it,
+    its items are tried one by one, so that one bad item fails alone.
     """
 
     def __init__(
@@ -41,6 +50,7 @@ class Batcher(Generic[Item, Result]):
         maximum_bytes: int | None = None,
         weigh: Callable[[Item], int] = lambda _: 0,
         concurrency: int = 1,
+        pace: float = 0,
     ) -> None:
         self._write = write
         self._maximum_batch = maximum_batch
@@ -49,6 +59,9 @@ class Batcher(Generic[Item, Result]):
         self._weigh = weigh
         self._bytes = 0
         self._idle = concurrency
+        self._pace = pace
+        self._arrivals: deque[float] = deque(maxlen=BUSY_ITEMS)
+        self._next_begin = 0.0
         self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._writers: set[asyncio.Task[None]] = set()
 
@@ -56,6 +69,11 @@ class Batcher(Generic[Item, Result]):
     def queued(self) -> int:
         """Items waiting for their turn."""
         return len(self._queue)
+
+    @property
+    def queued_bytes(self) -> int:
+        """What they weigh, together with those that are being written."""
+        return self._bytes
 
     async def submit(self, item: Item) -> Result:
         """The item's result, once its batch is written.
@@ -70,8 +88,10 @@ class Batcher(Generic[Item, Result]):
         if self._maximum_bytes is not None and self._bytes and self._bytes + weight > self._maximum_bytes:
             raise QueueFull(f"{self._bytes} bytes are waiting")
         self._bytes += weight
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
         self._queue.append((item, future))
+        self._arrivals.append(loop.time())
         if self._idle:
             self._idle -= 1
             writer = asyncio.create_task(self._drain())
@@ -82,6 +102,8 @@ class Batcher(Generic[Item, Result]):
     async def _drain(self) -> None:
         try:
             while self._queue:
+                if self._pace:
+                    await self._keep_pace()
                 batch, weight = self._next_batch()
                 try:
                     await self._write_batch(batch)
@@ -89,6 +111,14 @@ class Batcher(Generic[Item, Result]):
                     self._bytes -= weight
         finally:
             self._idle += 1
+
+    async def _keep_pace(self) -> None:
+        """Wait for more items, while they come often."""
+        clock = asyncio.get_running_loop().time
+        is_busy = len(self._arrivals) == BUSY_ITEMS and clock() - self._arrivals[0] < BUSY_WITHIN
+        if is_busy and len(self._queue) < self._maximum_batch and (pause := self._next_begin - clock()) > 0:
+            await asyncio.sleep(pause)
+        self._next_begin = clock() + self._pace
 
     def _next_batch(self) -> tuple[list[tuple[Item, "asyncio.Future[Result]"]], int]:
         """What is written next, and its bytes: one item at least."""
@@ -106,7 +136,7 @@ class Batcher(Generic[Item, Result]):
         try:
             results = await self._write([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001 (handed to whoever waits)
-            if len(batch) > 1 and _is_about_content(error):
+            if len(batch) > 1 and is_about_content(error):
                 for entry in batch:
                     await self._write_batch([entry])
                 return
@@ -119,7 +149,7 @@ class Batcher(Generic[Item, Result]):
                 future.set_result(result)
 
 
-def _is_about_content(error: Exception) -> bool:
+def is_about_content(error: Exception) -> bool:
     """Whether Postgres refused the rows themselves, rather than being out of reach."""
     if isinstance(error, DBAPIError):
         # By SQLAlchemy's class: psycopg has one of its own for a full disk, a shutdown, and so on.

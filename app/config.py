@@ -6,6 +6,7 @@ net. A saved change counts within a second; an unknown endpoint token costs no q
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,7 +30,8 @@ from app.models.source import (
     SourceEnvironment,
     SourceKey,
 )
-from app.models.types import now
+from app.models.types import digest_of, now
+from app.outages import Outage
 from app.providers.base import Provider
 from app.providers.registry import providers
 from app.secrets import SecretBox, token_hash
@@ -84,6 +86,14 @@ class Destination:
     url: str | None
     key: str | None = field(repr=False)
 
+    @property
+    def account(self) -> str | None:
+        """What the far side counts its calls by, its key; None for the directory, which has no limits.
+
+        A digest: it names rows of the database, and says nothing.
+        """
+        return None if self.url is None else digest_of(self.url, self.key or "").hex()[:32]
+
 
 class Configuration:
     """The configuration in memory."""
@@ -101,6 +111,12 @@ class Configuration:
         self._variables, self._variables_of = Variables(), dict[str, Variables]()
         self._changed = asyncio.Event()
         self._loaded = asyncio.Event()
+        self._read_at = time.monotonic()
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was read, or since the process began to try."""
+        return time.monotonic() - self._read_at
 
     @property
     def loaded(self) -> bool:
@@ -128,6 +144,10 @@ class Configuration:
     def endpoints(self) -> list[Endpoint]:
         """All sources in all environments."""
         return list(self._by_source.values())
+
+    def environments(self) -> list[str]:
+        """All environments."""
+        return list(self._destinations)
 
     def destination(self, environment: str) -> Destination:
         """Where an environment's actions run.
@@ -177,6 +197,7 @@ class Configuration:
             for each in keys
             if (endpoint := by_id.get(each.source_environment_id)) is not None
         }
+        self._read_at = time.monotonic()
         self._loaded.set()
 
     def _destination(self, environment: Environment) -> Destination:
@@ -225,11 +246,12 @@ class Configuration:
     async def keep_fresh(self, listener: Listener) -> None:
         """Follow changes until cancelled. Postgres being away leaves the last known configuration in place."""
         listener.subscribe(CHANNEL, self._changed.set)
+        outage = Outage(logger, "configuration_unreadable")
         while True:
             try:
                 await self.refresh()
             except (SQLAlchemyError, OSError, Permanent) as error:
-                logger.warning("configuration_unreadable", extra={"error": str(error)})
+                outage.goes_on(error=str(error))
                 await asyncio.sleep(1)
                 continue
             except Exception:
@@ -237,6 +259,7 @@ class Configuration:
                 logger.exception("configuration_unreadable")
                 await asyncio.sleep(1)
                 continue
+            outage.is_over()
             await self._change()
 
     async def _change(self) -> None:

@@ -1,5 +1,5 @@
-"""Stage 3 of an event: the dispatcher, in the worker. Claims received events of its environment and starts one
-workflow for each (`app/workflows/process_event.py`).
+"""Stage 3 of an event: the dispatcher, in the worker. Claims received events of its environment (`app/claims.py`)
+and starts one workflow for each (`app/workflows/process_event.py`).
 
 The workflow's id derives from the idempotency tuple and Temporal refuses a second execution, so Temporal itself
 is the record of what ran. Claiming is under a lease and starting is idempotent: an event that is claimed twice
@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import (
@@ -33,13 +33,16 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from app import metrics, tracing
+from app.claims import Claimed, Claims, Leases, Run, workflow_id
 from app.config import Configuration
 from app.event_log import CHANNEL, SUCCESSFUL, EventLog, Finished
 from app.listener import Listener
 from app.models.contracts import EventOutcome, EventRef
 from app.models.source import DEFAULT_IDEMPOTENCY_WINDOW
 from app.models.status import EventStatus
-from app.models.types import digest_of, first_id_at, now
+from app.models.types import first_id_at, now
+from app.outages import Outage
 from app.temporal import ENVIRONMENT, EVENT_TYPE, SOURCE, task_queue
 from app.workflows.process_event import ProcessEvent
 
@@ -53,116 +56,20 @@ SETTLED_AFTER = timedelta(seconds=10)
 # Claims look at the last two days; the sweep looks everywhere, and for leases that ran out.
 CLAIM_SINCE = timedelta(days=2)
 LOOK_INTERVAL = 1.0
-SWEEP_BATCH = 100
+# Slots are filled again when half of a source's share came free, or so many seconds after the first: events that are
+# claimed together go through their stages together, and share statements.
+REFILL_AFTER = 0.25
 BACKOFF = 2.0
 # How often an event tries to join a run of its idempotency key that ends just then, before it is postponed.
 MAXIMUM_MEETINGS = 10
 MEETING_PAUSE = 0.02
-POSTPONED = timedelta(seconds=5)
 # Executions after the window, each of which holds a database connection while it talks to Temporal.
 MAXIMUM_REPEATS = 4
 RPC_TIMEOUT = timedelta(seconds=10)
 # Temporal refuses a summary of more than 400 bytes.
 MAXIMUM_SUMMARY = 400
 
-# Round robin over the sources that have a backlog, found by jumping through the index; those with fewer events
-# in flight come first, and none has more than its share of the slots.
-_CLAIM = text("""
-WITH RECURSIVE backlog (source_key) AS (
-    (SELECT source_key FROM events WHERE environment = :environment AND status = 'received' AND id >= :since
-     ORDER BY source_key LIMIT 1)
-    UNION ALL
-    SELECT (SELECT source_key FROM events WHERE environment = :environment AND status = 'received'
-            AND id >= :since AND source_key > backlog.source_key ORDER BY source_key LIMIT 1)
-    FROM backlog WHERE backlog.source_key IS NOT NULL
-), waiting AS (
-    SELECT backlog.source_key, coalesce(busy.in_flight, 0) AS in_flight
-    FROM backlog LEFT JOIN unnest(CAST(:busy_sources AS text[]), CAST(:busy_counts AS integer[]))
-        AS busy (source_key, in_flight) ON busy.source_key = backlog.source_key
-    WHERE backlog.source_key IS NOT NULL
-), candidates AS (
-    SELECT event.id, waiting.in_flight + row_number() OVER (PARTITION BY waiting.source_key ORDER BY event.id) AS turn
-    FROM waiting CROSS JOIN LATERAL (
-        SELECT id FROM events
-        WHERE environment = :environment AND source_key = waiting.source_key AND status = 'received' AND id >= :since
-        ORDER BY id LIMIT least(:limit, greatest(0, :share - waiting.in_flight)) FOR UPDATE SKIP LOCKED
-    ) AS event
-), claimed AS (
-    SELECT id FROM candidates ORDER BY turn, id LIMIT :limit
-)
-UPDATE events SET status = 'processing', lease_expires_at = now() + :lease
-FROM claimed WHERE events.id = claimed.id AND events.id >= :since
-RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin,
-    false AS was_claimed
-""")
-
-_RECLAIM = text("""
-WITH expired AS (
-    SELECT id FROM events
-    WHERE environment = :environment AND status = 'processing' AND lease_expires_at < now()
-    ORDER BY lease_expires_at LIMIT :limit FOR UPDATE SKIP LOCKED
-)
-UPDATE events SET lease_expires_at = now() + :lease
-FROM expired WHERE events.id = expired.id
-RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin,
-    true AS was_claimed
-""")
-
-# A lease that ran out is for the sweep to claim again, which looks at what became of the run.
-_STARTED = text("""
-UPDATE events SET workflow_id = v.workflow_id, run_id = v.run_id, lease_expires_at = now() + :lease
-FROM unnest(CAST(:ids AS uuid[]), CAST(:workflow_ids AS text[]), CAST(:run_ids AS text[]))
-    AS v (id, workflow_id, run_id)
-WHERE events.id = v.id AND events.id >= :first AND events.id <= :last
-  AND events.status = 'processing' AND events.lease_expires_at > now()
-RETURNING events.id
-""")
-
-_POSTPONE = text(
-    "UPDATE events SET lease_expires_at = now() + :pause WHERE id = :id AND status = 'processing'"
-)
-
-_STATUS = text("SELECT status FROM events WHERE id = :id")
-
-_ENDED = text("SELECT id FROM events WHERE id = ANY(CAST(:ids AS uuid[])) AND status <> 'processing'")
-
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:workflow_id, 0))")
-
-
-@dataclass(frozen=True)
-class Leases:
-    """How long a claim holds. `claim`: one that is not followed by a start is claimed again. `run`: a started
-    event is looked at again, in case its workflow ended without recording an outcome. `sweep`: how often leases
-    that ran out are looked for."""
-
-    claim: timedelta = timedelta(seconds=60)
-    run: timedelta = timedelta(minutes=15)
-    sweep: timedelta = timedelta(seconds=10)
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """An event that this dispatcher has claimed. `run_id` is set when its run was noted; `was_claimed`, when an
-    earlier claim's lease ran out, so that it may have been started."""
-
-    id: UUID
-    source_key: str
-    event_type: str | None
-    idempotency_key: str | None
-    received_at: datetime
-    workflow_id: str | None
-    run_id: str | None
-    origin: str | None = None
-    was_claimed: bool = False
-
-
-@dataclass(frozen=True)
-class Run:
-    """The run that an event waits for: its own, or the one whose success it shares."""
-
-    event_id: UUID
-    workflow_id: str
-    run_id: str
 
 
 @dataclass
@@ -172,17 +79,6 @@ class InFlight:
     source_key: str
     since: float
     run: Run | None = None
-
-
-def workflow_id(environment: str, event: Claimed, *, enforce_idempotency: bool) -> str:
-    """The id of the workflow that executes an event: the same for all events of one idempotency tuple.
-
-    Rehearsals and replays are asked for by hand: each of them runs.
-    """
-    prefix = f"event/{environment}/{event.source_key}"
-    if event.idempotency_key is None or not enforce_idempotency or event.origin is not None:
-        return f"{prefix}/{event.id}"
-    return f"{prefix}/{digest_of(event.event_type or '', event.idempotency_key).hex()}"
 
 
 class Dispatcher:
@@ -208,12 +104,16 @@ class Dispatcher:
         # A source that floods leaves half of the slots to the others, and what it has in flight is what they wait for.
         self._share = max(1, maximum_in_flight // 2)
         self._leases = leases or Leases()
+        self._claims = Claims(environment, engine, self._leases)
         self._in_flight: dict[UUID, InFlight] = {}
         self._under_way: set[asyncio.Task[Any]] = set()
         self._claiming = asyncio.Lock()
         self._repeating = asyncio.Semaphore(MAXIMUM_REPEATS)
         self._wake = asyncio.Event()
+        self._came_free = 0
+        self._refill: asyncio.TimerHandle | None = None
         self._paused_until = 0.0
+        metrics.watch_dispatcher(environment, lambda: len(self._in_flight), maximum_in_flight)
 
     def listen(self, listener: Listener) -> None:
         """Wake when an event of this environment arrives."""
@@ -221,8 +121,13 @@ class Dispatcher:
 
     def release(self, event_id: UUID) -> None:
         """An event needs no attention any more: it is finished, or Temporal retries it."""
-        if self._in_flight.pop(event_id, None) is not None:
+        if self._in_flight.pop(event_id, None) is None:
+            return
+        self._came_free += 1
+        if self._came_free > self._share // 2:
             self._wake.set()
+        elif self._refill is None:
+            self._refill = asyncio.get_running_loop().call_later(REFILL_AFTER, self._wake.set)
 
     async def run(self) -> None:
         """Dispatch until cancelled. What is being claimed and started then is finished by `drain`."""
@@ -239,15 +144,14 @@ class Dispatcher:
         self, work: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[None]]
     ) -> None:
         """Work and pause in turns, whatever happens: a dispatcher that ends would leave all events waiting."""
+        outage = Outage(logger, "dispatcher_waits_for_postgres", environment=self.environment)
         while True:
             try:
                 if _clock() >= self._paused_until:
                     await work()
+                    outage.is_over()
             except (SQLAlchemyError, OSError) as error:
-                logger.warning(
-                    "dispatcher_waits_for_postgres",
-                    extra={"environment": self.environment, "error": type(error).__name__},
-                )
+                outage.goes_on(error=type(error).__name__)
                 await asyncio.sleep(BACKOFF)
             except Exception:
                 logger.exception("dispatcher_failed", extra={"environment": self.environment})
@@ -267,6 +171,10 @@ class Dispatcher:
 
     async def _dispatch(self) -> None:
         """Start what waits, as far as there are slots."""
+        self._came_free = 0
+        if self._refill is not None:
+            self._refill.cancel()
+            self._refill = None
         if not self._free_slots():
             await self._release_ended()
         await self._fill_slots(now() - CLAIM_SINCE)
@@ -283,41 +191,30 @@ class Dispatcher:
         while await self._finish_even_if_cancelled(self._claim_waiting(first_id_at(since))):
             continue
 
-    async def _finish_even_if_cancelled(self, claim: Coroutine[Any, Any, int]) -> int:
+    async def _finish_even_if_cancelled(self, claim: Coroutine[Any, Any, bool]) -> bool:
         """A claim that is committed but not started would wait for its lease to run out."""
         return await asyncio.shield(self._look_after(claim))
 
-    async def _claim_waiting(self, since: UUID) -> int:
+    async def _claim_waiting(self, since: UUID) -> bool:
+        """Claim and start as many as there are slots for, up to a batch; whether more may wait and find a slot."""
         async with self._claiming:
             free = self._free_slots()
             if not free:
-                return 0
+                return False
             busy = Counter(each.source_key for each in self._in_flight.values())
-            claimed = await self._claim(
-                _CLAIM,
-                limit=free,
-                since=since,
-                share=self._share,
-                busy_sources=list(busy),
-                busy_counts=list(busy.values()),
-            )
+            claimed = await self._claims.take_waiting(since, limit=free, share=self._share, busy=busy)
+            metrics.count_claimed(self.environment, [each.received_at for each in claimed])
+            await self._events.load_ahead([each.id for each in claimed])
             self._start_all(claimed)
-            return len(claimed)
+            return len(claimed) == free
 
-    async def _reclaim(self) -> int:
-        claimed = await self._claim(_RECLAIM, limit=SWEEP_BATCH)
+    async def _reclaim(self) -> bool:
+        claimed = await self._claims.take_expired()
         await asyncio.gather(*self._start_all(claimed))
-        return len(claimed)
+        return bool(claimed)
 
     def _free_slots(self) -> int:
         return max(0, min(MAXIMUM_BATCH, self._maximum_in_flight - len(self._in_flight)))
-
-    async def _claim(self, statement: TextClause, **parameters: object) -> list[Claimed]:
-        async with self._engine.begin() as connection:
-            rows = await connection.execute(
-                statement, {"environment": self.environment, "lease": self._leases.claim, **parameters}
-            )
-            return [Claimed(**row) for row in rows.mappings()]
 
     def _start_all(self, events: Sequence[Claimed]) -> list[asyncio.Task[None]]:
         for event in events:
@@ -334,7 +231,8 @@ class Dispatcher:
     async def _start_safely(self, event: Claimed) -> None:
         """Start one event; when Temporal or Postgres is out, give it back and pause."""
         try:
-            run = await self._start(event)
+            with tracing.dispatching(event.id, self.environment, event.traceparent):
+                run = await self._start(event)
         except RPCError as error:
             if error.status is RPCStatusCode.INVALID_ARGUMENT:
                 # Its own fault: it would be refused each time, and must not hold up the others.
@@ -369,6 +267,7 @@ class Dispatcher:
     async def _fail(self, event: Claimed, problem: str) -> None:
         logger.error("event_not_startable", extra={"event_id": str(event.id), "error": problem})
         self.release(event.id)
+        metrics.count_finished(self.environment, event.source_key, EventStatus.FAILED, event.received_at)
         try:
             await self._events.finish(Finished(event.id, EventStatus.FAILED, now(), error=problem))
         except (SQLAlchemyError, OSError):
@@ -461,6 +360,7 @@ class Dispatcher:
             request_eager_start=True,
             rpc_timeout=RPC_TIMEOUT,
         )
+        metrics.count_dispatched(self.environment)
         return Run(event.id, identifier, handle.first_execution_run_id or "")
 
     async def _describe(
@@ -478,7 +378,7 @@ class Dispatcher:
         """This event's own workflow. Closed without an outcome in the log: someone ended it, or the log lost it."""
         if description.status is WorkflowExecutionStatus.RUNNING:
             run = Run(event.id, description.id, description.run_id)
-            await self._note([run])
+            await self._claims.note([run])
             return run
         status, error = await self._outcome(description)
         await self._events.finish(
@@ -491,6 +391,7 @@ class Dispatcher:
                 run_id=description.run_id,
             )
         )
+        metrics.count_finished(self.environment, event.source_key, status, event.received_at)
         return None
 
     async def _outcome(self, description: WorkflowExecutionDescription) -> tuple[EventStatus, str | None]:
@@ -513,24 +414,18 @@ class Dispatcher:
         Whoever records that run's outcome then looks for those that wait for it (`EventLog.finish`). Here the note
         is committed before the outcome is looked at, there the outcome before the notes: one sees the other.
         """
-        if not await self._note([Run(event.id, description.id, description.run_id)]):
+        if not await self._claims.note([Run(event.id, description.id, description.run_id)]):
             # The lease ran out meanwhile: whoever claims it next decides.
             return True
-        status = await self._status(owner) if owner else None
+        status = await self._claims.status(owner) if owner else None
         if status in SUCCESSFUL:
             await self._mark_idempotent(event, description, owner)
         return status not in (EventStatus.FAILED, EventStatus.REJECTED)
 
-    async def _status(self, event_id: UUID) -> str | None:
-        async with self._engine.connect() as connection:
-            status: str | None = await connection.scalar(_STATUS, {"id": event_id})
-            return status
-
     async def _postpone(self, event: Claimed) -> None:
         """Its duplicates start and end faster than it can join one: the sweep tries again."""
         logger.info("event_postponed", extra={"event_id": str(event.id)})
-        async with self._engine.begin() as connection:
-            await connection.execute(_POSTPONE, {"id": event.id, "pause": POSTPONED})
+        await self._claims.postpone(event.id)
 
     async def _mark_idempotent(
         self, event: Claimed, description: WorkflowExecutionDescription, owner: UUID | None
@@ -545,6 +440,7 @@ class Dispatcher:
                 duplicate_of=owner,
             )
         )
+        metrics.count_idempotent(self.environment, event.source_key, 1)
 
     async def _note_long_runs(self) -> None:
         """Note the runs of events that take long, so that their lease outlives them and their slot is free."""
@@ -553,34 +449,14 @@ class Dispatcher:
             for each in self._in_flight.values()
             if each.run is not None and _clock() - each.since > SETTLED_AFTER.total_seconds()
         ]
-        await self._note(settled)
+        await self._claims.note(settled)
         for run in settled:
             self.release(run.event_id)
 
     async def _release_ended(self) -> None:
         """Free the slots of events that another worker process finished."""
-        async with self._engine.connect() as connection:
-            ended = await connection.scalars(_ENDED, {"ids": list(self._in_flight)})
-            for event_id in ended:
-                self.release(event_id)
-
-    async def _note(self, runs: Sequence[Run]) -> set[UUID]:
-        """Note which run each event waits for, and renew its lease; the events for which that was done."""
-        if not runs:
-            return set()
-        async with self._engine.begin() as connection:
-            noted = await connection.scalars(
-                _STARTED,
-                {
-                    "ids": [run.event_id for run in runs],
-                    "workflow_ids": [run.workflow_id for run in runs],
-                    "run_ids": [run.run_id for run in runs],
-                    "lease": self._leases.run,
-                    "first": min(run.event_id for run in runs),
-                    "last": max(run.event_id for run in runs),
-                },
-            )
-            return set(noted)
+        for event_id in await self._claims.ended(self._in_flight):
+            self.release(event_id)
 
 
 def _clock() -> float:

@@ -14,6 +14,9 @@ from app.models.source import ReplacedEndpointToken, SourceEnvironment
 from app.models.types import now
 from app.sources import lock_source
 
+# How long a replaced URL or secret may go on.
+MAXIMUM_OVERLAP_SECONDS = 30 * 24 * 3600
+
 
 def new_endpoint_token() -> str:
     """A token with 192 random bits."""

@@ -1,6 +1,6 @@
 """Environments: which there are. Where their actions run is set in `app/destination_changes.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -17,9 +17,11 @@ async def list_environments(session: AsyncSession) -> Sequence[Environment]:
     return (await session.exec(query.order_by(col(Environment.order), col(Environment.slug)))).all()
 
 
-async def page_of_environments(session: AsyncSession, page: PageRequest) -> Page[Environment]:
+async def page_of_environments(
+    session: AsyncSession, page: PageRequest, shown_if: Callable[[str], bool]
+) -> Page[Environment]:
     """A page of the environments in their order. There are few of them, and their slugs are the cursors."""
-    environments = await list_environments(session)
+    environments = [each for each in await list_environments(session) if shown_if(each.slug)]
     backwards = page.before is not None and page.after is None
     start, end = 0, len(environments)
     if cursor := page.before if backwards else page.after:

@@ -5,7 +5,8 @@ DoorbellError
 ├── Retryable           later: Temporal tries again, after `retry_after` when the far side named a time
 ├── Permanent           the operator must act: recorded, shown, not retried
 ├── RequestError        an API caller's fault, with Knock's error body
-└── ConfigurationError  a process cannot start; the message says what to set
+├── ConfigurationError  a process cannot start; the message says what to set
+└── CommandError        a command cannot do what it was asked; the message says what to do
 """
 
 from dataclasses import dataclass
@@ -69,3 +70,7 @@ class RequestError(DoorbellError):
 
 class ConfigurationError(DoorbellError):
     """A process that cannot start as configured."""
+
+
+class CommandError(DoorbellError):
+    """A command that cannot do what it was asked; the message says what to do."""

@@ -4,6 +4,7 @@ A payload that was loaded stays in memory until its event's outcome is recorded,
 once; correct without.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.batching import Batcher
+from app import metrics
+from app.batching import PACE, Batcher
 from app.errors import Permanent
 from app.mapping import DecodedEvent
 from app.models.status import EventStatus
@@ -74,10 +76,11 @@ WITH ended AS (
         lease_expires_at = NULL
     FROM ended
     WHERE events.run_id = ended.run_id AND events.status = 'processing' AND events.id <> ended.id
-    RETURNING events.environment, events.status
+    RETURNING events.environment, events.source_key, events.status
 )
-SELECT pg_notify(:channel, environment)
-FROM (SELECT DISTINCT environment FROM settled WHERE status = 'received') AS environments
+SELECT environment, source_key, count(*) FILTER (WHERE status = 'idempotent') AS idempotent,
+    CASE WHEN bool_or(status = 'received') THEN pg_notify(:channel, environment) END
+FROM settled GROUP BY environment, source_key
 """)
 
 _RELEASE = text("""
@@ -120,7 +123,7 @@ class StoredEvent:
         """The body as received.
 
         Raises:
-            Permanent: it is gone, past its retention.
+            Permanent: it is gone, past its retention or erased.
         """
         if self.body is None:
             raise Permanent(f"the payload of event {self.id} is no longer stored")
@@ -154,7 +157,7 @@ class EventLog:
         self._loaded: OrderedDict[UUID, StoredEvent] = OrderedDict()
         self._loaded_bytes = 0
         self._loads: Batcher[UUID, StoredEvent | None] = Batcher(self._load)
-        self._finishes: Batcher[Finished, None] = Batcher(self._finish)
+        self._finishes: Batcher[Finished, None] = Batcher(self._finish, pace=PACE)
 
     async def load(self, event_id: UUID) -> StoredEvent:
         """The event and, as long as it is kept, its payload.
@@ -169,6 +172,10 @@ class EventLog:
             raise Permanent(f"event {event_id} is no longer stored")
         self._keep(event)
         return event
+
+    async def load_ahead(self, event_ids: Sequence[UUID]) -> None:
+        """Have events that are about to be processed at hand, with one statement for all. What fails is met again."""
+        await asyncio.gather(*map(self.load, event_ids), return_exceptions=True)
 
     async def finish(self, finished: Finished) -> None:
         """Write a final state, and settle the events that wait for its run. An event that already has one keeps it.
@@ -232,7 +239,7 @@ class EventLog:
                 },
             )
             if runs:
-                await connection.execute(
+                settled = await connection.execute(
                     _SETTLE,
                     {
                         **bounds,
@@ -243,6 +250,8 @@ class EventLog:
                         "channel": CHANNEL,
                     },
                 )
+                for row in settled:
+                    metrics.count_idempotent(row.environment, row.source_key, row.idempotent)
         return [None] * len(batch)
 
 

@@ -1,21 +1,24 @@
 """What is up and what is down, for the probes of both kinds of process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import uvicorn
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-from temporalio.client import Client
-from temporalio.service import RPCError
 
+from app.errors import ConfigurationError
 from app.runtime import Runtime
+from app.side_server import serve_beside
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
 
 TIMEOUT = 2.0
 
@@ -32,10 +35,12 @@ async def postgres_problem(runtime: Runtime) -> str | None:
     return None if runtime.configuration.loaded else "the configuration is not read yet"
 
 
-async def temporal_problem(client: Client | None) -> str | None:
+async def temporal_problem(client: "Client | None") -> str | None:
     """Why Temporal cannot be used now, or None."""
     if client is None:
         return "not connected yet"
+    from temporalio.service import RPCError
+
     try:
         async with asyncio.timeout(TIMEOUT):
             healthy = await client.service_client.check_health()
@@ -43,7 +48,19 @@ async def temporal_problem(client: Client | None) -> str | None:
         return f"no answer within {TIMEOUT:g} s"
     except RPCError as error:
         return error.status.name.lower()
+    except RuntimeError:
+        # What a lazy client raises when it cannot connect.
+        return "cannot be reached"
     return None if healthy else "not serving"
+
+
+async def services_problems(runtime: Runtime) -> dict[str, str | None]:
+    """Of each service that Doorbell stands on: why it cannot be used now, or None."""
+    try:
+        temporal = await temporal_problem(await runtime.timelines.client())
+    except ConfigurationError as error:
+        temporal = str(error)
+    return {"Postgres": await postgres_problem(runtime), "Temporal": temporal}
 
 
 def report(problems: dict[str, str | None]) -> tuple[int, dict[str, object]]:
@@ -61,7 +78,7 @@ class WorkerState:
     """What a worker's probes look at."""
 
     runtime: Runtime
-    temporal: Client | None = None
+    temporal: "Client | None" = None
 
 
 @asynccontextmanager
@@ -72,30 +89,8 @@ async def serve_worker(runtime: Runtime) -> AsyncIterator[WorkerState]:
     if port is None:
         yield state
         return
-    server = _Server(
-        uvicorn.Config(
-            _worker_app(state),
-            host=runtime.settings.host,
-            port=port,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-        )
-    )
-    serving = asyncio.create_task(server.serve())
-    try:
+    async with serve_beside(_worker_app(state), runtime.settings.host, port, "DOORBELL_WORKER_HEALTH_PORT"):
         yield state
-    finally:
-        server.should_exit = True
-        await serving
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the process, which has its own handlers."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def _worker_app(state: WorkerState) -> Starlette:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import psycopg
 from psycopg import sql
 
+from app.outages import Outage
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ class Listener:
     def __init__(self, settings: Settings) -> None:
         self._url = (settings.database_url or "").replace("postgresql+psycopg://", "postgresql://", 1)
         self._subscribers: dict[tuple[str, str], list[Callable[[], None]]] = {}
+        self._outage = Outage(logger, "listener_disconnected")
 
     def subscribe(self, channel: str, callback: Callable[[], None], payload: str = "") -> None:
         """Call `callback` for notifications on `channel` with this payload. Subscribe before `run`."""
@@ -35,7 +37,7 @@ class Listener:
             try:
                 await self._listen()
             except psycopg.Error as error:
-                logger.warning("listener_disconnected", extra={"error": str(error)})
+                self._outage.goes_on(error=str(error))
             await asyncio.sleep(RECONNECT_AFTER)
 
     async def _listen(self) -> None:
@@ -43,6 +45,7 @@ class Listener:
         async with connection:
             for channel in {channel for channel, _ in self._subscribers}:
                 await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            self._outage.is_over()
             for key in self._subscribers:
                 self._call(key)
             async for notification in connection.notifies():

@@ -10,7 +10,15 @@ from app.settings import Settings
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 # Libraries that narrate at INFO what our own lines already say.
-_QUIET = ("httpx", "httpcore", "alembic", "temporalio.activity", "temporalio.workflow", "asyncio")
+_QUIET = (
+    "httpx",
+    "httpcore",
+    "alembic",
+    "temporalio.activity",
+    "temporalio.workflow",
+    "asyncio",
+    "uvicorn.error",
+)
 
 
 def setup_logging(settings: Settings) -> None:

@@ -88,6 +88,13 @@ def parse_path(text: str) -> Path:
     return Path(text, "body", keys)
 
 
+def child_path(path: str, name: str) -> str:
+    """The path of a key below a path; a name that would be read otherwise is quoted."""
+    is_bare = bool(name) and name == name.strip() and name != "*" and not {".", '"'} & set(name)
+    step = name if is_bare else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f"{path}.{step}" if path else step
+
+
 def _segments(text: str) -> Iterator[Key]:
     position = 0
     while True:

@@ -17,19 +17,19 @@ from app.activities.actions.parameters import (
     InvalidParameter,
     MissingParameter,
     evaluate_parameter,
+    outcome_of,
     template_of,
 )
 from app.activities.actions.registry import action_types
-from app.activities.map import outcome_of
 from app.config import ActiveMapping, Endpoint
 from app.errors import FieldError, RequestError
 from app.mapping import MISSING, DecodedEvent
 from app.mappings import list_mappings
-from app.models.event import Event, EventPayload
+from app.models.event import Event
 from app.models.source import SourceEnvironment
 from app.models.status import ActionStatus
 from app.reception import ReceivedEvent, Refusal, receive_event
-from app.reruns import delivery_in, endpoint_of, receive_stored
+from app.reruns import delivery_in, endpoint_of, get_payload, receive_stored
 from app.runtime import Runtime
 from app.samples import get_sample
 from app.scripting import ScriptsBusy
@@ -73,6 +73,16 @@ class MappingTest:
     mappings: list[TriedMapping]
 
 
+@dataclass(frozen=True)
+class TestedEvent:
+    """An event as a worker would map it. `log_id` is None for one that is not of the log."""
+
+    origin: TestedOn
+    log_id: UUID | None
+    event: ReceivedEvent
+    decoded: DecodedEvent
+
+
 async def try_mappings(
     session: AsyncSession,
     runtime: Runtime,
@@ -84,6 +94,36 @@ async def try_mappings(
 ) -> MappingTest:
     """Evaluate the mappings of an event type on a payload, else on an event of the log, else on a sample.
 
+    Raises as `open_event` does.
+    """
+    endpoint = endpoint_of(runtime, configured.environment, configured.source_key)
+    tested = await open_event(session, runtime, configured, event_type, log_id=log_id, payload=payload)
+    active = endpoint.mappings.get(event_type, ())
+    inactive = [
+        ActiveMapping(each.id, each.action_type, each.action_parameters)
+        for each in await list_mappings(session, configured)
+        if each.event_type == event_type and not each.active and each.action_type in action_types()
+    ]
+    tried = [
+        try_mapping(mapping, tested.decoded, active=mapping not in inactive)
+        for mapping in sorted([*active, *inactive], key=_position)
+    ]
+    return MappingTest(tested.origin, tested.log_id, tested.event, tried)
+
+
+async def open_event(
+    session: AsyncSession,
+    runtime: Runtime,
+    configured: SourceEnvironment,
+    event_type: str,
+    *,
+    log_id: UUID | None = None,
+    payload: dict[str, Any] | None = None,
+    is_example: bool = False,
+) -> TestedEvent:
+    """What mappings of an event type are tried on: a payload, else an event of the log, else the latest of its type,
+    else (or when `is_example`) the provider's example.
+
     Raises:
         RequestError: 404, there is no such event or no sample; 409, its payload is gone; 422, the payload cannot
             be an event; 503, too many scripts wait.
@@ -93,28 +133,17 @@ async def try_mappings(
         if payload is not None:
             origin: TestedOn = "payload"
             event = await _receive(runtime, endpoint, *delivery_in(payload))
+        elif is_example:
+            origin, log_id = "example", None
+            event = await _receive_example(runtime, endpoint, event_type)
         else:
             origin, log_id, event = await _stored(session, runtime, endpoint, event_type, log_id)
     except ScriptsBusy as error:
         raise RequestError(503, error.code, str(error), headers={"retry-after": "1"}) from error
     if isinstance(event, Refusal):
         raise invalid_fields([FieldError("payload", event.rejected.message)])
-    decoded = DecodedEvent(
-        withheld(orjson.loads(event.body), endpoint.provider.sensitive_paths),
-        event.headers,
-        event.preprocess_output,
-    )
-    active = endpoint.mappings.get(event_type, ())
-    inactive = [
-        ActiveMapping(each.id, each.action_type, each.action_parameters)
-        for each in await list_mappings(session, configured)
-        if each.event_type == event_type and not each.active and each.action_type in action_types()
-    ]
-    tried = [
-        _try(mapping, decoded, active=mapping not in inactive)
-        for mapping in sorted([*active, *inactive], key=_position)
-    ]
-    return MappingTest(origin, log_id, event, tried)
+    body = withheld(orjson.loads(event.body), endpoint.provider.sensitive_paths)
+    return TestedEvent(origin, log_id, event, DecodedEvent(body, event.headers, event.preprocess_output))
 
 
 def _position(mapping: ActiveMapping) -> int:
@@ -129,16 +158,21 @@ async def _stored(
     if log_id is None:
         log_id = (await get_sample(session, runtime.box, source, endpoint.environment, event_type)).id
     if log_id is None:
-        example = endpoint.provider.examples[event_type][0]
-        body = orjson.dumps(endpoint.provider.event_body(example))
-        return "example", None, await _receive(runtime, endpoint, body, dict(example.headers))
+        return "example", None, await _receive_example(runtime, endpoint, event_type)
     event = await session.get(Event, log_id)
     if event is None or event.source_key != source.key:
         raise RequestError(404, "resource_missing", f"Source {source.key!r} has no log entry {log_id}")
-    payload = await session.get(EventPayload, log_id)
-    if payload is None:
-        raise RequestError(409, "payload_missing", "The payload of this event is no longer stored")
+    payload = await get_payload(session, event)
     return "received", log_id, await receive_stored(runtime, endpoint, event, payload)
+
+
+async def _receive_example(runtime: Runtime, endpoint: Endpoint, event_type: str) -> ReceivedEvent | Refusal:
+    examples = endpoint.provider.examples.get(event_type)
+    if not examples:
+        message = f"{endpoint.provider.name} has no example of {event_type!r}"
+        raise RequestError(404, "resource_missing", message)
+    body = orjson.dumps(endpoint.provider.event_body(examples[0]))
+    return await _receive(runtime, endpoint, body, dict(examples[0].headers))
 
 
 async def _receive(
@@ -148,9 +182,10 @@ async def _receive(
     return await receive_event(unenforced, body, headers, runtime.box, runtime.scripts)
 
 
-def _try(mapping: ActiveMapping, event: DecodedEvent, *, active: bool) -> TriedMapping:
+def try_mapping(mapping: ActiveMapping, event: DecodedEvent, *, active: bool) -> TriedMapping:
+    """What would come of a mapping, saved or not."""
     action = action_types()[mapping.action_type]
-    status, payload, error = outcome_of(action, mapping, event)
+    status, payload, error = outcome_of(action, mapping.parameters, event)
     parameters = list(_parameters(action.parameters, mapping.parameters, event))
     return TriedMapping(mapping, active, status, payload, error, parameters)
 

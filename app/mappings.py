@@ -1,6 +1,7 @@
 """Mappings of a source, one by one: read, added, changed and removed by id.
 
-Every change takes the source's lock, so that it and a change of the whole source come one after the other.
+Every change takes the source's lock, so that it and a change of the whole source come one after the other, and notes
+itself in the audit log.
 """
 
 from collections.abc import Sequence
@@ -9,11 +10,13 @@ from uuid import UUID
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.audit import note_source_change, snapshot
 from app.errors import FieldError, RequestError
 from app.models.source import Mapping, Source, SourceEnvironment
 from app.models.types import now
 from app.source_changes import MAXIMUM_MAPPINGS, MappingChange, canonical
 from app.sources import lock_source
+from app.tokens import Access
 from app.validation import invalid_fields
 from app.versions import check_match, mapping_version
 
@@ -39,7 +42,9 @@ async def get_mapping(session: AsyncSession, configured: SourceEnvironment, iden
     return mapping
 
 
-async def add_mapping(session: AsyncSession, configured: SourceEnvironment, change: MappingChange) -> Mapping:
+async def add_mapping(
+    session: AsyncSession, access: Access, configured: SourceEnvironment, change: MappingChange
+) -> Mapping:
     """Add a mapping.
 
     Raises:
@@ -55,17 +60,19 @@ async def add_mapping(session: AsyncSession, configured: SourceEnvironment, chan
     mapping = Mapping(source_environment_id=configured.id, **change.columns())
     session.add(mapping)
     await _touch(session, configured)
+    note_source_change(session, access, "mapping.created", configured, after=snapshot(mapping))
     return mapping
 
 
 async def change_mapping(
     session: AsyncSession,
+    access: Access,
     configured: SourceEnvironment,
     identifier: UUID,
     change: MappingChange,
     if_match: str | None,
-) -> tuple[Mapping, Mapping]:
-    """Make a mapping what `change` says; how it was, and how it is.
+) -> Mapping:
+    """Make a mapping what `change` says.
 
     Raises:
         RequestError: 404, there is none; 412, it is not as `if_match` says; 422, another one says the same.
@@ -75,19 +82,24 @@ async def change_mapping(
     check_match(if_match, mapping_version(mapping), "The mapping")
     others = [each for each in await list_mappings(session, configured) if each.id != identifier]
     _refuse_repeat(others, change)
-    before = Mapping.model_validate(mapping.model_dump())
+    before = snapshot(mapping)
     wanted = change.columns()
-    if canonical(before.model_dump(include=set(wanted))) != canonical(wanted):
+    if canonical(mapping.model_dump(include=set(wanted))) != canonical(wanted):
         mapping.sqlmodel_update(wanted)
         mapping.updated_at = now()
         await _touch(session, configured)
-    return before, mapping
+    note_source_change(session, access, "mapping.updated", configured, before=before, after=snapshot(mapping))
+    return mapping
 
 
 async def delete_mapping(
-    session: AsyncSession, configured: SourceEnvironment, identifier: UUID, if_match: str | None
-) -> Mapping:
-    """Remove a mapping; how it was.
+    session: AsyncSession,
+    access: Access,
+    configured: SourceEnvironment,
+    identifier: UUID,
+    if_match: str | None,
+) -> None:
+    """Remove a mapping.
 
     Raises:
         RequestError: 404, there is none; 412, it is not as `if_match` says.
@@ -97,7 +109,7 @@ async def delete_mapping(
     check_match(if_match, mapping_version(mapping), "The mapping")
     await session.delete(mapping)
     await _touch(session, configured)
-    return mapping
+    note_source_change(session, access, "mapping.deleted", configured, before=snapshot(mapping))
 
 
 def _refuse_repeat(existing: Sequence[Mapping], change: MappingChange) -> None:

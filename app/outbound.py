@@ -8,12 +8,15 @@ import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
-import aiohttp
-from aiohttp.abc import AbstractResolver
-from yarl import URL
+from typing import TYPE_CHECKING
 
 from app.errors import Permanent, Retryable
+from app.models.types import now
+from app.verification import StandardWebhook
+
+if TYPE_CHECKING:
+    import aiohttp
+    from aiohttp.abc import AbstractResolver
 
 # Knock's limit for a fetch. A cancel waits for requests under way this long.
 TIMEOUT = 15.0
@@ -51,6 +54,13 @@ class Incoming:
     body: bytes = field(repr=False)
 
 
+def webhook_headers(body: bytes, secret: str | None, identifier: str) -> dict[str, str]:
+    """The headers of a webhook as Standard Webhooks says: signed when there is a secret, with its id in any case."""
+    if secret is None:
+        return {"webhook-id": identifier}
+    return StandardWebhook().sign(body, secret, now(), identifier)
+
+
 def is_public(address: str) -> bool:
     """Whether an address is on the public internet: not private, loopback, link-local, shared, multicast."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
@@ -65,7 +75,7 @@ def is_public(address: str) -> bool:
 class Outbound:
     """The HTTP client of a worker process. `permits` says which addresses it may connect to."""
 
-    def __init__(self, permits: Permits = is_public, resolver: AbstractResolver | None = None) -> None:
+    def __init__(self, permits: Permits = is_public, resolver: "AbstractResolver | None" = None) -> None:
         self._permits = permits
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
@@ -77,6 +87,10 @@ class Outbound:
             Retryable: no connection, no answer in time, 408, 425, 429, 5xx.
             Permanent: every other status, a forbidden address, an answer that is too long.
         """
+        # Here, because a worker is 8 MB larger with it, and may never send such a request.
+        import aiohttp
+        from yarl import URL
+
         try:
             url = URL(request.url).update_query(list(request.query)) if request.query else URL(request.url)
             async with self._client().request(
@@ -107,8 +121,10 @@ class Outbound:
         if self._session is not None:
             await self._session.close()
 
-    def _client(self) -> aiohttp.ClientSession:
+    def _client(self) -> "aiohttp.ClientSession":
         """Made when first used: it belongs to the running loop."""
+        import aiohttp
+
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(resolver=self._resolver, socket_factory=self._socket),
@@ -128,7 +144,7 @@ class Outbound:
         return socket.socket(family, kind, protocol)
 
 
-async def _read(answer: aiohttp.ClientResponse) -> Incoming:
+async def _read(answer: "aiohttp.ClientResponse") -> Incoming:
     chunks: list[bytes] = []
     size = 0
     async for chunk in answer.content.iter_any():

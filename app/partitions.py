@@ -1,10 +1,11 @@
-"""Partitions of the logs: one a day for each table, made ahead, dropped past retention.
+"""Partitions of the logs: one a day for each table, made ahead, dropped past retention (`app/retention.py`).
 
 The tables are partitioned by range of their UUIDv7 primary key, whose first 48 bits are the time, so an id
 alone leads to one partition. Rows of a day that has no partition go to the default one, and move out of it
-when the day's partition is made.
+when the day's partition is made. A day with an event that has no final status is kept whole.
 """
 
+from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 
 from sqlalchemy import Connection, text
@@ -13,6 +14,13 @@ from app.models.types import first_id_at
 
 TABLES = ("events", "event_payloads", "actions")
 DAYS_AHEAD = 7
+_UNFINISHED = "status IN ('received', 'processing')"
+_CLEAR_DEFAULT = f"""
+DELETE FROM {{table}}_default WHERE id IN (
+    SELECT id FROM {{table}}_default AS kept WHERE id < :before
+        AND NOT EXISTS (SELECT FROM events WHERE events.id = kept.{{event_id}} AND {_UNFINISHED})
+    ORDER BY id LIMIT :size
+)"""
 # Serialises processes that maintain partitions at the same time.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('doorbell_partitions'))"
 
@@ -32,17 +40,53 @@ def create_partitions(connection: Connection, today: date) -> list[str]:
     return made
 
 
-def drop_partitions(connection: Connection, today: date, retention: timedelta) -> list[str]:
-    """Drop the partitions whose whole day is past retention; their names."""
+def drop_partitions(connection: Connection, today: date, retention: Mapping[str, timedelta]) -> list[str]:
+    """Drop the partitions whose whole day is past their table's retention; their names."""
     connection.execute(text(_LOCK))
-    oldest_kept = today - retention
+    existing = _partitions(connection)
     dropped = []
-    for name in _partitions(connection):
+    for name in existing:
         day = _day(name)
-        if day is not None and day < oldest_kept:
+        if day is None or day >= today - retention[_table(name)]:
+            continue
+        if not _is_unfinished(connection, day, existing):
             connection.execute(text(f"DROP TABLE {name}"))
             dropped.append(name)
     return dropped
+
+
+def clear_default_partitions(
+    connection: Connection, today: date, retention: Mapping[str, timedelta], size: int
+) -> int:
+    """Delete rows past retention of days that had no partition, a batch of each table; how many."""
+    cleared = 0
+    # Events last: by them is known what is finished.
+    for table in ("event_payloads", "actions", "events"):
+        deleted = connection.execute(
+            text(_CLEAR_DEFAULT.format(table=table, event_id="event_id" if table == "actions" else "id")),
+            {"before": first_id_at(_midnight(today - retention[table])), "size": size},
+        )
+        cleared += deleted.rowcount
+    return cleared
+
+
+def unfinished_days(connection: Connection, today: date, retention: timedelta) -> list[date]:
+    """The days past retention that are kept, because an event of theirs has no final status."""
+    existing = _partitions(connection)
+    days = (_day(name) for name in existing if _table(name) == "events")
+    return [
+        day
+        for day in days
+        if day is not None and day < today - retention and _is_unfinished(connection, day, existing)
+    ]
+
+
+def _is_unfinished(connection: Connection, day: date, existing: Collection[str]) -> bool:
+    name = _name("events", day)
+    if name not in existing:
+        return False
+    found = connection.execute(text(f"SELECT EXISTS (SELECT FROM {name} WHERE {_UNFINISHED})"))
+    return bool(found.scalar_one())
 
 
 def _create(connection: Connection, table: str, name: str, day: date) -> None:
@@ -74,6 +118,10 @@ def _partitions(connection: Connection) -> list[str]:
 
 def _name(table: str, day: date) -> str:
     return f"{table}_{day:%Y%m%d}"
+
+
+def _table(partition: str) -> str:
+    return partition.rpartition("_")[0]
 
 
 def _day(partition: str) -> date | None:

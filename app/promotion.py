@@ -1,6 +1,6 @@
 """Promotion: a source's settings and mappings of one environment become those of another, with a look first.
 
-Endpoints and signing secrets belong to their environment and stay.
+Endpoints, signing secrets and failure alerts belong to their environment and stay.
 """
 
 from collections import Counter
@@ -20,7 +20,9 @@ from app.validation import invalid_fields
 from app.versions import check_match, source_version
 
 # What a source has of its own in each environment.
-_STAYS = frozenset({"id", "source_key", "environment", "endpoint_token", "created_at", "updated_at"})
+_STAYS = frozenset(
+    {"id", "source_key", "environment", "endpoint_token", "failure_alert", "created_at", "updated_at"}
+)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,16 @@
-"""JSON arrays as the bytes of their elements: what was signed, and what is stored, is what was sent."""
+"""JSON as it was sent: arrays as the bytes of their elements, which are what was signed and what is stored; its depth."""
 
 import json
 import re
+from typing import Any
+
+import orjson
 
 # A number too long for Python's int is no reason to refuse what `orjson` reads.
 _DECODER = json.JSONDecoder(parse_int=float)
+# Levels of nesting that a body has at most. What is stored and sent has more around it, and `orjson` writes 254.
+MAXIMUM_DEPTH = 200
+_WRITTEN_DEPTH = 254
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -32,6 +38,19 @@ def elements(array: bytes, limit: int | None = None) -> list[bytes]:
         elif text[position : position + 1] != "]":
             raise ValueError("not an array")
     return found
+
+
+def is_too_deep(text: bytes, value: Any) -> bool:
+    """Whether JSON, which was read from this text, is nested deeper than `MAXIMUM_DEPTH`."""
+    if text.count(b"[") + text.count(b"{") <= MAXIMUM_DEPTH:
+        return False
+    for _ in range(_WRITTEN_DEPTH - MAXIMUM_DEPTH):
+        value = [value]
+    try:
+        orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return True
+    return False
 
 
 def _skip(text: str, position: int) -> int:

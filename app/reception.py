@@ -13,12 +13,14 @@ from uuid import UUID
 
 import orjson
 
+from app import tracing
 from app.assessment import Assessment, assess, hidden_values
 from app.config import Endpoint
 from app.errors import Rejected
 from app.mapping import MISSING, DecodedEvent, PathError, parse_path, resolve
 from app.models.status import EventStatus, ReceivedThrough, VerificationStatus
 from app.models.types import new_id, now
+from app.raw_json import MAXIMUM_DEPTH, is_too_deep
 from app.scripting import MINIMUM_MASKED_LENGTH, ScriptRun, Scripts
 from app.secrets import SecretBox
 from app.verification import Delivery, FirstEventHmac, verify
@@ -28,6 +30,7 @@ MAXIMUM_NAME_LENGTH = 255
 MAXIMUM_REJECTED_BODY = 16 * 1024
 # Segment's largest batch.
 MAXIMUM_EVENTS = 4000
+TOO_DEEP = f"the body is nested more than {MAXIMUM_DEPTH} levels deep"
 CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "x-write-key"})
 
 
@@ -52,6 +55,8 @@ class ReceivedEvent:
     error: str | None = None
     received_through: ReceivedThrough = ReceivedThrough.WEBHOOK
     batch_id: UUID | None = None
+    signing_secret_id: UUID | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ async def receive_events(
         ReceivedThrough.WEBHOOK,
     )
     # The moment that the verdict is about.
-    event = replace(row, received_at=received_at)
+    event = replace(row, received_at=received_at, signing_secret_id=verdict.secret_id)
     if endpoint.enforce_verification and not verdict.verified and not assessment.malformed:
         return _refuse(
             event, 401, "verification_failed", f"the event could not be verified: {assessment.told}"
@@ -93,6 +98,8 @@ async def receive_events(
         decoded = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         return _refuse(event, 400, "invalid_json", f"the body is not JSON: {error}")
+    if is_too_deep(body, decoded):
+        return _refuse(event, 400, "json_too_deep", TOO_DEEP)
     try:
         bodies = endpoint.provider.split(body, decoded) if endpoint.provider.split else None
     except ValueError as error:
@@ -205,6 +212,7 @@ def _row(
         headers={name: value for name, value in headers.items() if name not in sensitive},
         sensitive_headers=_encrypted({name: headers[name] for name in sensitive if name in headers}, box),
         received_through=through,
+        traceparent=tracing.traceparent(),
     )
 
 

@@ -17,16 +17,25 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.assessment import assess
 from app.config import Endpoint
-from app.errors import FieldError, RequestError
+from app.environments import get_environment
+from app.errors import FieldError, Rejected, RequestError
 from app.event_log import CHANNEL
 from app.models.action import Action
 from app.models.event import Event, EventPayload
-from app.models.status import ActionStatus, EventStatus, Origin, ReceivedThrough, ReplayMappings
+from app.models.status import (
+    ActionStatus,
+    EventStatus,
+    Origin,
+    ReceivedThrough,
+    ReplayMappings,
+    VerificationStatus,
+)
 from app.models.types import derived_id, digest_of, id_time_range
-from app.reception import ReceivedEvent, Refusal, receive_event, received_part
+from app.reception import ReceivedEvent, Refusal, authenticated_events, receive_event, received_part
 from app.runtime import Runtime
 from app.secrets import SecretBox
 from app.sources import get_configured
+from app.tracking import UNSIGNED, events_of
 from app.validation import invalid_fields
 from app.verification import Delivery
 
@@ -36,6 +45,13 @@ POLL_INTERVAL = 0.05
 
 _NOTIFY = text("SELECT pg_notify(:channel, :environment)")
 _STATUS = text("SELECT status FROM events WHERE id = :id")
+
+
+class PayloadMissing(RequestError):
+    """Retention or an erasure took the payload of an event that is still in the log."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(409, code, message)
 
 
 @dataclass(frozen=True)
@@ -57,8 +73,12 @@ async def rehearse(
     The payload is `{"body": {...}, "headers": {...}}`, or a body alone.
 
     Raises:
-        RequestError: 404, there is no such source; 422, the payload cannot be an event.
+        RequestError: 404, there is no such source; 422, the payload cannot be an event, or the environment is one of
+            production.
     """
+    if (await get_environment(session, environment)).is_production:
+        message = f"{environment!r} is a production environment: rehearse in another one"
+        raise invalid_fields([FieldError("environment", message)])
     await get_configured(session, key, environment)
     body, headers = delivery_in(payload)
     endpoint = replace(endpoint_of(runtime, environment, key), enforce_verification=False)
@@ -141,34 +161,67 @@ async def _result(session: AsyncSession, event_id: UUID) -> Rehearsal:
 async def replay(
     session: AsyncSession, runtime: Runtime, key: str, event_id: UUID, mappings: ReplayMappings
 ) -> UUID:
-    """Run an event of the log again; the id of the new event.
+    """Run an event of the log again; the id of the new event, the first of them when a batch was refused as a whole.
 
     With `current` mappings it is identified and mapped by the configuration of now. With `original` ones, the
     actions are sent as they were evaluated: of a failed event those that did not succeed, under the idempotency
     keys that they had, so that nothing which arrived is repeated; else all of them.
 
     Raises:
-        RequestError: 404, there is no such event; 409, its payload is gone; 422, it cannot run.
+        RequestError: 404, there is no such event; 409, its payload is gone or erased; 422, it cannot run.
     """
     original = await session.get(Event, event_id)
     if original is None or original.source_key != key:
         raise RequestError(404, "resource_missing", f"Source {key!r} has no log entry {event_id}")
-    payload = await session.get(EventPayload, event_id)
-    if payload is None:
-        raise RequestError(409, "payload_missing", "The payload of this event is no longer stored")
-    endpoint = endpoint_of(runtime, original.environment, key)
-    received = await _again(runtime, endpoint, original, payload)
-    await _store(session, received, Origin.REPLAY, original=original, mappings=mappings)
-    if mappings is ReplayMappings.ORIGINAL:
-        await _copy_actions(session, original, received.id)
+    again = await replay_event(session, runtime, original, mappings)
     await session.commit()
-    return received.id
+    return again
+
+
+async def replay_event(
+    session: AsyncSession,
+    runtime: Runtime,
+    original: Event,
+    mappings: ReplayMappings,
+    *,
+    replay_id: UUID | None = None,
+) -> UUID:
+    """As `replay`, in the caller's transaction, maybe as part of a replay of many; the id of the new event.
+
+    Raises:
+        PayloadMissing: its payload is gone or erased.
+        RequestError: it cannot run.
+    """
+    payload = await get_payload(session, original)
+    endpoint = endpoint_of(runtime, original.environment, original.source_key)
+    received = await _again(runtime, endpoint, original, payload)
+    for each in received:
+        await _store(session, each, Origin.REPLAY, original=original, mappings=mappings, replay_id=replay_id)
+    if mappings is ReplayMappings.ORIGINAL:
+        await _copy_actions(session, original, received[0].id)
+    return received[0].id
+
+
+async def get_payload(session: AsyncSession, event: Event) -> EventPayload:
+    """What an event of the log sent.
+
+    Raises:
+        PayloadMissing: it is no longer stored; the message says why.
+    """
+    if event.erased_at is not None:
+        message = f"What this event sent was erased on request at {event.erased_at:%Y-%m-%d %H:%M:%SZ}"
+        raise PayloadMissing("payload_erased", f"{message}: it cannot run again")
+    payload = await session.get(EventPayload, event.id)
+    if payload is None:
+        raise PayloadMissing("payload_missing", "The payload of this event is no longer stored")
+    return payload
 
 
 async def _again(
     runtime: Runtime, endpoint: Endpoint, original: Event, payload: EventPayload
-) -> ReceivedEvent:
-    """The event as if it came now, with the verification that it had; a rejected one must verify by now."""
+) -> list[ReceivedEvent]:
+    """The event as if it came now, with the verification that it had; a rejected one must verify by now. A request
+    of a library that was rejected is several, when it was a batch."""
     status, reason = original.verification_status, original.verification_reason
     if original.status == EventStatus.REJECTED:
         delivery = Delivery(payload.body, _headers(runtime.box, payload), original.received_at)
@@ -177,10 +230,37 @@ async def _again(
             raise _cannot_run(f"was rejected, and still cannot be verified: {verdict.reason}")
         status = verdict.status(enforced=endpoint.enforce_verification)
         reason = None if verdict.verified else verdict.reason
+        if original.received_through == ReceivedThrough.TRACKING and not verdict.verified:
+            return _tracked(runtime, endpoint, payload)
     received = await receive_stored(runtime, endpoint, original, payload)
     if isinstance(received, Refusal):
         raise _cannot_run(received.rejected.message)
-    return replace(received, verification_status=status, verification_reason=reason)
+    return [replace(received, verification_status=status, verification_reason=reason)]
+
+
+def _tracked(runtime: Runtime, endpoint: Endpoint, payload: EventPayload) -> list[ReceivedEvent]:
+    """The events of a library's request that was rejected as a whole, as reception would take them now."""
+    limits = endpoint.provider.tracking
+    if limits is None:
+        raise _cannot_run(f"came from a library, from which {endpoint.provider.name} takes no events")
+    try:
+        # The path, which may have said the type, is not stored.
+        bodies = list(events_of(payload.body, orjson.loads(payload.body), "", limits))
+    except orjson.JSONDecodeError:
+        raise _cannot_run("is not JSON: of a large request that is rejected the beginning is kept") from None
+    except Rejected as rejected:
+        raise _cannot_run(rejected.message) from None
+    if not bodies:
+        raise _cannot_run("is a batch without events")
+    return authenticated_events(
+        endpoint,
+        bodies,
+        _headers(runtime.box, payload),
+        runtime.box,
+        through=ReceivedThrough.TRACKING,
+        status=VerificationStatus.NOT_ENFORCED_UNVERIFIED,
+        reason=UNSIGNED,
+    )
 
 
 async def receive_stored(
@@ -229,6 +309,8 @@ async def _copy_actions(session: AsyncSession, original: Event, event_id: UUID) 
         Action(
             id=derived_id(event_id, str(each.mapping_id)),
             event_id=event_id,
+            environment=original.environment,
+            source_key=original.source_key,
             mapping_id=each.mapping_id,
             action_type=each.action_type,
             parameters=each.parameters,
@@ -256,6 +338,7 @@ async def _store(
     *,
     original: Event | None = None,
     mappings: ReplayMappings | None = None,
+    replay_id: UUID | None = None,
 ) -> None:
     """Write the event's rows and wake its dispatcher at the commit."""
     as_then = original if mappings is ReplayMappings.ORIGINAL else None
@@ -274,7 +357,10 @@ async def _store(
             origin=origin.value,
             replay_of=original.id if original else None,
             replay_mappings=mappings.value if mappings else None,
+            replay_id=replay_id,
             received_through=received.received_through.value,
+            batch_id=received.batch_id,
+            traceparent=received.traceparent,
             received_at=received.received_at,
             occurred_at=received.occurred_at,
             finished_at=None if status is EventStatus.RECEIVED else received.received_at,

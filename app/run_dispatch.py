@@ -1,15 +1,17 @@
 """Finds queued workflow runs of an environment and starts a workflow for each (`app/workflows/recipient_run.py`);
-tells the workflows of cancelled runs to end.
+tells the workflows of cancelled runs to end. Triggers that reach subscribers get a workflow that makes their runs
+(`app/workflows/fan_out.py`).
 
-Runs are claimed under a lease, and a run's workflow has one id that Temporal accepts once: a run that is claimed
+Both are claimed under a lease, and have a workflow with one id that Temporal accepts once: a run that is claimed
 twice is followed once.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
@@ -25,12 +27,21 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from app.directory.fan_outs import (
+    CHANNEL,
+    ClaimedFanOut,
+    claim_fan_outs,
+    give_back_fan_outs,
+    stop_fan_out,
+)
 from app.directory.run_log import LEASE
-from app.directory.workflow_runs import CHANNEL, workflow_id
+from app.directory.workflow_runs import workflow_id
 from app.listener import Listener
-from app.models.contracts import RunRef
+from app.models.contracts import FanOutRef, RunRef
 from app.models.status import RunStatus
+from app.outages import Outage
 from app.temporal import ENVIRONMENT, task_queue
+from app.workflows.fan_out import FanOut
 from app.workflows.recipient_run import RecipientRun
 
 logger = logging.getLogger(__name__)
@@ -123,19 +134,19 @@ class RunDispatcher:
     async def run(self) -> None:
         """Dispatch until cancelled."""
         clock = asyncio.get_running_loop().time
+        outage = Outage(logger, "run_dispatcher_pauses", environment=self._environment)
         next_sweep = 0.0
         while True:
             try:
                 await self._stop_cancelled()
+                await self._start_fan_outs()
                 await self._start_queued()
                 if clock() >= next_sweep:
                     next_sweep = clock() + SWEEP_INTERVAL.total_seconds()
                     await self._check_overdue()
+                outage.is_over()
             except (SQLAlchemyError, OSError, RPCError) as error:
-                logger.warning(
-                    "run_dispatcher_pauses",
-                    extra={"environment": self._environment, "error": type(error).__name__},
-                )
+                outage.goes_on(error=type(error).__name__)
                 await asyncio.sleep(BACKOFF)
             except Exception:
                 # A dispatcher that ends would leave all runs waiting.
@@ -152,15 +163,47 @@ class RunDispatcher:
             return
         self._wake.clear()
 
-    async def _start_queued(self) -> None:
-        while True:
+    async def _start_fan_outs(self) -> None:
+        async with self._engine.begin() as connection:
+            claimed = await claim_fan_outs(connection, self._environment, lease=CLAIM_LEASE, limit=BATCH)
+        if not claimed:
+            return
+        started = await asyncio.gather(*map(self._start_fan_out, claimed), return_exceptions=True)
+        failures = [each for each in started if isinstance(each, BaseException)]
+        if failures:
+            left = [
+                each.id
+                for each, result in zip(claimed, started, strict=True)
+                if isinstance(result, BaseException)
+            ]
             async with self._engine.begin() as connection:
-                rows = await connection.execute(
-                    _CLAIM, {"environment": self._environment, "lease": CLAIM_LEASE, "limit": BATCH}
-                )
-                claimed = [Claimed(**row) for row in rows.mappings()]
-            if not claimed:
-                return
+                await give_back_fan_outs(connection, left)
+            raise failures[0]
+
+    async def _start_fan_out(self, fan_out: ClaimedFanOut) -> None:
+        identifier = f"fan-out/{self._environment}/{fan_out.id}"
+        reference = FanOutRef(workflow_run_id=fan_out.id, environment=self._environment)
+        try:
+            await self._start_workflow(FanOut.run, reference, identifier, f"subscribers, {fan_out.workflow}")
+        except WorkflowAlreadyStartedError:
+            status = (
+                await self._client.get_workflow_handle(identifier).describe(rpc_timeout=RPC_TIMEOUT)
+            ).status
+            if status is not None and status is not WorkflowExecutionStatus.RUNNING:
+                # Someone ended it, or it could not go on. One that completed has left nothing to stop.
+                error = f"the fan-out to subscribers was {status.name.lower()} in Temporal"
+                async with self._engine.begin() as connection:
+                    await stop_fan_out(connection, fan_out.id, error)
+
+    async def _start_queued(self) -> None:
+        """Start what waits, a batch of it: the next one comes after a look at what is to be stopped."""
+        async with self._engine.begin() as connection:
+            rows = await connection.execute(
+                _CLAIM, {"environment": self._environment, "lease": CLAIM_LEASE, "limit": BATCH}
+            )
+            claimed = [Claimed(**row) for row in rows.mappings()]
+        if claimed:
+            self._wake.set()
             await self._start_all(claimed)
 
     async def _start_all(self, claimed: Sequence[Claimed]) -> None:
@@ -182,23 +225,39 @@ class RunDispatcher:
 
     async def _start(self, run: Claimed) -> str:
         """The run id in Temporal, of the workflow that was started now or by an earlier claim."""
+        reference = RunRef(run_id=run.id, environment=self._environment)
+        identifier = workflow_id(self._environment, run.id)
         try:
-            handle = await self._client.start_workflow(
-                RecipientRun.run,
-                RunRef(run_id=run.id, environment=self._environment),
-                id=workflow_id(self._environment, run.id),
-                task_queue=task_queue(self._environment),
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                search_attributes=TypedSearchAttributes(
-                    [SearchAttributePair(ENVIRONMENT, self._environment)]
-                ),
-                static_summary=f"workflow {run.workflow}",
-                request_eager_start=True,
-                rpc_timeout=RPC_TIMEOUT,
+            return await self._start_workflow(
+                RecipientRun.run, reference, identifier, f"workflow {run.workflow}"
             )
         except WorkflowAlreadyStartedError as error:
             return error.run_id or ""
+
+    async def _start_workflow(
+        self,
+        workflow: Callable[..., Awaitable[Any]],
+        argument: RunRef | FanOutRef,
+        identifier: str,
+        summary: str,
+    ) -> str:
+        """The run id in Temporal.
+
+        Raises:
+            WorkflowAlreadyStartedError: there is one with this id, or was.
+        """
+        handle = await self._client.start_workflow(
+            workflow,
+            argument,
+            id=identifier,
+            task_queue=task_queue(self._environment),
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            search_attributes=TypedSearchAttributes([SearchAttributePair(ENVIRONMENT, self._environment)]),
+            static_summary=summary,
+            request_eager_start=True,
+            rpc_timeout=RPC_TIMEOUT,
+        )
         return handle.first_execution_run_id or ""
 
     async def _stop_cancelled(self) -> None:

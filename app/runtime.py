@@ -30,9 +30,12 @@ class Runtime:
 
 
 @asynccontextmanager
-async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
-    """Build the runtime and follow configuration changes. Postgres may be away; it is waited for."""
-    engine = open_engine(settings)
+async def open_runtime(settings: Settings, *, plan_once: bool = False) -> AsyncIterator[Runtime]:
+    """Build the runtime and follow configuration changes. Postgres may be away; it is waited for.
+
+    `plan_once`: see `open_engine`.
+    """
+    engine = open_engine(settings, plan_once=plan_once)
     box = SecretBox(settings.secret_key)
     configuration = Configuration(engine, box, settings.config_max_age)
     listener = Listener(settings)

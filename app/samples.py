@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.errors import RequestError
-from app.logs import find_latest
+from app.event_types import find_latest
 from app.models.source import Source
 from app.providers.base import Example, Provider
 from app.providers.registry import providers

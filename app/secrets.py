@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import hmac
 import secrets
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -13,16 +14,21 @@ MINIMUM_KEY_LENGTH = 32
 
 
 class SecretBox:
-    """Encrypts with the first key of DOORBELL_SECRET_KEY and decrypts with any of them."""
+    """Encrypts with the first key of DOORBELL_SECRET_KEY and decrypts with any of them.
 
-    def __init__(self, keys: SecretStr | None) -> None:
+    What is encrypted for one `purpose` is nothing to a box for another.
+    """
+
+    def __init__(self, keys: SecretStr | None, purpose: str = "") -> None:
         parts = [part.strip() for part in keys.get_secret_value().split(",")] if keys else []
         if not parts or any(len(part) < MINIMUM_KEY_LENGTH for part in parts):
             raise ConfigurationError(
                 f"DOORBELL_SECRET_KEY: each key needs at least {MINIMUM_KEY_LENGTH} characters; "
                 "make one with `openssl rand -base64 32`"
             )
-        self._fernet = MultiFernet([Fernet(_fernet_key(part)) for part in parts])
+        fernets = [Fernet(_fernet_key(part, purpose)) for part in parts]
+        self._first = fernets[0]
+        self._fernet = MultiFernet(fernets)
 
     def encrypt(self, plaintext: bytes) -> bytes:
         return self._fernet.encrypt(plaintext)
@@ -40,9 +46,18 @@ class SecretBox:
                 "no key in DOORBELL_SECRET_KEY decrypts this secret; was a key removed?"
             ) from error
 
+    def is_current(self, ciphertext: bytes) -> bool:
+        """Whether the first key opens it."""
+        try:
+            self._first.decrypt(ciphertext)
+        except InvalidToken:
+            return False
+        return True
 
-def _fernet_key(key: str) -> bytes:
-    return base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest())
+
+def _fernet_key(key: str, purpose: str) -> bytes:
+    digest = hmac.new(key.encode(), purpose.encode(), "sha256") if purpose else hashlib.sha256(key.encode())
+    return base64.urlsafe_b64encode(digest.digest())
 
 
 def new_token(prefix: str) -> str:

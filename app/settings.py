@@ -46,6 +46,14 @@ class Settings(BaseSettings):
         None, description="port of a worker's /livez and /readyz; none if unset"
     )
 
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="port of /metrics for Prometheus; no metrics are kept if unset"
+    )
+    metrics_host: str = Field("127.0.0.1", description="address of /metrics; whoever reaches it reads it")
+    metrics_max_sources: int = Field(
+        100, ge=1, description="sources that metrics name; what comes later is counted as `other`"
+    )
+
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="largest event body, after decompression")
     max_queued_events: int = Field(5_000, ge=1, description="events waiting for their commit before 503")
     script_processes: int = Field(
@@ -60,9 +68,9 @@ class Settings(BaseSettings):
     max_queued_bytes: int = Field(
         64 * 1024 * 1024, ge=1024, description="their bodies together, in bytes, before 503"
     )
-    # Two cores are busy with fewer; what is in flight beyond that is only waited for by what comes next.
+    # Half of them keep two cores busy; many more are only waited for by what comes next (docs/performance.md).
     max_events_in_flight: int = Field(
-        40,
+        80,
         ge=1,
         description="workflows a dispatcher keeps running at once, half of them for one source at most",
     )
@@ -75,10 +83,22 @@ class Settings(BaseSettings):
     sweep_interval: timedelta = Field(
         timedelta(seconds=10), description="how often a worker looks for leases that ran out"
     )
+    alert_interval: timedelta = Field(
+        timedelta(seconds=15),
+        gt=timedelta(0),
+        description="how often a worker looks whether failures have to be told of",
+    )
     config_max_age: timedelta = Field(
         timedelta(seconds=30), description="configuration is read again at least this often"
     )
+    # What holds until something else is set through the API (app/retention.py).
     retention_days: int = Field(30, ge=1, description="days that event and action logs are kept")
+    payload_retention_days: int | None = Field(
+        None, ge=1, description="days that bodies and headers are kept; as long as the logs if unset"
+    )
+    directory_retention_days: int = Field(
+        90, ge=1, description="days that workflow runs, messages and bulk operations are kept"
+    )
 
     smtp_host: str | None = Field(None, description="SMTP server for the email steps of workflows")
     smtp_port: int = Field(587, ge=1, le=65535)
@@ -89,7 +109,8 @@ class Settings(BaseSettings):
         None, description="address that emails come from unless a step names another"
     )
     allow_private_addresses: bool = Field(
-        False, description="let workflow steps send requests to private, loopback and link-local addresses"
+        False,
+        description="let workflow steps and alerts send requests to private, loopback and link-local addresses",
     )
 
     workflow_sandbox: bool = Field(

@@ -40,6 +40,12 @@ curl -s -X POST 'http://127.0.0.1:8080/v1/sources/{slug}/secrets?environment=dev
   -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
   -d '{{"secret": {{"value": "{placeholder}"}}}}'
 """
+_KEY_COMMAND = """
+# A source key, shown this once:
+curl -s -X POST 'http://127.0.0.1:8080/v1/sources/{slug}/keys?environment=development' \\
+  -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
+  -d '{{"key": {{"name": "{name}"}}}}'
+"""
 _ENFORCE_COMMAND = """
 curl -s -X PUT 'http://127.0.0.1:8080/v1/sources/{slug}?environment=development' \\
   -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
@@ -165,6 +171,8 @@ def _commands(provider: Provider) -> str:
         settings = {"development": {"settings": {"enforce_verification": True}}}
         enforced = _source_as_json({"name": provider.name, "environment_settings": settings})
         commands += _ENFORCE_COMMAND.format(slug=slug, source=enforced)
+    if any(step.issues_key for step in provider.setup):
+        commands += _KEY_COMMAND.format(slug=slug, name=provider.name)
     return commands + _LOG_COMMAND.format(slug=slug)
 
 

@@ -48,9 +48,23 @@ def _path(text: str) -> str:
     return text
 
 
-def _image_url(text: str) -> str:
-    if urlsplit(text).scheme not in ("http", "https"):
-        raise ValueError("is not an http or https URL")
+def _http_url(text: str) -> str:
+    if urlsplit(text).scheme not in ("http", "https") or not urlsplit(text).hostname:
+        raise ValueError(f"{text!r} is not an http or https URL")
+    return text
+
+
+def _address(text: str) -> str:
+    # Here: they bring the parser of all headers of emails, 0.6 MB.
+    from email.errors import MessageError
+    from email.headerregistry import Address
+
+    try:
+        address = Address(addr_spec=text)
+    except (MessageError, ValueError, IndexError):
+        address = Address()
+    if not address.username or not address.domain:
+        raise ValueError(f"{text!r} is not an email address")
     return text
 
 
@@ -139,6 +153,50 @@ class ScriptChange(Change):
     )
 
 
+class FailureAlertChange(Change):
+    """When failures are told of, and to whom: all of it, what is not given has its default."""
+
+    window_minutes: int = Field(
+        15, ge=1, le=24 * 60, description="Over which time failures are counted, and alerts are one at most."
+    )
+    failed_events: int | None = Field(
+        None, ge=1, le=1_000_000, description="Alert when so many events failed in the window."
+    )
+    failed_share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Alert when this share failed of the events received in the window that succeeded or failed, "
+        "10 at least.",
+    )
+    stuck_after_minutes: int | None = Field(
+        None,
+        ge=1,
+        le=7 * 24 * 60,
+        description="Alert when an event is not finished so long after its receipt.",
+    )
+    webhook_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        None, description="Where alerts are posted.", examples=["https://ops.example.com/doorbell"]
+    )
+    emails: Annotated[list[Annotated[str, AfterValidator(_address)]], Field(max_length=20)] = Field(
+        [], description="Whom alerts are mailed.", examples=[["ops@example.com"]]
+    )
+
+    @model_validator(mode="after")
+    def _alerts_somebody_of_something(self) -> "FailureAlertChange":
+        errors = []
+        if (self.failed_events, self.failed_share, self.stuck_after_minutes) == (None, None, None):
+            message = (
+                "is required without a failed share or a time for stuck events: nothing would be told of"
+            )
+            errors.append(FieldError("failed_events", message))
+        if self.webhook_url is None and not self.emails:
+            errors.append(FieldError("webhook_url", "is required, or emails: nobody would be told"))
+        if errors:
+            raise _invalid(errors)
+        return self
+
+
 class SettingsChange(Change):
     """Settings of a source in one environment. Those that are given are changed."""
 
@@ -179,6 +237,9 @@ class SettingsChange(Change):
         le=MAXIMUM_RATE,
         description="Events that each API process accepts in a second before it answers 429; null for no limit.",
     )
+    failure_alert: FailureAlertChange | None = Field(
+        None, description="When failures are told of, and to whom; null for never."
+    )
     endpoint: ReadOnly
 
 
@@ -199,7 +260,7 @@ class SourceChange(Change):
     description: Annotated[str, StringConstraints(max_length=4096)] | None = Field(
         None, description="What the source is."
     )
-    custom_image_url: Annotated[str, AfterValidator(_image_url)] | None = Field(
+    custom_image_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         None, description="An image that stands for the source."
     )
     preconfigured_provider: str | None = Field(

@@ -1,10 +1,23 @@
-"""A whole source edited: under its lock, only as the editor saw it, with an entry in the audit log."""
+"""Sources edited by people and tools, each change with its entry in the audit log: a source as a whole, under its lock
+and only as the editor saw it; its endpoint, signing secrets and promotion.
+
+The caller commits.
+"""
+
+from datetime import datetime, timedelta
+from uuid import UUID
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.audit import note_change, source_snapshot
-from app.models.source import Source
+from app.alerts import get_alert_secret, set_alert_secret
+from app.audit import Snapshot, note_change, note_source_change, snapshot, source_snapshot
+from app.endpoints import end_overlap, rotate_endpoint
+from app.models.alert import AlertSecret
+from app.models.source import SigningSecret, Source, SourceEnvironment
+from app.promotion import Promotion, promote
 from app.scripting import Scripts
+from app.secrets import SecretBox
+from app.signing_secrets import add_secret, delete_secret
 from app.source_changes import script_errors
 from app.sources import ConfiguredSource, get_source, lock_source, upsert_source
 from app.tokens import Access
@@ -24,7 +37,8 @@ async def edit_source(
     """Create or change a source as a request's body says. `scripts` tries whether its scripts can run.
 
     Raises:
-        RequestError: 412, it is not as `if_match` says; 422, naming everything that is wrong.
+        RequestError: 403, it changes more than the caller may; 412, it is not as `if_match` says; 422, naming
+            everything that is wrong.
     """
     # Before the lock: a script may take its time.
     unusable = await script_errors(scripts, body)
@@ -33,6 +47,101 @@ async def edit_source(
     check_match(if_match, None if found is None else source_version(found), f"Source {key!r}")
     before = source_snapshot(found)
     source = await upsert_source(session, key, environment, body, unusable_scripts=unusable)
+    after = source_snapshot(source)
+    _check_limits(access, before, after)
     action = "source.created" if before is None else "source.updated"
-    note_change(session, access, action, ("source", key), before=before, after=source_snapshot(source))
+    note_change(session, access, action, ("source", key), before=before, after=after)
     return source
+
+
+async def rotate(session: AsyncSession, access: Access, configured: SourceEnvironment, seconds: int) -> None:
+    """Give the endpoint a new URL; the present one goes on for so many seconds."""
+    await rotate_endpoint(session, configured, timedelta(seconds=seconds))
+    note_source_change(session, access, "endpoint.rotated", configured, after={"overlap_seconds": seconds})
+
+
+async def end_rotation(session: AsyncSession, access: Access, configured: SourceEnvironment) -> None:
+    """Let URLs from before a rotation receive nothing from now on."""
+    await end_overlap(session, configured)
+    note_source_change(session, access, "endpoint.overlap_ended", configured)
+
+
+async def add_signing_secret(
+    session: AsyncSession,
+    access: Access,
+    box: SecretBox,
+    configured: SourceEnvironment,
+    value: str,
+    *,
+    expires_at: datetime | None,
+    expire_others_in_seconds: int | None,
+) -> SigningSecret:
+    """Add a signing secret. Raises as `add_secret` does."""
+    overlap = None if expire_others_in_seconds is None else timedelta(seconds=expire_others_in_seconds)
+    secret = await add_secret(
+        session, box, configured, value, expires_at=expires_at, expire_others_in=overlap
+    )
+    note_source_change(session, access, "signing_secret.added", configured, after=snapshot(secret))
+    return secret
+
+
+async def remove_signing_secret(
+    session: AsyncSession, access: Access, configured: SourceEnvironment, identifier: UUID
+) -> None:
+    """Remove a signing secret. Raises as `delete_secret` does."""
+    await delete_secret(session, configured, identifier)
+    note_source_change(session, access, "signing_secret.deleted", configured, before={"id": str(identifier)})
+
+
+async def save_alert_secret(
+    session: AsyncSession, access: Access, box: SecretBox, configured: SourceEnvironment, value: str
+) -> AlertSecret:
+    """Sign the source's alerts with a secret. Raises as `set_alert_secret` does."""
+    secret = await set_alert_secret(session, box, configured, value)
+    note_source_change(session, access, "alert_secret.set", configured, after=snapshot(secret))
+    return secret
+
+
+async def remove_alert_secret(session: AsyncSession, access: Access, configured: SourceEnvironment) -> None:
+    """Sign the source's alerts no longer. Raises as `get_alert_secret` does."""
+    secret = await get_alert_secret(session, configured)
+    await session.delete(secret)
+    note_source_change(session, access, "alert_secret.deleted", configured, before=snapshot(secret))
+
+
+async def promote_source(
+    session: AsyncSession,
+    access: Access,
+    key: str,
+    origin: str,
+    target: str,
+    *,
+    dry_run: bool,
+    if_match: str | None,
+) -> Promotion:
+    """Promote a source from one environment to another. Raises as `promote` does, and 403 for other environments."""
+    access.require(origin, target)
+    done = await promote(session, key, origin, target, dry_run=dry_run, if_match=if_match)
+    if not dry_run and done.differences:
+        differences = [vars(each) for each in done.differences]
+        after = {"from": origin, "to": target, "applied": True, "differences": differences}
+        note_change(session, access, "source.promoted", ("source", key), environment=target, after=after)
+    return done
+
+
+def _check_limits(access: Access, before: Snapshot | None, after: Snapshot | None) -> None:
+    """Refuse a change of what is not of the environments that the caller's token is limited to.
+
+    A new source is configured in every environment.
+    """
+    if access.environments is None:
+        return
+    if before is None or after is None or _without(before) != _without(after):
+        raise access.refused("a new source, its name and its description concern all environments")
+    earlier, later = before["environment_settings"], after["environment_settings"]
+    access.require(*(slug for slug in later if earlier.get(slug) != later[slug]))
+
+
+def _without(source: Snapshot) -> Snapshot:
+    """What a source is in all environments."""
+    return {name: value for name, value in source.items() if name != "environment_settings"}

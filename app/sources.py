@@ -29,6 +29,7 @@ from app.source_changes import (
     KEY_PATTERN,
     MAXIMUM_NAME_LENGTH,
     EnvironmentChange,
+    FailureAlertChange,
     MappingChange,
     ScriptChange,
     SettingsChange,
@@ -97,9 +98,14 @@ async def get_configured(session: AsyncSession, key: str, environment: str) -> S
     )
     configured = (await session.exec(query)).one_or_none()
     if configured is None:
-        message = f"Source {key!r} is not configured in {environment!r} yet: save it once more"
-        raise RequestError(404, "resource_missing", message)
+        raise not_configured(key, environment)
     return configured
+
+
+def not_configured(key: str, environment: str) -> RequestError:
+    """The refusal of what needs the settings of a source in an environment where it has none."""
+    message = f"Source {key!r} is not configured in {environment!r} yet: save it once more"
+    return RequestError(404, "resource_missing", message)
 
 
 async def lock_source(session: AsyncSession, key: str) -> None:
@@ -245,6 +251,9 @@ def _columns(change: SettingsChange) -> dict[str, Any]:
     if "preprocess_script" in given:
         script: ScriptChange | None = given["preprocess_script"]
         given["preprocess_script"] = script.source if script else None
+    if "failure_alert" in given:
+        alert: FailureAlertChange | None = given["failure_alert"]
+        given["failure_alert"] = alert.model_dump() if alert else None
     if "idempotency_window_seconds" in given:
         given["idempotency_window"] = timedelta(seconds=given.pop("idempotency_window_seconds"))
     return given

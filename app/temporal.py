@@ -12,6 +12,7 @@ from temporalio.common import SearchAttributeKey
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 
+from app import sdk_metrics, tracing
 from app.config import Configuration
 from app.errors import ConfigurationError
 from app.settings import Settings
@@ -48,6 +49,8 @@ async def connect(settings: Settings, *, lazy: bool = False) -> Client:
         tls=_tls(settings),
         data_converter=pydantic_data_converter,
         lazy=lazy,
+        interceptors=tracing.of_temporal(),
+        runtime=None if settings.metrics_port is None else sdk_metrics.metered_runtime(),
     )
 
 

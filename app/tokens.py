@@ -4,7 +4,7 @@ The plaintext is returned once, when a credential is issued; only hashes are sto
 """
 
 import hmac
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,12 +15,13 @@ from sqlmodel import col, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.database import open_engine
-from app.environments import get_environment
-from app.errors import ConfigurationError, RequestError
+from app.environments import get_environment, list_environments, unknown_environment
+from app.errors import ConfigurationError, FieldError, RequestError
 from app.models.credential import EnvironmentKey, ServiceToken
 from app.models.types import now
 from app.secrets import new_token, token_hash
 from app.settings import Settings
+from app.validation import invalid_fields
 
 TOKEN_PREFIX = "dbl_st_"
 KEY_PREFIX = "sk_"
@@ -44,10 +45,30 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class Access:
-    """Who calls the Management API, and what they may do."""
+    """Who calls the Management API, and what they may do: in all environments, or in these."""
 
     name: str
     scope: Scope
+    environments: frozenset[str] | None = None
+
+    def permits(self, environment: str) -> bool:
+        return self.environments is None or environment in self.environments
+
+    def require(self, *environments: str) -> None:
+        """Refuse what concerns an environment that the token does not open.
+
+        Raises:
+            RequestError: 403, it does not open one of these.
+        """
+        for each in environments:
+            if not self.permits(each):
+                raise self.refused(f"this concerns {each!r}")
+
+    def refused(self, reason: str) -> RequestError:
+        """The answer to what a limited token may not do."""
+        limits = ", ".join(sorted(self.environments or ()))
+        message = f"The service token {self.name!r} is limited to {limits}: {reason}"
+        return RequestError(403, "environment_not_permitted", message)
 
 
 async def check_token(session: AsyncSession, settings: Settings, token: str) -> Access:
@@ -56,24 +77,46 @@ async def check_token(session: AsyncSession, settings: Settings, token: str) -> 
     Raises:
         RequestError: 401, the token is of another kind, unknown or revoked.
     """
-    if settings.admin_token and _same(token, settings.admin_token.get_secret_value()):
-        return Access("bootstrap", Scope.ADMIN)
     if token.startswith(KEY_PREFIX):
         raise _refused("incorrect_token_type", "This is a key of an environment; a service token is needed")
-    query = select(ServiceToken).where(ServiceToken.token_hash == token_hash(token))
+    return await check_token_hash(session, settings, token_hash(token))
+
+
+async def check_token_hash(session: AsyncSession, settings: Settings, hashed: str) -> Access:
+    """The access that the token with this hash gives. Raises as `check_token` does."""
+    if settings.admin_token and _same(hashed, token_hash(settings.admin_token.get_secret_value())):
+        return Access("bootstrap", Scope.ADMIN)
+    query = select(ServiceToken).where(ServiceToken.token_hash == hashed)
     found = (await session.exec(query)).one_or_none()
     if found is None:
         raise _refused("api_key_invalid", "The service token is unknown")
     if found.revoked_at is not None:
         raise _refused("api_key_revoked", f"The service token {found.name!r} was revoked")
     await _note_use(session, found)
-    return Access(found.name, Scope(found.scope))
+    limits = None if found.environments is None else frozenset(found.environments)
+    return Access(found.name, Scope(found.scope), limits)
 
 
-async def add_token(session: AsyncSession, name: str, scope: Scope) -> tuple[ServiceToken, str]:
-    """A new service token and its plaintext."""
+async def add_token(
+    session: AsyncSession, name: str, scope: Scope, environments: Collection[str] | None = None
+) -> tuple[ServiceToken, str]:
+    """A new service token, for all environments or for these, and its plaintext.
+
+    Raises:
+        RequestError: 422, there is no such environment.
+    """
+    known = await list_environments(session)
+    unknown = sorted(set(environments or ()) - {each.slug for each in known})
+    if unknown:
+        message = unknown_environment(unknown[0], known)
+        raise invalid_fields([FieldError("service_token.environments", message)])
     plaintext = new_token(TOKEN_PREFIX)
-    token = ServiceToken(name=name, scope=scope.value, token_hash=token_hash(plaintext))
+    token = ServiceToken(
+        name=name,
+        scope=scope.value,
+        environments=None if environments is None else sorted(set(environments)),
+        token_hash=token_hash(plaintext),
+    )
     session.add(token)
     await session.flush()
     return token, plaintext
@@ -140,16 +183,21 @@ async def revoke_key(session: AsyncSession, environment: str, identifier: UUID) 
     await session.flush()
 
 
-async def issue_token(settings: Settings, name: str, scope: str) -> str:
+async def issue_token(
+    settings: Settings, name: str, scope: str, environments: Collection[str] | None = None
+) -> str:
     """Issue a service token from the command line; its plaintext.
 
     Raises:
-        ConfigurationError: there is no such scope.
+        ConfigurationError: there is no such scope or environment.
     """
     if scope not in list(Scope):
         raise ConfigurationError(f"{scope!r} is not a scope: choose {', '.join(Scope)}")
     async with _session(settings) as session:
-        _, plaintext = await add_token(session, name, Scope(scope))
+        try:
+            _, plaintext = await add_token(session, name, Scope(scope), environments)
+        except RequestError as error:
+            raise ConfigurationError(error.errors[0].message) from None
         await session.commit()
     return plaintext
 

@@ -25,6 +25,8 @@ def _sentence(error: ErrorDetails) -> str:
             return "is required"
         case "extra_forbidden":
             return "is not a field that can be set here; check its spelling"
+        case "model_type" | "model_attributes_type":
+            return "is not an object"
         case "value_error":
             return str(error.get("ctx", {}).get("error", error["msg"]))
     return error["msg"]

@@ -90,6 +90,12 @@ async def get_variable(session: AsyncSession, box: SecretBox, key: str) -> Found
     return (await _with_values(session, box, [await _find(session, key)]))[0]
 
 
+async def find_variable(session: AsyncSession, box: SecretBox, key: str) -> FoundVariable | None:
+    """The variable with its overrides, if there is one."""
+    variable = await session.get(Variable, key)
+    return None if variable is None else (await _with_values(session, box, [variable]))[0]
+
+
 async def save_variable(
     session: AsyncSession, box: SecretBox, key: str, change: VariableChange
 ) -> FoundVariable:

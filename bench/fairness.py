@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import orjson
-import psutil
+import psutil  # type: ignore[import-untyped]
 import uvloop
 from cryptography.fernet import Fernet
 from pydantic import SecretStr

@@ -20,7 +20,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from bench.__main__ import run_json
+from bench.measures import run_json
 from bench.stack import ENVIRONMENT, TOKEN, Stack, wait
 from tests.strict_knock import ENDPOINTS, StrictKnock
 

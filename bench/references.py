@@ -1,6 +1,7 @@
 """What Doorbell is measured against, in the same run on the same servers.
 
-uvicorn bench.references:app     POST /nothing: reads the body and answers; POST /insert: one INSERT and commit
+uvicorn bench.references:app     POST /nothing: reads the body and answers; POST /insert: one INSERT and commit;
+                                 POST /v1/traces: as /nothing, where a process under test may send its traces
 python -m bench.references ...   empty Temporal workflows, started eagerly from the worker's own client
 """
 
@@ -45,6 +46,7 @@ app = FastAPI(lifespan=_lifespan)
 
 
 @app.post("/nothing")
+@app.post("/v1/traces")
 async def nothing(request: Request) -> dict[str, bool]:
     await request.body()
     return {"success": True}

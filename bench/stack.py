@@ -51,6 +51,10 @@ class Stack:
     postgres: EmbeddedPostgres = field(init=False)
     temporal: EmbeddedTemporal = field(init=False)
     services: dict[str, Service] = field(default_factory=dict)
+    # Other processes whose CPU time is measured, by pid.
+    others: dict[str, int] = field(default_factory=dict)
+    # Seconds from the start of each service until it was ready.
+    ready_after: dict[str, float] = field(default_factory=dict)
     _closing: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
@@ -60,8 +64,7 @@ class Stack:
         self._closing.callback(self.postgres.stop)
         self.temporal.start()
         self._closing.callback(self.temporal.stop)
-        self.postgres.create_database("bench")
-        upgrade(self.database_url)
+        self.add_database("bench")
         self._port = ports.find_free("127.0.0.1", 1)[0]
         self._keys = {"DOORBELL_SECRET_KEY": Fernet.generate_key().decode(), "DOORBELL_ADMIN_TOKEN": TOKEN}
         return self
@@ -73,6 +76,12 @@ class Stack:
     def database_url(self) -> str:
         return self.postgres.url("bench")
 
+    def add_database(self, name: str) -> str:
+        """A database with the schema, and nothing in it; its URL."""
+        self.postgres.create_database(name)
+        upgrade(self.postgres.url(name))
+        return self.postgres.url(name)
+
     @property
     def url(self) -> str:
         """Where the API listens."""
@@ -81,13 +90,21 @@ class Stack:
     def start_api(self) -> Service:
         return self.start("api", [sys.executable, "-m", "app.cli", "api"], self._port)
 
-    def start_worker(self, name: str = "worker") -> Service:
+    def start_another_api(self, name: str, **environment: str) -> str:
+        """Another API process, on the same database if `environment` names no other; the URL where it listens."""
+        port = ports.find_free("127.0.0.1", 1)[0]
+        arguments = [sys.executable, "-m", "app.cli", "api"]
+        self.start(name, arguments, port, DOORBELL_PORT=str(port), **environment)
+        return f"http://127.0.0.1:{port}"
+
+    def start_worker(self, name: str = "worker", **environment: str) -> Service:
         port = ports.find_free("127.0.0.1", 1)[0]
         return self.start(
             name,
             [sys.executable, "worker.py", "--environment", ENVIRONMENT],
             port,
             DOORBELL_WORKER_HEALTH_PORT=str(port),
+            **environment,
         )
 
     def start(self, name: str, arguments: list[str], port: int, **environment: str) -> Service:
@@ -109,16 +126,22 @@ class Stack:
             address=("127.0.0.1", port),
             on_line=lambda _name, _line: None,
         )
+        began = time.perf_counter()
         service.start()
         self.services[name] = service
         self._closing.callback(service.stop)
         wait(service.is_ready, f"{name} is ready (see {service.log})")
+        self.ready_after[name] = time.perf_counter() - began
         return service
 
-    def connect_source(self) -> str:
-        """A Stripe source with two actions for `invoice.paid`; its ingestion URL."""
+    def stop(self, name: str) -> None:
+        """Stop a process that was started, and measure it no more."""
+        self.services.pop(name).stop()
+
+    def connect_source(self, url: str | None = None) -> str:
+        """A Stripe source with two actions for `invoice.paid`, made through the API at `url`; its ingestion URL."""
         with httpx.Client(
-            base_url=self.url,
+            base_url=url or self.url,
             headers={"authorization": f"Bearer {TOKEN}"},
             params={"environment": ENVIRONMENT},
         ) as client:
@@ -149,13 +172,20 @@ class Stack:
     def cpu_seconds(self) -> dict[str, float]:
         """The CPU time of each process so far, Postgres's children with it."""
         pids = {name: service.pid for name, service in self.services.items()}
-        pids |= {"temporal": self.temporal.pid, "postgres": self.postgres.pid}
+        pids |= {"temporal": self.temporal.pid, "postgres": self.postgres.pid, **self.others}
         return {name: _cpu_seconds(psutil.Process(pid)) for name, pid in pids.items() if pid}
 
     def memory_mb(self) -> dict[str, float]:
         """Resident memory of our processes."""
         return {
             name: psutil.Process(service.pid).memory_info().rss / 2**20
+            for name, service in self.services.items()
+        }
+
+    def own_memory_mb(self) -> dict[str, float]:
+        """What of it no other process shares: what ending the process would free."""
+        return {
+            name: psutil.Process(service.pid).memory_full_info().uss / 2**20
             for name, service in self.services.items()
         }
 
@@ -171,19 +201,21 @@ def _cpu_seconds(process: psutil.Process) -> float:
     return total
 
 
+@dataclass
+class Spent:
+    """CPU time by process. The block sets `count`; after it, `each` has the milliseconds for one."""
+
+    count: int = 1
+    each: dict[str, float] = field(default_factory=dict)
+
+
 @contextmanager
-def cpu_ms_each(stack: Stack, count: Callable[[], int]) -> Iterator[dict[str, float]]:
-    """Filled at the end of the block: milliseconds of CPU for each of what `count` counts, by process."""
-    before, first = stack.cpu_seconds(), count()
-    spent: dict[str, float] = {}
+def cpu_ms_each(stack: Stack) -> Iterator[Spent]:
+    """Milliseconds of CPU, by process, for each of the things that the block does and counts."""
+    before, spent = stack.cpu_seconds(), Spent()
     yield spent
-    done = max(1, count() - first)
-    spent.update(
-        {
-            name: (seconds - before.get(name, 0.0)) * 1000 / done
-            for name, seconds in stack.cpu_seconds().items()
-        }
-    )
+    for name, seconds in stack.cpu_seconds().items():
+        spent.each[name] = (seconds - before.get(name, 0.0)) * 1000 / max(1, spent.count)
 
 
 def wait(until: Callable[[], bool], what: str, seconds: float = DEADLINE) -> None:

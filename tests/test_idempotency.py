@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from app.api.app import create_app
+from app.claims import Leases
 from app.config import Endpoint
-from app.dispatch import Dispatcher, Leases
+from app.dispatch import Dispatcher
 from app.event_log import EventLog, Finished
 from app.models.status import EventStatus
 from app.models.types import new_id, now
@@ -92,6 +93,18 @@ async def source(bench: Bench, knock: KnockServer) -> BenchSource:
     return await bench.source("stripe", mappings=TRIGGER, enforce_verification=False)
 
 
+@pytest.mark.usefixtures("worker")
+async def test_a_forged_event_does_not_take_the_key_of_a_real_one(bench: Bench, knock: KnockServer) -> None:
+    await bench.use_destination(knock.url)
+    source = await bench.source("stripe", mappings=TRIGGER)
+    body = source.example("invoice.paid")
+    forged = await source.post(body, {"stripe-signature": "t=1,v1=00"})
+    assert forged.status_code == 401
+    event = await bench.final((await source.post(body)).json()["id"])
+    assert event["status"] == "succeeded", event
+    assert event["idempotency_key"] == orjson.loads(body)["id"]
+
+
 async def statuses(source: BenchSource) -> list[str]:
     rows = await source.bench.rows("SELECT status FROM events WHERE source_key = :key", key=source.key)
     return sorted(row["status"] for row in rows)
@@ -167,7 +180,8 @@ async def test_the_edge_of_the_window(source: BenchSource, temporal: Client, kno
 @pytest.mark.usefixtures("worker")
 async def test_many_after_the_window_execute_once(source: BenchSource, knock: KnockServer) -> None:
     event = await source.bench.final(await source.send("invoice.paid", id="evt_same"))
-    knock.delay = 0.1
+    # Long enough for all to come while it lasts: by their own clock they are a day later than its end.
+    knock.delay = 1.5
     late = now() + timedelta(hours=25)
     for identifier in [await arrive(source, event, late) for _ in range(12)]:
         await source.bench.final(identifier)

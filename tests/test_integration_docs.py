@@ -1,4 +1,4 @@
-"""The commands in docs/tracking-api.md and docs/reverse-etl.md, run as they stand against the real application."""
+"""The commands in docs/tracking-api.md, docs/reverse-etl.md and docs/workflow-runs.md, run as they stand against the real application."""
 
 import re
 import shlex
@@ -8,6 +8,7 @@ from string import Template
 import httpx
 import pytest
 
+from app.tokens import issue_key
 from tests.conftest import ADMIN_TOKEN
 from tests.reverse_etl.keys import source_key
 from tests.sources import Bench
@@ -42,7 +43,9 @@ def request(words: list[str], variables: dict[str, str]) -> httpx.Request:
     return httpx.Request(method, url, headers=headers, content=data)
 
 
-@pytest.mark.parametrize(("page", "count"), [("tracking-api.md", 3), ("reverse-etl.md", 6)])
+@pytest.mark.parametrize(
+    ("page", "count"), [("tracking-api.md", 3), ("reverse-etl.md", 6), ("workflow-runs.md", 3)]
+)
 async def test_commands_work(bench: Bench, page: str, count: int) -> None:
     tracked = await bench.source("segment", secret=None)
     synced = await bench.source("hightouch", secret=None)
@@ -53,6 +56,7 @@ async def test_commands_work(bench: Bench, page: str, count: int) -> None:
         "ENVIRONMENT": bench.environment,
         "TOKEN": ADMIN_TOKEN,
         "SOURCE_KEY": await source_key(synced),
+        "DIRECTORY_KEY": await issue_key(bench.runtime.settings, bench.environment, "docs"),
     }
     found = commands(page)
     assert len(found) == count
@@ -68,6 +72,7 @@ async def test_commands_work(bench: Bench, page: str, count: int) -> None:
     )
     assert [row["event_type"] for row in rows] == {
         "tracking-api.md": ["identify", "track/Order Completed", "track/Order Completed"],
+        "workflow-runs.md": [],
         "reverse-etl.md": ["users:identify", "audiences:add", "users:identify", "users:identify"]
         + ["audiences:add"] * 2,
     }[page]

@@ -3,14 +3,15 @@
 import json
 from pathlib import Path
 
-from tests.node import PACKAGES, PROJECT, Node
+from tests.node import PROJECT, Node
 
 
 async def test_packages_are_installed_as_locked(node: Node) -> None:
     wanted = json.loads((PROJECT / "package.json").read_text())["dependencies"]
     locked = json.loads((PROJECT / "package-lock.json").read_text())["packages"]
     assert wanted == {
-        name: json.loads((PACKAGES / name / "package.json").read_text())["version"] for name in wanted
+        name: json.loads((PROJECT / "node_modules" / name / "package.json").read_text())["version"]
+        for name in wanted
     }
     packages = {name: each for name, each in locked.items() if name}
     assert all(each["integrity"].startswith("sha512-") for each in packages.values())

@@ -14,6 +14,7 @@ import orjson
 import psutil
 import pytest
 
+from app import scripting
 from app.models.types import now
 from app.scripting import TIME_LIMIT, ScriptInput, ScriptRun, Scripts, ScriptsBusy, mask
 
@@ -235,6 +236,19 @@ async def test_a_process_that_dies_is_replaced_and_knows_none_of_our_settings(sc
     ]
     assert runs[-1].verified is True
     assert runs[0].error is None or runs[0].error.name == "SandboxEnded"
+
+
+async def test_the_engine_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripting, "_engine", b"of another version")
+    engines = []
+    for _ in range(2):
+        scripts = Scripts(1)
+        run = await scripts.run("function main() { return { verified: true } }", given())
+        await scripts.close()
+        assert run.verified is True
+        engines.append(scripting._engine)
+    assert engines[0].startswith(b"\x7fELF")
+    assert engines[1] is engines[0]
 
 
 async def test_what_waits_is_bounded() -> None:

@@ -11,16 +11,22 @@ from sqlalchemy import Connection, text
 from sqlmodel import SQLModel
 
 import app.models.action
+import app.models.alert
 import app.models.audit
 import app.models.credential
+import app.models.dashboard
 import app.models.directory
 import app.models.environment
+import app.models.erasure
 import app.models.event
 import app.models.rate_limit
+import app.models.replay
+import app.models.retention
 import app.models.source
+import app.models.statistic
 import app.models.variable
 import app.models.workflow
-from app import dispatch, event_log
+from app import alerts, claims, dispatch, event_log, replays
 from app.database import upgrade
 from app.models.types import derived_id, first_id_at, id_time_range, new_id, now
 from app.partitions import create_partitions, drop_partitions
@@ -80,10 +86,15 @@ async def test_rows_move_out_of_the_default_partition(runtime: Runtime) -> None:
         assert where.scalar_one() == "event_payloads_20260302"
 
 
+def kept(days: int, payload_days: int) -> dict[str, timedelta]:
+    logs = timedelta(days=days)
+    return {"events": logs, "actions": logs, "event_payloads": timedelta(days=payload_days)}
+
+
 async def test_retention_drops_whole_days(runtime: Runtime) -> None:
     async with runtime.engine.begin() as connection:
         await connection.run_sync(create_partitions, TODAY)
-        dropped = await connection.run_sync(drop_partitions, TODAY + timedelta(days=30), timedelta(days=30))
+        dropped = await connection.run_sync(drop_partitions, TODAY + timedelta(days=30), kept(30, 30))
     assert dropped == sorted(f"{table}_20260228" for table in ("events", "event_payloads", "actions"))
     assert "events_20260301" in await partitions(runtime, "events")
     assert "events_default" in await partitions(runtime, "events")
@@ -131,21 +142,21 @@ async def test_claim_uses_its_index(runtime: Runtime, since: datetime) -> None:
     await fill(runtime, 60_000)
     assert not await scanned_whole(
         runtime,
-        dispatch._CLAIM,
+        claims._CLAIM,
         environment="development",
         since=first_id_at(since),
         limit=50,
         share=75,
         busy_sources=["source-1"],
         busy_counts=[10],
-        lease=dispatch.Leases().claim,
+        lease=claims.Leases().claim,
     )
 
 
 async def test_sweep_uses_its_index(runtime: Runtime) -> None:
     await fill(runtime, 60_000)
     assert not await scanned_whole(
-        runtime, dispatch._RECLAIM, environment="development", limit=50, lease=dispatch.Leases().claim
+        runtime, claims._RECLAIM, environment="development", limit=50, lease=claims.Leases().claim
     )
 
 
@@ -166,14 +177,28 @@ async def test_events_that_wait_for_a_run_are_found_by_index(runtime: Runtime) -
     )
 
 
+async def test_alerts_and_replays_look_through_indexes(runtime: Runtime) -> None:
+    await fill(runtime, 60_000)
+    where = {"environment": "development", "source_key": "source-1", "limit": 10}
+    since = now() - timedelta(minutes=5)
+    assert not await scanned_whole(runtime, alerts._FAILED, **where, since=since)
+    assert not await scanned_whole(runtime, alerts._STUCK, **where, before=first_id_at(since))
+    assert not await scanned_whole(runtime, alerts._SHARE, **where, since=first_id_at(since))
+    assert not await scanned_whole(runtime, replays._OUTCOMES, id=first_id_at(since))
+
+
 MODELS = (
     app.models.action,
+    app.models.alert,
     app.models.audit,
     app.models.credential,
     app.models.directory,
     app.models.environment,
+    app.models.erasure,
     app.models.event,
     app.models.rate_limit,
+    app.models.retention,
+    app.models.replay,
     app.models.source,
     app.models.variable,
 )

@@ -5,13 +5,12 @@ what is on its way. A failure that may pass is raised, for Temporal to try again
 """
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import Any
 
 import orjson
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
+from app.activities.failures import tried_later
 from app.activities.follow_run import verdict_on
 from app.directory.definition import FetchStep
 from app.directory.recipients import Json
@@ -21,9 +20,7 @@ from app.errors import Permanent, Retryable
 from app.mail import Email, Mailer
 from app.models.contracts import StepRef, StepVerdict
 from app.models.status import StepStatus
-from app.models.types import now
-from app.outbound import Outbound
-from app.verification import StandardWebhook
+from app.outbound import Outbound, webhook_headers
 
 # What a run's data may grow to, as for triggers.
 MAXIMUM_DATA_BYTES = 10 * 1024 * 1024
@@ -69,7 +66,7 @@ class Deliver:
             await self._runs.fail_step(step.run_id, step.position, str(error))
         except Retryable as error:
             await self._runs.put_off(step.run_id, step.position, str(error))
-            raise _for_temporal(error) from None
+            raise tried_later(error, "the run's steps") from None
         else:
             await self._runs.complete_step(step.run_id, step.position, data=data)
         ended = await self._runs.step(step.run_id, step.position)
@@ -111,11 +108,7 @@ class Deliver:
         request = RenderedRequest.from_content(await self._runs.content(stored.message_id))
         secret = await self._runs.signing_secret(run.environment, run.key)
         identifier = f"msg_{stored.message_id.hex}"
-        headers = (
-            {"webhook-id": identifier}
-            if secret is None
-            else StandardWebhook().sign((request.body or "").encode(), secret, now(), identifier)
-        )
+        headers = webhook_headers((request.body or "").encode(), secret, identifier)
         await self._outbound.send(request.outgoing(headers))
 
 
@@ -157,12 +150,3 @@ def _merged(data: Json, answer: Json, path: str | None) -> Json:
         return {**data, first: answer}
     inner = data.get(first)
     return {**data, first: _merged(inner if isinstance(inner, dict) else {}, answer, rest)}
-
-
-def _for_temporal(error: Retryable) -> ApplicationError:
-    """The failure without the far side's text, which may repeat the payload: that is in the step's row."""
-    return ApplicationError(
-        f"{error.code}: tried again later; see the run's steps for the answer",
-        type="Retryable",
-        next_retry_delay=timedelta(seconds=error.retry_after) if error.retry_after else None,
-    )

@@ -1,12 +1,22 @@
 """How activities fail towards Temporal: what is permanent is not retried, whatever activity it comes from."""
 
+from datetime import timedelta
 from typing import Any
 
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from app.errors import Permanent
+from app.errors import Permanent, Retryable
 from app.models.contracts import PERMANENT
+
+
+def tried_later(error: Retryable, where: str) -> ApplicationError:
+    """The failure without the far side's text, which may repeat the payload: that is shown elsewhere."""
+    return ApplicationError(
+        f"{error.code}: tried again later; see {where} for the answer",
+        type="Retryable",
+        next_retry_delay=timedelta(seconds=error.retry_after) if error.retry_after else None,
+    )
 
 
 class ActivityFailures(Interceptor):

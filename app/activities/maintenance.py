@@ -1,10 +1,12 @@
 """The activities of the maintenance workflow, and the Temporal Schedule that runs it."""
 
 import logging
+import time
 from datetime import timedelta
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel.ext.asyncio.session import AsyncSession
 from temporalio import activity
 from temporalio.client import (
     Client,
@@ -18,7 +20,8 @@ from temporalio.client import (
 )
 
 from app.models.types import now
-from app.partitions import create_partitions, drop_partitions
+from app.partitions import clear_default_partitions, create_partitions, drop_partitions, unfinished_days
+from app.retention import BATCH_SIZE, get_retention, log_retention, prune
 from app.settings import Settings
 from app.workflows.maintenance import Maintenance
 
@@ -30,6 +33,8 @@ SCHEDULE_ID = "doorbell-maintenance"
 INTERVAL = timedelta(hours=1)
 # Knock keeps an idempotency key for 24 hours.
 IDEMPOTENT_RESPONSES_KEPT = timedelta(hours=24)
+# How long one activity deletes before it reports back: well within its time limit (policies.STEP).
+PRUNING_SECONDS = 10.0
 
 
 class MaintenanceActivities:
@@ -37,17 +42,45 @@ class MaintenanceActivities:
 
     def __init__(self, engine: AsyncEngine, settings: Settings) -> None:
         self._engine = engine
-        self._retention = timedelta(days=settings.retention_days)
+        self._settings = settings
 
     @activity.defn
     async def maintain_partitions(self) -> None:
         """Make the partitions of the coming days and drop those past retention."""
         today = now().date()
+        async with AsyncSession(self._engine) as session:
+            retention = await log_retention(session, self._settings)
         async with self._engine.begin() as connection:
             made = await connection.run_sync(create_partitions, today)
         async with self._engine.begin() as connection:
-            dropped = await connection.run_sync(drop_partitions, today, self._retention)
-        logger.info("partitions", extra={"made": made, "dropped": dropped})
+            kept = await connection.run_sync(unfinished_days, today, retention["events"])
+            dropped = await connection.run_sync(drop_partitions, today, retention)
+            cleared = await connection.run_sync(clear_default_partitions, today, retention, BATCH_SIZE)
+        logger.info("partitions", extra={"made": made, "dropped": dropped, "rows_cleared": cleared})
+        if kept:
+            days = [day.isoformat() for day in kept]
+            logger.warning("days_past_retention_have_unfinished_events", extra={"days": days})
+
+    @activity.defn
+    async def prune_directory(self) -> bool:
+        """Delete workflow runs, messages and bulk operations past retention; whether there may be more."""
+        async with AsyncSession(self._engine) as session:
+            plan = await get_retention(session, self._settings)
+        deadline = time.monotonic() + PRUNING_SECONDS
+        pruned = {kind: 0 for kind in plan.days}
+        more = False
+        for kind, days in plan.days.items():
+            while time.monotonic() < deadline:
+                async with self._engine.begin() as connection:
+                    deleted = await prune(connection, kind, days)
+                pruned[kind] += deleted
+                if deleted < BATCH_SIZE:
+                    break
+            else:
+                more = True
+        if any(pruned.values()):
+            logger.info("directory_pruned", extra={"rows": pruned})
+        return more
 
     @activity.defn
     async def prune_idempotent_responses(self) -> None:

@@ -4,13 +4,14 @@ What is evaluated here is what is sent on every attempt. The actions' own activi
 (`app/activities/run_action.py`).
 """
 
+import asyncio
 from itertools import groupby
 
 from temporalio import activity
 
+from app import metrics
 from app.action_log import ActionLog, StoredAction
-from app.activities.actions.base import ActionType
-from app.activities.actions.parameters import InvalidParameter, MissingParameter, evaluate_parameters
+from app.activities.actions.parameters import outcome_of
 from app.activities.actions.registry import action_types
 from app.config import ActiveMapping, Configuration
 from app.database import to_json
@@ -40,17 +41,22 @@ class MapEvent:
             return MappedEvent(mapped=False)
         decoded = stored.decoded(endpoint.provider.sensitive_paths)
         order = list(action_types())
-        actions = [
-            await self._actions.add(evaluate_mapping(stored, decoded, mapping))
+        evaluated = [
+            evaluate_mapping(stored, decoded, mapping)
             for mapping in sorted(mappings, key=lambda each: order.index(each.action_type))
         ]
+        actions = await asyncio.gather(*map(self._actions.add, evaluated))
+        for each in actions:
+            # Those that run are counted when they have run.
+            if each.status in (ActionStatus.SKIPPED, ActionStatus.FAILED):
+                metrics.count_action(stored.environment, each.action_type, each.status)
         return _mapped(stored, actions)
 
 
 def evaluate_mapping(event: StoredEvent, decoded: DecodedEvent, mapping: ActiveMapping) -> StoredAction:
     """The action that a mapping makes of an event: pending, skipped or failed."""
     action = action_types()[mapping.action_type]
-    status, payload, error = outcome_of(action, mapping, decoded)
+    status, payload, error = outcome_of(action, mapping.parameters, decoded)
     return StoredAction(
         id=derived_id(event.id, str(mapping.id)),
         event_id=event.id,
@@ -62,19 +68,9 @@ def evaluate_mapping(event: StoredEvent, decoded: DecodedEvent, mapping: ActiveM
         status=status,
         error=error,
         finished_at=None if status is ActionStatus.PENDING else now(),
+        environment=event.environment,
+        source_key=event.source_key,
     )
-
-
-def outcome_of(
-    action: ActionType, mapping: ActiveMapping, decoded: DecodedEvent
-) -> tuple[ActionStatus, dict[str, object] | None, str | None]:
-    """What comes of a mapping before its action runs: pending with a payload, or skipped or failed with the reason."""
-    try:
-        return ActionStatus.PENDING, evaluate_parameters(action, mapping.parameters, decoded), None
-    except MissingParameter as error:
-        return ActionStatus.SKIPPED, None, str(error)
-    except InvalidParameter as error:
-        return ActionStatus.FAILED, None, str(error)
 
 
 def _idempotency_key(event: StoredEvent, mapping: ActiveMapping, payload: dict[str, object]) -> str:

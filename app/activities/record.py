@@ -6,10 +6,11 @@ from uuid import UUID
 
 from temporalio import activity
 
+from app import metrics
 from app.action_log import ActionLog
 from app.event_log import EventLog, Finished, StoredEvent
 from app.models.contracts import EventOutcome
-from app.models.status import EventStatus
+from app.models.status import ActionStatus, EventStatus
 from app.models.types import now
 
 logger = logging.getLogger(__name__)
@@ -27,20 +28,36 @@ class RecordOutcome:
     async def record_outcome(self, outcome: EventOutcome) -> EventOutcome:
         event = await self._events.load(outcome.event_id)
         if outcome.gave_up:
-            await self._actions.give_up(outcome.gave_up)
+            metrics.count_gave_up(event.environment, await self._actions.give_up(outcome.gave_up))
         info = activity.info()
         finished = Finished(
             id=event.id,
             status=outcome.status,
             finished_at=now(),
-            error=_error(event, outcome),
+            error=await self._error(event, outcome),
             workflow_id=info.workflow_id,
             run_id=info.workflow_run_id,
         )
         await self._events.finish(finished)
+        metrics.count_finished(event.environment, event.source_key, outcome.status, event.received_at)
         self._on_finished(event.id)
         _log(event, outcome, finished)
         return outcome
+
+    async def _error(self, event: StoredEvent, outcome: EventOutcome) -> str | None:
+        """Why the event is as it is; of failed actions the first one's cause, in the destination's own words."""
+        if outcome.status is not EventStatus.FAILED or outcome.cancelled or outcome.problem is not None:
+            return _error(event, outcome)
+        failed = [
+            f"{each.action_type}: {each.error}"
+            for each in await self._actions.of_event(event.id)
+            if each.status is ActionStatus.FAILED and each.error
+        ]
+        return ": ".join([_failures(outcome.failed), *failed[:1]])
+
+
+def _failures(actions: int) -> str:
+    return "1 action failed" if actions == 1 else f"{actions} actions failed"
 
 
 def _error(event: StoredEvent, outcome: EventOutcome) -> str | None:
@@ -50,8 +67,6 @@ def _error(event: StoredEvent, outcome: EventOutcome) -> str | None:
         return outcome.problem
     if outcome.status is EventStatus.REJECTED:
         return "the event could not be verified when it was processed; see verification_reason"
-    if outcome.status is EventStatus.FAILED:
-        return f"{outcome.failed} actions failed"
     if outcome.status is EventStatus.IGNORED and event.error is None:
         return "no active mapping for this event type"
     return None

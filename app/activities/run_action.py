@@ -8,18 +8,20 @@ the action log. A failure that may pass is raised, for Temporal to try again; an
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
+from app import metrics, tracing
 from app.action_log import ActionLog, Attempt, StoredAction
 from app.activities.actions.base import ActionType
 from app.activities.actions.registry import action_types
-from app.destinations import Destinations, attempt
+from app.activities.failures import tried_later
+from app.destinations import Destinations
 from app.errors import Permanent, Retryable
+from app.knock import attempt
 from app.knock_rate_limits import Limit, NotYet, RateLimits
 from app.models.contracts import ActionOutcome, ActionRef
 from app.models.status import ActionStatus
@@ -70,6 +72,10 @@ class RunAction:
         """One activity for each action type."""
         return [self._activity(each) for each in action_types().values()]
 
+    async def run(self, action: ActionRef) -> ActionOutcome:
+        """What an action's activity does."""
+        return await self._run(action_types()[action.action_type], action)
+
     def _activity(self, action_type: ActionType) -> Callable[..., Any]:
         @activity.defn(name=action_type.name)
         async def run(action: ActionRef) -> ActionOutcome:
@@ -95,13 +101,16 @@ class RunAction:
             await self._send(action_type, action, environment, progress, retried=retried)
         except Permanent as error:
             await self._record(action, ActionStatus.FAILED, progress, str(error))
+            metrics.count_action(environment, action_type.name, ActionStatus.FAILED)
             return ActionOutcome(action_id=action.id, status=ActionStatus.FAILED)
         except Retryable as error:
             await self._record(action, ActionStatus.PENDING, progress, str(error))
+            metrics.count_retry(environment, action_type.name, error.code)
             if isinstance(error, NotYet) and error.retry_after > LONG_WAIT:
                 self._on_retry(action.event_id)
-            raise _for_temporal(error) from None
+            raise tried_later(error, "the action log") from None
         await self._record(action, ActionStatus.SUCCEEDED, progress)
+        metrics.count_action(environment, action_type.name, ActionStatus.SUCCEEDED)
         return ActionOutcome(action_id=action.id, status=ActionStatus.SUCCEEDED)
 
     async def _send(
@@ -128,10 +137,16 @@ class RunAction:
                 )
             limit = None if account is None else Limit(account, action_type.name, action_type.tier)
             if limit is not None:
-                await self._rate_limits.take(limit, came_back=retried)
+                with metrics.rate_limit_wait(environment, action_type.name):
+                    await self._rate_limits.take(limit, came_back=retried)
             progress.started_at = progress.started_at or now()
             try:
-                progress.add(await attempt(action_type.call(knock, payload, idempotency_key)))
+                with (
+                    metrics.destination_call(environment, action_type.name),
+                    tracing.destination_call(environment, action_type.name),
+                ):
+                    answer = await attempt(action_type.call(knock, payload, idempotency_key))
+                progress.add(answer)
             except Retryable as error:
                 if limit is not None and error.code == "http_429":
                     await self._rate_limits.pause(limit, error.retry_after or DEFAULT_PAUSE)
@@ -150,12 +165,3 @@ class RunAction:
 
 def _sum(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return {name: first.get(name, 0) + value for name, value in second.items()}
-
-
-def _for_temporal(error: Retryable) -> ApplicationError:
-    """The failure without the destination's text, which may repeat the payload: that is in the action log."""
-    return ApplicationError(
-        f"{error.code}: tried again later; see the action log for the destination's answer",
-        type="Retryable",
-        next_retry_delay=timedelta(seconds=error.retry_after) if error.retry_after else None,
-    )

@@ -11,14 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import metrics
 from app.errors import FieldError, Rejected, RequestError
 from app.validation import field_errors, invalid_fields
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER = 5
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class ErrorDetail(BaseModel):
@@ -60,6 +63,7 @@ _DESCRIPTIONS = {
     409: "It cannot be done as things are.",
     412: "It has changed since you read it; `ETag` is the version of now.",
     413: "The body is too large.",
+    431: "The request line and the headers are too large.",
     422: "Fields are wrong; `errors` names all of them.",
     429: "Too many requests; `Retry-After` says when to come back.",
     500: "A fault of Doorbell's own.",
@@ -89,6 +93,7 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
 
 async def _rejected(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Rejected)
+    metrics.count_rejected(getattr(request.state, "endpoint", None), error.code)
     headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
     return error_response(error.status, error.code, error.message, headers=headers)
 
@@ -112,11 +117,20 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
         case 404:
             return error_response(404, "not_found", f"There is nothing at {request.url.path}")
         case 405:
-            message = (
-                f"{request.method} is not possible here; allowed: {headers.get('Allow', 'other methods')}"
-            )
-            return error_response(405, "method_not_allowed", message, headers=headers)
+            allowed = ", ".join(_allowed(request))
+            message = f"{request.method} is not possible here; allowed: {allowed}"
+            return error_response(405, "method_not_allowed", message, headers={"Allow": allowed})
     return error_response(error.status_code, "invalid_request", str(error.detail), headers=headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that a path has. Starlette names those of the first route only that has the path."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in _METHODS
+        if any(each.matches({**request.scope, "method": method})[0] is Match.FULL for each in routes)
+    ]
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:

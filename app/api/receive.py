@@ -8,16 +8,19 @@ import math
 import time
 import zlib
 from collections import defaultdict
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import ClientDisconnect
 
 from app.api.errors import RESPONSES
-from app.batching import QueueFull
+from app.batching import QueueFull, is_about_content
 from app.config import Endpoint
 from app.errors import Rejected
 from app.models.status import ReceivedThrough
@@ -27,10 +30,28 @@ from app.runtime import Runtime
 from app.scripting import ScriptsBusy
 
 logger = logging.getLogger(__name__)
-router = APIRouter(tags=["Ingestion"])
+
+
+class PlainRoute(APIRoute):
+    """A route whose function takes its path's parameters and the request, and answers by itself: nothing for FastAPI
+    to resolve, which costs as much as judging the delivery."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        async def handle(request: Request) -> Response:
+            answer: Response = await self.endpoint(**request.path_params, request=request)
+            return answer
+
+        return handle
+
+
+router = APIRouter(tags=["Ingestion"], route_class=PlainRoute)
 
 RETRY_AFTER = 5
 _RATE_LIMITED = "more events than this source's rate_limit_per_second allows; none of this one was kept"
+# What gzip adds at most to what it cannot make smaller, with room to spare.
+GZIP_OVERHEAD = 64 * 1024
+# Why an event is not in the log: too many wait, Postgres is out, or it holds what cannot be written.
+NOT_KEPT = (QueueFull, DBAPIError, PoolTimeout, OSError, ValueError, TypeError)
 # Refused deliveries that are logged, for each source and environment, in a minute.
 REFUSALS_PER_MINUTE = 120
 
@@ -75,18 +96,29 @@ async def receive(token: str, request: Request) -> Response:
         )
         await note_refusal(request, endpoint, unread)
         raise
+    return _accepted(endpoint.provider, await take_in(request, endpoint, body, dict(request.headers)))
+
+
+async def take_in(
+    request: Request, endpoint: Endpoint, body: bytes, headers: dict[str, str]
+) -> list[ReceivedEvent]:
+    """Judge a delivery and store its events; they are durable when this returns.
+
+    Raises:
+        Rejected: it is refused, which is logged, or cannot be stored now.
+    """
+    runtime: Runtime = request.app.state.runtime
     try:
-        received = await receive_events(endpoint, body, dict(request.headers), runtime.box, runtime.scripts)
+        received = await receive_events(endpoint, body, headers, runtime.box, runtime.scripts)
     except ScriptsBusy as error:
         raise unavailable(error) from error
     if isinstance(received, Refusal):
         await note_refusal(request, endpoint, received.event)
         raise received.rejected
-    try:
-        await request.app.state.inbox.accept_all(received)
-    except (QueueFull, DBAPIError, PoolTimeout, OSError) as error:
-        raise unavailable(error) from error
-    return _accepted(endpoint.provider, received)
+    await keep(request, received)
+    if received:
+        request.app.state.secret_uses.note(received[0].signing_secret_id, received[0].received_at)
+    return received
 
 
 def _accepted(provider: Provider, events: list[ReceivedEvent]) -> Response:
@@ -106,6 +138,7 @@ def limit_rate(request: Request, endpoint: Endpoint) -> None:
     Raises:
         Rejected: 429, it has made as many as it may.
     """
+    request.state.endpoint = endpoint
     if wait := request.app.state.rate_limits.spend(endpoint):
         raise Rejected(429, "rate_limited", _RATE_LIMITED, retry_after=math.ceil(wait))
 
@@ -119,13 +152,18 @@ async def read_body(request: Request, limit: int) -> bytes:
         )
     inflate = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
     chunks = bytearray()
+    received = 0
     async for chunk in request.stream():
+        received += len(chunk)
         try:
             chunks += inflate.decompress(chunk, limit + 1 - len(chunks)) if inflate else chunk
         except zlib.error as error:
             raise Rejected(400, "invalid_encoding", f"the body is not gzip: {error}") from error
-        if len(chunks) > limit:
+        # What was sent counts too: compressed data can go on for ever and come to nothing.
+        if len(chunks) > limit or received > limit + GZIP_OVERHEAD:
             raise Rejected(413, "body_too_large", f"the body is larger than {limit} bytes")
+        if inflate and inflate.unused_data:
+            raise Rejected(400, "invalid_encoding", "the body goes on after the end of its gzipped data")
     if inflate and not inflate.eof:
         raise Rejected(400, "invalid_encoding", "the gzipped body ends too early")
     return bytes(chunks)
@@ -139,7 +177,22 @@ def _unknown(runtime: Runtime) -> Rejected:
     )
 
 
+async def keep(request: Request, events: Sequence[ReceivedEvent]) -> None:
+    """Make the events of a request durable, all or none.
+
+    Raises:
+        Rejected: 400, one of them holds what Postgres cannot take, which nothing before had refused; 503, it is out.
+    """
+    try:
+        await request.app.state.inbox.accept_all(events)
+    except NOT_KEPT as error:
+        raise unavailable(error) from error
+
+
 def unavailable(error: Exception) -> Rejected:
+    if is_about_content(error):
+        logger.error("event_not_storable", extra={"error": type(error).__name__})
+        return Rejected(400, "invalid_event", "the event holds a value that cannot be stored")
     logger.warning("event_not_accepted", extra={"error": type(error).__name__})
     busy = isinstance(error, QueueFull | ScriptsBusy)
     message = "too many events are waiting" if busy else "the database is not available"
@@ -176,5 +229,5 @@ async def note_refusal(request: Request, endpoint: Endpoint, event: ReceivedEven
     )
     try:
         await request.app.state.inbox.accept(event)
-    except (QueueFull, DBAPIError, PoolTimeout, OSError) as error:
+    except NOT_KEPT as error:
         logger.warning("refusal_not_logged", extra={"error": type(error).__name__})

@@ -13,8 +13,6 @@ from uuid import UUID, uuid5
 import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.datastructures import State
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -44,8 +42,7 @@ from app.api.directory.requests import (
     profile_of,
     reference_of,
 )
-from app.api.receive import limit_rate, unavailable
-from app.batching import QueueFull
+from app.api.receive import keep, limit_rate
 from app.config import Endpoint
 from app.directory.bulk_operations import BulkOperation, Name
 from app.directory.recipients import Json, Profile, Recipient, Reference
@@ -156,10 +153,7 @@ async def accept_calls(
         reason=VOUCHED_FOR,
         batch_id=batch_id,
     )
-    try:
-        await request.app.state.inbox.accept_all(events)
-    except (QueueFull, DBAPIError, PoolTimeout, OSError) as error:
-        raise unavailable(error) from error
+    await keep(request, events)
     return events
 
 

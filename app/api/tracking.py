@@ -9,26 +9,22 @@ import binascii
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
-from uuid import uuid4
 
 import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import ClientDisconnect
 
 from app.api.errors import RESPONSES, error_response
-from app.api.receive import RETRY_AFTER, limit_rate, note_refusal, read_body, unavailable
-from app.batching import QueueFull
+from app.api.receive import RETRY_AFTER, keep, limit_rate, note_refusal, read_body
 from app.config import Endpoint
 from app.errors import Rejected
 from app.models.status import ReceivedThrough, VerificationStatus
-from app.models.types import now
 from app.providers.base import Tracking
 from app.providers.registry import providers
-from app.reception import MAXIMUM_EVENTS, authenticated_events, refused_request
+from app.reception import authenticated_events, refused_request
 from app.runtime import Runtime
+from app.tracking import UNSIGNED, events_of
 
 router = APIRouter(tags=["Tracking"])
 
@@ -44,7 +40,6 @@ TYPES = {
     "batch": "b",
     "import": "import",
 }
-BATCHES = frozenset({"batch", "import"})
 _TYPE_OF = {name: kind for kind, short in TYPES.items() for name in (kind, short)}
 PATHS = (
     *(f"/v1/{name}" for name in _TYPE_OF),
@@ -52,7 +47,6 @@ PATHS = (
     *(f"/api/s/s2s/{kind}" for kind in TYPES),
 )
 LARGEST_BATCH = max(each.tracking.maximum_batch for each in providers().values() if each.tracking)
-UNSIGNED = "sent with the write key, which is not a signature"
 ALLOWED_HEADERS = "authorization, content-type, x-write-key, x-retry-count, anonymousid, sentat"
 
 
@@ -144,7 +138,8 @@ async def _accept(request: Request) -> None:
     headers = dict(request.headers)
     try:
         _check(endpoint, body, limits)
-        events = list(_events(request.url.path, decoded, limits))
+        kind = _TYPE_OF[request.url.path.rsplit("/", 1)[1]]
+        events = list(events_of(body, decoded, kind, limits))
     except Rejected as rejected:
         refused = refused_request(
             endpoint, body, headers, rejected, runtime.box, through=ReceivedThrough.TRACKING
@@ -160,10 +155,7 @@ async def _accept(request: Request) -> None:
         status=VerificationStatus.NOT_ENFORCED_UNVERIFIED,
         reason=UNSIGNED,
     )
-    try:
-        await request.app.state.inbox.accept_all(accepted)
-    except (QueueFull, DBAPIError, PoolTimeout, OSError) as error:
-        raise unavailable(error) from error
+    await keep(request, accepted)
 
 
 async def _read(request: Request) -> bytes:
@@ -226,54 +218,3 @@ def _check(endpoint: Endpoint, body: bytes, limits: Tracking) -> None:
         raise Rejected(
             400, "body_too_large", f"the body has {len(body)} bytes, allowed are {limits.maximum_batch}"
         )
-
-
-def _events(path: str, body: Any, limits: Tracking) -> Iterator[dict[str, Any]]:
-    """The events of a request, each complete.
-
-    Raises:
-        Rejected: the body is not a request, or one of its events is too large.
-    """
-    if not isinstance(body, dict):
-        raise Rejected(400, "invalid_json", "the body is not a JSON object")
-    kind = _TYPE_OF[path.rsplit("/", 1)[1]]
-    if kind in BATCHES or "batch" in body:
-        items, common, kind = body.get("batch"), body, ""
-    else:
-        items, common = [body], {}
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise Rejected(400, "invalid_batch", "batch is not an array of events")
-    if len(items) > MAXIMUM_EVENTS:
-        raise Rejected(
-            400, "batch_too_large", f"the batch has {len(items)} events, allowed are {MAXIMUM_EVENTS}"
-        )
-    for position, item in enumerate(items):
-        if (size := _size(item, position)) > limits.maximum_event:
-            message = f"event {position} has {size} bytes, allowed are {limits.maximum_event}"
-            raise Rejected(400, "event_too_large", message)
-        yield _complete(item, common, kind)
-
-
-def _size(event: dict[str, Any], position: int) -> int:
-    try:
-        return len(orjson.dumps(event))
-    except orjson.JSONEncodeError:
-        raise Rejected(400, "invalid_json", f"event {position} is nested too deep") from None
-
-
-def _complete(item: dict[str, Any], common: dict[str, Any], kind: str) -> dict[str, Any]:
-    """An event with what its batch says of all events, and with what its library left out."""
-    event = {name: value for name, value in item.items() if name != "writeKey"}
-    for name in ("context", "integrations"):
-        shared, own = common.get(name), event.get(name)
-        if isinstance(shared, dict) and isinstance(own, dict | None):
-            event[name] = {**shared, **(own or {})}
-    moment = now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    defaults = {
-        "type": kind or None,
-        "messageId": str(uuid4()),
-        "timestamp": event.get("originalTimestamp") or common.get("timestamp") or moment,
-        "sentAt": common.get("sentAt"),
-    }
-    given = {name: value for name, value in defaults.items() if value and not event.get(name)}
-    return {**event, **given, "receivedAt": moment}

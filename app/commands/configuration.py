@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import track
 from rich.text import Text
 
-from app.commands.management import CommandError, ManagementClient
-from app.commands.source_files import SourceFile, from_answer, read_files, write_files
+from app.commands.management import ManagementClient, source_path
+from app.commands.printing import agrees, print_json
+from app.commands.source_files import FOLDER, SourceFile, from_answer, plan_files, read_files, write_files
+from app.errors import CommandError
 
 DIFFERENT = 1
 
@@ -43,37 +46,71 @@ class Difference:
         )
 
 
-def pull(client: ManagementClient, directory: Path, console: Console) -> int:
-    """Write the server's sources into the directory; the exit code."""
-    for path in (changed := write_files(directory, list(_server_sources(client).values()))):
-        console.print(f"{'wrote' if path.exists() else 'removed'} {path}", soft_wrap=True, highlight=False)
-    if not changed:
+def pull(
+    client: ManagementClient, directory: Path, console: Console, *, confirmed: bool, as_json: bool = False
+) -> int:
+    """Write the server's sources into the directory, and ask before what is there is changed unless it is confirmed;
+    the exit code."""
+    sources = list(_server_sources(client).values())
+    try:
+        plan = plan_files(directory, sources)
+        replaced = {path: content for path, content in plan.items() if path.exists()}
+        if replaced and not confirmed:
+            for path, content in replaced.items():
+                _say(
+                    console, path, "would remove" if content is None else "would write over", as_json=as_json
+                )
+            if not agrees(console, "Change these files so?"):
+                console.print("Nothing was changed.")
+                return DIFFERENT
+        write_files(directory, plan)
+    except OSError as error:
+        raise CommandError(f"cannot write {error.filename}: {error.strerror}") from None
+    for path, content in plan.items():
+        _say(console, path, "removed" if content is None else "wrote", as_json=as_json)
+    if not plan and not as_json:
         console.print("The files are what the server has.")
     return 0
 
 
-def diff(client: ManagementClient, directory: Path, console: Console, *, check: bool) -> int:
+def _say(console: Console, path: Path, change: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(console, {"path": str(path), "change": change})
+    else:
+        console.print(f"{change} {path}", soft_wrap=True, highlight=False)
+
+
+def diff(
+    client: ManagementClient, directory: Path, console: Console, *, check: bool, as_json: bool = False
+) -> int:
     """Show what a push would change; the exit code, which says so when `check` is set."""
     differences = _compare(client, directory)
-    _show(differences, console)
+    _show(differences, console, as_json=as_json)
     return DIFFERENT if check and any(each.changes for each in differences) else 0
 
 
-def push(client: ManagementClient, directory: Path, console: Console, *, confirmed: bool) -> int:
+def push(
+    client: ManagementClient, directory: Path, console: Console, *, confirmed: bool, as_json: bool = False
+) -> int:
     """Show the plan, ask unless it is confirmed, and make the server what the files say; the exit code."""
     differences = _compare(client, directory)
-    _show(differences, console)
+    _show(differences, console, as_json=as_json)
     changes = [each for each in differences if each.changes]
     if not changes:
         return 0
-    if not confirmed and not _agrees(console):
+    if not confirmed and not agrees(console, "Change the server so?"):
         console.print("Nothing was changed.")
         return DIFFERENT
+    progress = Console(stderr=True)
     environment = client.get("/v1/environments")["entries"][0]["slug"]
-    for each in changes:
+    for each in track(changes, "Sources", console=progress, transient=True, disable=not progress.is_terminal):
         assert each.file is not None
-        client.put(f"/v1/sources/{each.key}", each.file.request(), environment=environment)
-        console.print(f"{'changed' if each.server else 'created'} {each.key}", highlight=False)
+        try:
+            client.put(source_path(each.key), each.file.request(), environment=environment)
+        except CommandError as error:
+            raise type(error)(f"{directory / FOLDER / each.key}.yaml: {error}") from None
+        if not as_json:
+            console.print(f"{'changed' if each.server else 'created'} {each.key}", highlight=False)
     return 0
 
 
@@ -99,7 +136,13 @@ def _compare(client: ManagementClient, directory: Path) -> list[Difference]:
     return differences
 
 
-def _show(differences: list[Difference], console: Console) -> None:
+def _show(differences: list[Difference], console: Console, *, as_json: bool) -> None:
+    if as_json:
+        for each in differences:
+            change = "none" if not each.changes else "change" if each.server else "create"
+            lines = list(each.lines()) if each.changes else []
+            print_json(console, {"source": each.key, "change": change, "diff": lines})
+        return
     for each in differences:
         if each.file is None:
             console.print(f"{each.key}: only on the server, left as it is", style="dim", highlight=False)
@@ -114,12 +157,6 @@ def _show(differences: list[Difference], console: Console) -> None:
 
 
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
-
-
-def _agrees(console: Console) -> bool:
-    if not console.is_terminal:
-        raise CommandError("there is nobody to ask: give --yes to change the server without asking")
-    return console.input("Change the server so? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _whole_text(file: SourceFile) -> str:

@@ -17,11 +17,12 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app.commands.deliveries import Request, forwarded_headers, record_of, recorded_requests, signed
+from app.commands.deliveries import forwarded_headers, record_of, recorded_requests
 from app.commands.results import result_of
 from app.commands.send import Output, post, send_all
 from app.commands.target import Target, open_target
 from app.errors import ConfigurationError
+from app.examples import Request, signed
 from app.models.types import now
 from app.process import stop_requested
 from app.settings import Settings

@@ -10,7 +10,16 @@ from rich.console import Console
 from rich.text import Text
 
 from app.commands.management import ManagementClient, Unavailable, source_path
-from app.commands.printing import BAD, compact, plain, print_json, shortened, status_text, time_text
+from app.commands.printing import (
+    BAD,
+    compact,
+    plain,
+    print_json,
+    print_line,
+    shortened,
+    status_text,
+    time_text,
+)
 
 FAILED = 1
 UNFINISHED = frozenset({"received", "processing"})
@@ -29,12 +38,18 @@ class Wanted:
     environment: str
     event: str | None = None
     status: str | None = None
+    replay: UUID | None = None
 
     def path(self, *parts: str) -> str:
         return source_path(self.source, "logs", *parts)
 
     def filters(self) -> dict[str, str | None]:
-        return {"environment": self.environment, "event": self.event, "status": self.status}
+        return {
+            "environment": self.environment,
+            "event": self.event,
+            "status": self.status,
+            "replay_id": None if self.replay is None else str(self.replay),
+        }
 
 
 def show_logs(
@@ -57,9 +72,8 @@ def follow_logs(
     try:
         entries = show_logs(client, wanted, limit, console, as_json=as_json)
         shown = {UUID(each["id"]): each["status"] for each in entries}
-        for identifier in _changes(client, wanted, shown):
-            if (entry := _entry(client, wanted, identifier)) is not None:
-                show_entry(entry, console, as_json=as_json)
+        for entry in _changes(client, wanted, shown):
+            show_entry(entry, console, as_json=as_json)
     except KeyboardInterrupt:
         pass
     return 0
@@ -98,7 +112,8 @@ def show_entry(entry: dict[str, Any], console: Console, *, as_json: bool) -> Non
         print_json(console, entry)
         return
     origin = [f"({entry['source']})"] if entry["source"] else []
-    _print_line(
+    erased = ["(erased)"] if entry["erased_at"] else []
+    print_line(
         console,
         time_text(entry["inserted_at"]),
         plain(entry["event"] or "(no event type)"),
@@ -107,12 +122,13 @@ def show_entry(entry: dict[str, Any], console: Console, *, as_json: bool) -> Non
         _took(entry),
         entry["id"],
         *origin,
+        *erased,
     )
     for why in filter(None, (entry["error"], entry["verification_reason"])):
         console.print(Text("    ") + plain(why), soft_wrap=True, highlight=False)
     for action in entry["actions"] or []:
-        result = action["error"] or shortened(compact(action["action_result"]))
-        _print_line(
+        result = action["error"] or _result(action["action_result"])
+        print_line(
             console,
             f"    └ {action['action_type']}",
             status_text(action["action_status"]),
@@ -121,9 +137,8 @@ def show_entry(entry: dict[str, Any], console: Console, *, as_json: bool) -> Non
         )
 
 
-def _print_line(console: Console, *parts: str | Text) -> None:
-    texts = [each if isinstance(each, Text) else Text(each) for each in parts]
-    console.print(Text("  ").join(each for each in texts if each), soft_wrap=True, highlight=False)
+def _result(result: Any) -> str:
+    return "" if result is None else shortened(compact(result))
 
 
 def _took(run: dict[str, Any]) -> str:
@@ -144,19 +159,22 @@ def _latest(client: ManagementClient, wanted: Wanted, limit: int) -> list[dict[s
     return found[::-1]
 
 
-def _changes(client: ManagementClient, wanted: Wanted, shown: dict[UUID, str]) -> Iterator[str]:
-    """The ids of entries that are new or over, for ever. A stream that breaks off goes on where it was."""
+def _changes(client: ManagementClient, wanted: Wanted, shown: dict[UUID, str]) -> Iterator[dict[str, Any]]:
+    """The entries that are new or over, for ever. A stream that breaks off goes on where it was."""
     while True:
         point = _resume_point(shown)
         shown = {each: status for each, status in shown.items() if each > point}
         try:
             with client.events(wanted.path("stream"), str(point), **wanted.filters()) as events:
-                for entry in events:
-                    identifier, status = UUID(entry["id"]), entry["status"]
-                    before = shown.get(identifier)
-                    shown[identifier] = status
-                    if before is None or (before in UNFINISHED and status not in UNFINISHED):
-                        yield entry["id"]
+                for event in events:
+                    before = shown.get(identifier := UUID(event["id"]))
+                    is_over = event["status"] not in UNFINISHED
+                    if before is not None and not (before in UNFINISHED and is_over):
+                        continue
+                    if (entry := _entry(client, wanted, event["id"])) is not None:
+                        # The status that is shown: it may be ahead of the stream, whose next word is no news then.
+                        shown[identifier] = entry["status"]
+                        yield entry
         except Unavailable as error:
             Console(stderr=True).print(
                 f"doorbell: {error}; trying again", style="dim", highlight=False, markup=False, soft_wrap=True

@@ -8,15 +8,11 @@ from urllib.parse import quote
 
 import httpx
 
-from app.errors import DoorbellError
+from app.errors import CommandError
 from app.settings import Settings
 from app.stack.keys import admin_token_path
 
 TIMEOUT = 30.0
-
-
-class CommandError(DoorbellError):
-    """A command that cannot do what it was asked; the message says what to do."""
 
 
 class Unavailable(CommandError):
@@ -88,18 +84,25 @@ def source_path(key: str, *parts: str) -> str:
 
 
 @contextmanager
-def management_client(settings: Settings, url: str | None, token: str | None) -> Iterator[ManagementClient]:
+def management_client(
+    settings: Settings, url: str | None, token: str | None, timeout: float = TIMEOUT
+) -> Iterator[ManagementClient]:
     """A client of `url` (else where the settings say the API is) with `token` (else the bootstrap token).
 
     Raises:
         CommandError: no token is given, set or kept.
     """
-    headers = {"authorization": f"Bearer {token or _bootstrap_token(settings)}"}
-    with httpx.Client(base_url=url or settings.base_url, headers=headers, timeout=TIMEOUT) as http:
+    headers = {"authorization": f"Bearer {token or bootstrap_token(settings)}"}
+    with httpx.Client(base_url=url or settings.base_url, headers=headers, timeout=timeout) as http:
         yield ManagementClient(http)
 
 
-def _bootstrap_token(settings: Settings) -> str:
+def bootstrap_token(settings: Settings) -> str:
+    """The service token that is set, or that `doorbell dev` keeps.
+
+    Raises:
+        CommandError: there is none.
+    """
     if settings.admin_token is not None:
         return settings.admin_token.get_secret_value()
     kept = admin_token_path(settings.data_dir)
@@ -122,7 +125,10 @@ def _refusal(answer: httpx.Response) -> str:
         message, errors = body["message"], body.get("errors") or []
     except (ValueError, KeyError, TypeError):
         return f"{answer.request.url} answered {answer.status_code}, and not as Doorbell does"
-    lines = [f"{answer.status_code} {message}", *(f"  {each['field']}: {each['message']}" for each in errors)]
+    lines = [f"{answer.status_code} {message}"]
+    # The message says what is wrong with a single field.
+    if len(errors) > 1:
+        lines += [f"  {each['field']}: {each['message']}" for each in errors]
     if answer.status_code == 401:
         lines.append("  make a token with `doorbell token create --name cli --scope write`")
     if answer.status_code == 404:

@@ -8,8 +8,9 @@ from uuid import UUID
 from rich.console import Console
 from rich.text import Text
 
-from app.commands.management import CommandError, ManagementClient, source_path
+from app.commands.management import ManagementClient, source_path
 from app.commands.printing import compact, plain, print_json, print_table, shortened, status_text
+from app.errors import CommandError
 
 NOT_ALL_RUN = 1
 _ORIGINS = {"payload": "your payload", "received": "a received event", "example": "the provider's example"}

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from app.errors import CommandError
+
 GOOD = frozenset({"succeeded", "success", "ignored", "idempotent", "runs"})
 BAD = frozenset({"failed", "rejected"})
 SHOWN_LENGTH = 300
@@ -28,6 +30,12 @@ def print_table(console: Console, columns: Iterable[str], rows: Iterable[Iterabl
     for row in rows:
         table.add_row(*(plain(each) if isinstance(each, str) else each for each in row))
     console.print(table)
+
+
+def print_line(console: Console, *parts: str | Text) -> None:
+    """Parts that are not empty on one line, which a terminal wraps where it ends."""
+    texts = [each if isinstance(each, Text) else plain(each) for each in parts]
+    console.print(Text("  ").join(each for each in texts if each), soft_wrap=True, highlight=False)
 
 
 def plain(text: str) -> Text:
@@ -54,6 +62,17 @@ def shortened(text: str) -> str:
 def time_text(moment: str | None) -> str:
     """A time of an answer, in UTC, to the second."""
     return "" if moment is None else f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M:%S}Z"
+
+
+def agrees(console: Console, question: str) -> bool:
+    """Whether the person at the terminal says yes.
+
+    Raises:
+        CommandError: there is nobody.
+    """
+    if not console.is_terminal:
+        raise CommandError("there is nobody to ask: give --yes to go on without asking")
+    return console.input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _escaped(character: str) -> str:

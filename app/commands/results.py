@@ -10,13 +10,15 @@ from uuid import UUID
 import httpx
 import orjson
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.commands.printing import print_line
 from app.commands.target import Target
 from app.directory.pages import PageRequest
-from app.logs import LogEntry, LogFilter, list_log
+from app.log_entries import LogEntry
+from app.log_queries import LogFilter
+from app.logs import list_log
 from app.models.status import EventStatus
 
 GOOD = frozenset({"succeeded", "ignored", "idempotent", "skipped"})
@@ -69,28 +71,29 @@ async def result_of(target: Target, answer: httpx.Response, sent_at: datetime, w
 
 
 def show(result: Result, console: Console) -> None:
-    """Print a result as a small table."""
-    table = Table(box=None, padding=(0, 2), show_header=False)
-    for _ in range(4):
-        table.add_column(overflow="fold")
+    """Print a result: a line for the answer, the event and each action. Terminals wrap what is long; nothing is cut."""
     answer = result.answer if isinstance(result.answer, Mapping) else {}
-    table.add_row(
-        "answer", _colored(str(result.status), result.status < 300), "", str(answer.get("message", ""))
+    print_line(
+        console, "answer", _colored(str(result.status), result.status < 300), str(answer.get("message", ""))
     )
-    if result.entry is not None:
-        event = result.entry.event
-        why = event.error or event.verification_reason or ""
-        shown = event.event_type or "(no event type)"
-        table.add_row(shown, _colored(event.status, event.status in GOOD), event.verification_status, why)
-        for action in result.entry.actions:
-            done = action.error or _short(action.result)
-            table.add_row(
-                f"  └ {action.action_type}",
-                _colored(action.status, action.status in GOOD),
-                _took(action),
-                done,
-            )
-    console.print(table)
+    if result.entry is None:
+        return
+    event = result.entry.event
+    print_line(
+        console,
+        event.event_type or "(no event type)",
+        _colored(event.status, event.status in GOOD),
+        event.verification_status,
+        event.error or event.verification_reason or "",
+    )
+    for action in result.entry.actions:
+        print_line(
+            console,
+            f"  └ {action.action_type}",
+            _colored(action.status, action.status in GOOD),
+            _took(action),
+            action.error or _short(action.result),
+        )
 
 
 async def _finished(target: Target, identifier: UUID, wait: float) -> LogEntry | None:

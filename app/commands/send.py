@@ -7,10 +7,11 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from app.commands.deliveries import Request, example_request, own_request
+from app.commands.deliveries import own_request
 from app.commands.results import Result, result_of, show
 from app.commands.target import Target, open_target
 from app.errors import ConfigurationError
+from app.examples import Request, example_request
 from app.models.types import now
 from app.settings import Settings
 

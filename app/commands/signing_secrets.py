@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from app.commands.management import CommandError, ManagementClient, source_path
+from app.commands.management import ManagementClient, source_path
 from app.commands.printing import print_json, print_table, time_text
+from app.errors import CommandError
 
 
 def read_value(prompt: Callable[[], str]) -> str:
@@ -67,8 +68,13 @@ def list_all(
         )
         return 0
     rows = [
-        (each["id"], time_text(each["created_at"]), time_text(each["expires_at"]) or "never")
+        (
+            each["id"],
+            time_text(each["created_at"]),
+            time_text(each["expires_at"]) or "never",
+            time_text(each["last_matched_at"]) or "never",
+        )
         for each in found
     ]
-    print_table(console, ("secret", "created", "expires"), rows)
+    print_table(console, ("secret", "created", "expires", "last matched"), rows)
     return 0

@@ -7,6 +7,7 @@ What a file holds is what a person may change. Ids, times and endpoint URLs are 
 Files read the same whatever the order of their mappings.
 """
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import orjson
 import yaml
 
-from app.commands.management import CommandError
+from app.errors import CommandError
 
 FOLDER = "sources"
 # The fields of a source that are settings of the account, in the order in which a file shows them.
@@ -26,14 +27,14 @@ _SCRIPT = "preprocess_script"
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A source as a file has it: plain data, in one order. Scripts stand in their settings as text."""
+    """A source as a file has it: plain data. Scripts stand in their settings as text."""
 
     key: str
     content: dict[str, Any]
 
     def text(self) -> str:
         """The YAML, with scripts named by their files."""
-        content = {**self.content, "environments": dict(self.content["environments"])}
+        content = self._in_order()
         for environment, configured in content["environments"].items():
             settings = configured["settings"]
             if settings.get(_SCRIPT) is not None:
@@ -62,7 +63,15 @@ class SourceFile:
 
     def says_the_same_as(self, other: "SourceFile") -> bool:
         """Whether both are the same as JSON: `1` and `true` are not."""
-        return _canonical(self.content) == _canonical(other.content)
+        return _canonical(self._in_order()) == _canonical(other._in_order())
+
+    def _in_order(self) -> dict[str, Any]:
+        """The content with its mappings in the one order. A request keeps the file's: refusals count by it."""
+        environments = {
+            slug: {**configured, "mappings": sorted(configured["mappings"], key=_canonical)}
+            for slug, configured in self.content["environments"].items()
+        }
+        return {**self.content, "environments": environments}
 
     def request(self) -> dict[str, Any]:
         """The body with which the Management API makes the source so."""
@@ -87,7 +96,7 @@ def from_answer(source: dict[str, Any]) -> SourceFile:
                 for name, value in configured["settings"].items()
                 if name not in _OF_THE_SERVER
             },
-            "mappings": _ordered([_mapping(each) for each in configured["mappings"]]),
+            "mappings": [_mapping(each) for each in configured["mappings"]],
         }
         for slug, configured in source["environment_settings"].items()
     }
@@ -103,30 +112,37 @@ def read_files(directory: Path) -> dict[str, SourceFile]:
         CommandError: it has none, or a file is not written as one; the message names the file and the place.
     """
     paths = sorted((directory / FOLDER).glob("*.yaml"))
+    if misnamed := sorted((directory / FOLDER).glob("*.yml")):
+        raise CommandError(f"{misnamed[0]}: is not read: name it {misnamed[0].stem}.yaml")
     if not paths:
         raise CommandError(f"there is no {directory / FOLDER}/*.yaml: begin with `doorbell pull {directory}`")
     return {path.stem: _read(path) for path in paths}
 
 
-def write_files(directory: Path, files: list[SourceFile]) -> list[Path]:
-    """Write the files that differ, and remove those of sources and scripts that are gone; what was changed."""
+def plan_files(directory: Path, files: list[SourceFile]) -> dict[Path, bytes | None]:
+    """What is to be written where files differ; None for those of sources and scripts that are gone."""
     folder = directory / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    wanted = {f"{each.key}.yaml": each.text() for each in files}
+    wanted = {folder / f"{each.key}.yaml": each.text() for each in files}
     for each in files:
-        wanted |= each.scripts()
-    changed = []
-    for name, text in wanted.items():
-        path = folder / name
-        # As bytes: a script may end its lines as Windows does.
-        if not path.exists() or path.read_bytes() != text.encode():
-            path.write_bytes(text.encode())
-            changed.append(path)
-    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.js")]):
-        if path.name not in wanted:
+        wanted |= {folder / name: text for name, text in each.scripts().items()}
+    # As bytes: a script may end its lines as Windows does.
+    plan: dict[Path, bytes | None] = {
+        path: text.encode()
+        for path, text in wanted.items()
+        if not path.exists() or path.read_bytes() != text.encode()
+    }
+    there = sorted([*folder.glob("*.yaml"), *folder.glob("*.js")])
+    return plan | {path: None for path in there if path not in wanted}
+
+
+def write_files(directory: Path, plan: dict[Path, bytes | None]) -> None:
+    """Do what was planned."""
+    (directory / FOLDER).mkdir(parents=True, exist_ok=True)
+    for path, content in plan.items():
+        if content is None:
             path.unlink()
-            changed.append(path)
-    return changed
+        else:
+            path.write_bytes(content)
 
 
 def _script_name(key: str, environment: str) -> str:
@@ -143,10 +159,6 @@ def _mapping(answer: dict[str, Any]) -> dict[str, Any]:
     return mapping if answer.get("active", True) else {**mapping, "active": False}
 
 
-def _ordered(mappings: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(mappings, key=_canonical)
-
-
 def _canonical(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
@@ -160,8 +172,11 @@ def _request_environment(configured: dict[str, Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> SourceFile:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8") as file:
+            content = yaml.load(file, Loader=_Loader)
+        # What YAML knows and JSON does not: sets, bytes, keys that are no text, numbers of any length.
+        _canonical(content)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, orjson.JSONEncodeError) as error:
         raise CommandError(f"{path}: {error}") from None
     content = _object(content, f"{path}")
     for name in ("name", "provider"):
@@ -191,7 +206,7 @@ def _read_environment(path: Path, slug: str, content: Any) -> dict[str, Any]:
             raise CommandError(f"{where}.mappings.{number}: {', '.join(sorted(missing))} is required")
         if unknown := each.keys() - {"event_type", "action_type", "action_parameters", "active"}:
             raise CommandError(f"{where}.mappings.{number}: {', '.join(sorted(unknown))}: no such field")
-    return {"settings": settings, "mappings": _ordered([_mapping(each) for each in listed])}
+    return {"settings": settings, "mappings": [_mapping(each) for each in listed]}
 
 
 def _read_script(path: Path, name: str, where: str) -> str:
@@ -226,10 +241,25 @@ class _Loader(yaml.SafeLoader):
     """YAML of JSON's types: no dates, and no key twice, of which YAML would keep the last in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        mapping = super().construct_mapping(node, deep)
-        if len(mapping) != len(node.value):
-            raise yaml.constructor.ConstructorError(None, None, "a key stands here twice", node.start_mark)
-        return mapping
+        seen = set()
+        for key, _ in node.value:
+            if (name := str(key.value)) in seen:
+                raise _wrong(f"the key {name} stands here twice", key)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def _wrong(message: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, message, node.start_mark)
+
+
+def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    if not math.isfinite(number := loader.construct_yaml_float(node)):
+        raise _wrong(f"{node.value} is no number of JSON: write it in quotes, if it is a text", node)
+    return number
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _float)
 
 
 _Loader.yaml_implicit_resolvers = {

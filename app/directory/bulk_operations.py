@@ -68,13 +68,6 @@ UPDATE bulk_operations SET status = 'failed', failed_at = now(), updated_at = no
 WHERE id = :id AND status IN ('queued', 'processing')
 """)
 
-_UNFINISHED = text("""
-SELECT id FROM bulk_operations
-WHERE environment = :environment AND id > :after
-    AND (status = 'queued' OR status = 'processing' AND updated_at < now() - CAST(:quiet AS interval))
-ORDER BY id LIMIT :limit
-""")
-
 
 class Name(StrEnum):
     """What an operation does with its items."""
@@ -155,22 +148,6 @@ async def get_operation(
     """The operation, if there is one."""
     row = (await connection.execute(_GET, {"environment": environment, "id": operation_id})).first()
     return None if row is None else BulkOperation(**row._mapping)
-
-
-async def unfinished_operations(
-    connection: AsyncConnection, environment: str, *, quiet_seconds: float, after: UUID, limit: int
-) -> list[UUID]:
-    """Operations by id that wait, and those that began and have not moved for some time."""
-    rows = await connection.execute(
-        _UNFINISHED,
-        {
-            "environment": environment,
-            "quiet": f"{quiet_seconds} seconds",
-            "after": after,
-            "limit": limit,
-        },
-    )
-    return list(rows.scalars())
 
 
 async def work_off_chunk(connection: AsyncConnection, operation_id: UUID) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,12 +10,14 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 from sqlalchemy import Row, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.directory.definition import KEY_PATTERN, NOT_FIELDS, Workflow, WrappedWorkflow
 from app.directory.pages import Page, PageRequest, fetch_page
 from app.errors import FieldError, RequestError
+from app.models.directory import WorkflowRun
 from app.models.types import now
 from app.models.workflow import WorkflowDefinition, WorkflowVersion
 from app.secrets import SecretBox
@@ -24,16 +26,20 @@ from app.validation import field_errors, invalid_fields
 
 @dataclass(frozen=True)
 class StoredWorkflow:
-    """A workflow of an environment as it is now."""
+    """A workflow of an environment as it is now. Its signing secret is encrypted."""
 
     environment: str
     key: str
     version_id: UUID
     definition: dict[str, Any]
     sha: str
-    has_signing_secret: bool
+    signing_secret: bytes | None = field(repr=False)
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def has_signing_secret(self) -> bool:
+        return self.signing_secret is not None
 
 
 async def save_workflow(
@@ -78,11 +84,31 @@ async def get_workflow(session: AsyncSession, environment: str, key: str) -> Sto
     Raises:
         RequestError: 404, there is none with this key in this environment.
     """
+    found = await find_workflow(session, environment, key)
+    if found is None:
+        raise RequestError(404, "resource_missing", f"There is no workflow {key!r} in {environment!r}")
+    return found
+
+
+async def find_workflow(session: AsyncSession, environment: str, key: str) -> StoredWorkflow | None:
+    """The workflow; None without one."""
     connection = await session.connection()
     row = (await connection.execute(_query(environment).where(col(WorkflowDefinition.key) == key))).first()
-    if row is None:
-        raise RequestError(404, "resource_missing", f"There is no workflow {key!r} in {environment!r}")
-    return _stored(row)
+    return None if row is None else _stored(row)
+
+
+async def get_version(
+    connection: AsyncConnection, environment: str, workflow_run_id: UUID
+) -> dict[str, Any] | None:
+    """The definition that the runs of a trigger follow; None without one."""
+    trigger, version = WorkflowRun, WorkflowVersion
+    query = (
+        select(col(version.definition))
+        .join(trigger, col(trigger.version_id) == col(version.id))
+        .where(col(trigger.environment) == environment, col(trigger.id) == workflow_run_id)
+    )
+    definition: dict[str, Any] | None = (await connection.execute(query)).scalar()
+    return definition
 
 
 async def list_workflows(session: AsyncSession, environment: str, page: PageRequest) -> Page[StoredWorkflow]:
@@ -123,7 +149,7 @@ def _query(environment: str) -> Any:
             col(definition.version_id),
             col(version.definition),
             col(version.sha),
-            col(definition.signing_secret).is_not(None).label("has_signing_secret"),
+            col(definition.signing_secret),
             col(definition.created_at),
             col(definition.updated_at),
         )

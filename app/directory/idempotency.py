@@ -13,15 +13,26 @@ MAXIMUM_KEY_LENGTH = 255
 
 # The key is claimed by inserting it: a second request waits here for the first one's commit. An answer that is
 # past its time is overwritten.
-_CLAIM = text("""
+_CLAIM = """
 INSERT INTO idempotent_responses AS stored (environment, key, request_digest, request_id, response, created_at)
-VALUES (:environment, :key, :request_digest, :request_id, CAST(:response AS json), now())
+{rows}
 ON CONFLICT (environment, key) DO UPDATE SET
     request_digest = excluded.request_digest, request_id = excluded.request_id, response = excluded.response,
     created_at = excluded.created_at
     WHERE stored.created_at < now() - interval '24 hours'
-RETURNING key
-""")
+RETURNING environment, key
+"""
+_CLAIM_ONE = text(
+    _CLAIM.format(
+        rows="VALUES (:environment, :key, :request_digest, :request_id, CAST(:response AS json), now())"
+    )
+)
+# For statements that claim the keys of many requests, of which `given` has a row each. In one order everywhere, so that
+# those who wait for each other's keys never wait in a circle.
+CLAIM_GIVEN = _CLAIM.format(
+    rows="""SELECT environment, key, request_digest, request_id, response::json, now() FROM given
+WHERE key IS NOT NULL ORDER BY environment, key"""
+)
 
 _STORED = text("""
 SELECT request_digest, request_id, response FROM idempotent_responses
@@ -62,7 +73,7 @@ async def claim_key(
         "request_id": request_id,
         "response": to_json(response),
     }
-    if (await connection.execute(_CLAIM, claim)).first() is not None:
+    if (await connection.execute(_CLAIM_ONE, claim)).first() is not None:
         return None
     stored = (await connection.execute(_STORED, {"environment": environment, "key": key})).one()
     if stored.request_digest != request_digest:

@@ -56,7 +56,7 @@ async def list_runs(
     run, trigger = WorkflowRecipientRun, WorkflowRun
     query = (
         select(
-            *(each for each in run.__table__.columns if each.name != "data"),  # type: ignore[attr-defined]
+            *(each for each in run.__table__.columns if each.name not in ("data", "subscription")),  # type: ignore[attr-defined]
             col(trigger.actor_collection),
             col(trigger.actor_id),
         )

@@ -69,6 +69,11 @@ class StoredMessage:
     interacted_at: datetime | None
     archived_at: datetime | None
 
+    @property
+    def recipient(self) -> Reference:
+        """Whom it is for."""
+        return Reference(self.recipient_collection, self.recipient_id)
+
 
 @dataclass(frozen=True)
 class MessageFilter:

@@ -107,7 +107,7 @@ async def set_recipients(
             "environment": environment,
             "collections": [each.reference.collection for each in ordered],
             "ids": [each.reference.id for each in ordered],
-            "properties": [_properties(each) for each in ordered],
+            "properties": [properties_of(each) for each in ordered],
             "channel_data": [to_json(each.channel_data) for each in ordered],
             "preferences": [to_json(each.preferences) for each in ordered],
         },
@@ -153,7 +153,12 @@ def deep_merge(stored: Json, given: Json) -> Json:
     return result
 
 
-def _properties(profile: Profile) -> str:
+def properties_of(profile: Profile) -> str:
+    """What a profile sets, as it is stored.
+
+    Raises:
+        RequestError: 422, more than is kept.
+    """
     properties = to_json(profile.properties)
     if len(properties.encode()) > MAXIMUM_PROPERTIES_BYTES:
         message = f"has more than {MAXIMUM_PROPERTIES_BYTES // 1024} kB in {profile.reference.id!r}"

@@ -30,7 +30,7 @@ MAXIMUM_CACHED_VERSIONS = 500
 
 _LOAD = text("""
 SELECT run.id, run.environment, run.workflow_run_id, run.workflow, run.recipient_collection, run.recipient_id,
-       run.tenant, run.status, run.inserted_at, coalesce(run.data, trigger.data) AS data, trigger.settings,
+       run.tenant, run.status, run.inserted_at, coalesce(run.data, trigger.data) AS data, run.subscription, trigger.settings,
        trigger.actor_collection, trigger.actor_id, trigger.version_id
 FROM workflow_recipient_runs AS run JOIN workflow_runs AS trigger ON trigger.id = run.workflow_run_id
 WHERE run.id = :id
@@ -161,6 +161,7 @@ class LoadedRun:
     actor: Reference | None
     tenant: str | None
     data: Json | None
+    subscription: Json | None
     settings: Json
     inserted_at: datetime
     recipients: dict[Reference, Recipient] = field(default_factory=dict)
@@ -180,7 +181,7 @@ class LoadedRun:
         return {
             **data,
             "data": data,
-            "recipient": self._serialized(self.recipient),
+            "recipient": self._serialized_recipient(),
             "actor": self._serialized(self.actor),
             "tenant": self._serialized(tenant),
             "workflow": {
@@ -199,6 +200,14 @@ class LoadedRun:
             "total_activities": 1,
             "total_actors": 0 if self.actor is None else 1,
         }
+
+    def _serialized_recipient(self) -> Json | None:
+        """The recipient, with what its subscription says when it has the run as a subscriber."""
+        recipient = self._serialized(self.recipient)
+        if recipient is None or self.subscription is None:
+            return recipient
+        subscribed_to = self._serialized(_subscribed_to(self.subscription))
+        return {**recipient, "subscription": {**self.subscription["properties"], "object": subscribed_to}}
 
     def _serialized(self, reference: Reference | None) -> Json | None:
         """A recipient as templates see it; one that is not in the directory has its id only."""
@@ -255,6 +264,8 @@ class RunLog:
             wanted = [recipient, *([actor] if actor else [])]
             if row.tenant is not None:
                 wanted.append(Reference.to_tenant(row.tenant))
+            if row.subscription is not None:
+                wanted.append(_subscribed_to(row.subscription))
             return LoadedRun(
                 id=row.id,
                 environment=row.environment,
@@ -267,6 +278,7 @@ class RunLog:
                 actor=actor,
                 tenant=row.tenant,
                 data=row.data,
+                subscription=row.subscription,
                 settings=row.settings or {},
                 inserted_at=row.inserted_at,
                 recipients=await _recipients(connection, row.environment, wanted),
@@ -442,6 +454,10 @@ async def _messages(connection: AsyncConnection, run_id: UUID) -> dict[str, Json
         }
         for row in rows
     }
+
+
+def _subscribed_to(subscription: Json) -> Reference:
+    return Reference(subscription["collection"], subscription["id"])
 
 
 def engagement(row: Any) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.destinations import Destinations, attempt
+from app.destinations import Destinations
 from app.errors import Permanent, Retryable
 
 # What Knock takes in one call.
@@ -105,6 +105,8 @@ class AsEvents:
 
 
 async def _problem(call: Awaitable[None]) -> str | None:
+    from app.knock import attempt
+
     try:
         await attempt(call)
     except (Permanent, Retryable) as error:

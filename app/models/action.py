@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
 from app.models.status import ActionStatus
@@ -18,10 +19,24 @@ class Action(SQLModel, table=True):
     """
 
     __tablename__ = "actions"
-    __table_args__ = ({"postgresql_partition_by": "RANGE (id)"},)
+    __table_args__ = (
+        # The log's filters: what an index holds of a row never changes, so that its updates touch no index.
+        Index("actions_by_type", "environment", "source_key", "action_type", "event_id"),
+        Index(
+            "actions_not_sent",
+            "environment",
+            "source_key",
+            "event_id",
+            postgresql_where=text("idempotency_key IS NULL"),
+        ),
+        {"postgresql_partition_by": "RANGE (id)"},
+    )
 
     id: UUID = Field(primary_key=True)
     event_id: UUID
+    # Those of the event.
+    environment: str | None = text_field(default=None)
+    source_key: str | None = text_field(default=None)
     mapping_id: UUID
     action_type: str = text_field()
     parameters: dict[str, Any] = json_field()

@@ -71,12 +71,113 @@ class EventOutcome(BaseModel):
     # Actions that Temporal stopped retrying; their rows still say pending.
     gave_up: list[UUID] = []
 
+    @classmethod
+    def of(cls, event_id: UUID, mapped: MappedEvent) -> "EventOutcome":
+        """Before any action ran."""
+        if not mapped.mapped:
+            return cls(event_id=event_id, status=EventStatus.IGNORED)
+        status = EventStatus.FAILED if mapped.failed else EventStatus.SUCCEEDED
+        return cls(event_id=event_id, status=status, skipped=mapped.skipped, failed=mapped.failed)
+
+    def count(self, action_id: UUID, status: ActionStatus | None) -> None:
+        """Count an action. `status` None: Temporal gave up on it."""
+        if status is ActionStatus.SUCCEEDED:
+            self.succeeded += 1
+            return
+        self.failed += 1
+        self.status = EventStatus.FAILED
+        if status is None:
+            self.gave_up.append(action_id)
+
+
+class TriedStep(BaseModel):
+    """A step of `try_event`, for people. `failure`: why it is tried again."""
+
+    name: str
+    finished_at: datetime
+    failure: str | None = None
+
+
+class TriedAction(BaseModel):
+    """What came of the first try of an action. `status` None: it is tried again, after `retry_after` seconds."""
+
+    action_id: UUID
+    status: ActionStatus | None = None
+    retry_after: float | None = None
+
+
+class FirstTry(BaseModel):
+    """The result of `try_event`. `outcome`: what was recorded, with which all is done. Else `mapped` says what there
+    is to do, and `tried` what of it is."""
+
+    steps: list[TriedStep] = []
+    outcome: EventOutcome | None = None
+    mapped: MappedEvent | None = None
+    tried: list[TriedAction] = []
+
 
 class BulkOperationRef(BaseModel):
     """The bulk operation of the directory that a workflow works off."""
 
     operation_id: UUID
     environment: str
+
+
+class FanOutRef(BaseModel):
+    """The trigger whose objects' subscribers get runs."""
+
+    workflow_run_id: UUID
+    environment: str
+
+
+class FanOutProgress(BaseModel):
+    """The result of `fan_out_page`. `crowded`: nothing was made, because many runs wait to be started."""
+
+    done: bool
+    crowded: bool = False
+
+
+class ErasureRef(BaseModel):
+    """The erasure that a workflow works off."""
+
+    erasure_id: UUID
+    environment: str
+
+
+class ErasureStep(BaseModel):
+    """What is next in an erasure: nothing, or going on, at once or, when it `waits`, after a while."""
+
+    done: bool
+    waits: bool = False
+
+
+class ReplayRef(BaseModel):
+    """The replay of many events that a workflow works off. `chunks`: how many before it continues as new."""
+
+    replay_id: UUID
+    environment: str
+    chunks: int = 500
+
+
+class ReplayedChunk(BaseModel):
+    """What a chunk of a replay came to: whether it was the last, else how long to wait before the next, in seconds."""
+
+    is_last: bool
+    pause: float = 0
+
+
+class AlertRef(BaseModel):
+    """The alert that a workflow delivers."""
+
+    alert_id: UUID
+    environment: str
+
+
+class AlertDeliveryRef(BaseModel):
+    """One delivery of an alert."""
+
+    alert_id: UUID
+    channel: str
 
 
 class RunRef(BaseModel):

@@ -5,17 +5,18 @@ from uuid import UUID
 
 from sqlmodel import Field, SQLModel
 
-from app.models.types import new_id, now, text_field, time_field
+from app.models.types import json_field, new_id, now, text_field, time_field
 
 
 class ServiceToken(SQLModel, table=True):
-    """Opens the Management API for a tool or a person."""
+    """Opens the Management API for a tool or a person: of all environments, or of these (slugs)."""
 
     __tablename__ = "service_tokens"
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     name: str = text_field()
     scope: str = text_field()
+    environments: list[str] | None = json_field(default=None)
     token_hash: str = text_field(unique=True)
     created_at: datetime = time_field(default_factory=now)
     last_used_at: datetime | None = time_field(default=None)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, text
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, literal_column, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -32,6 +32,27 @@ class DirectoryRecipient(SQLModel, table=True):
     """A user, object or tenant: its properties, and per channel and preference set what was set for it."""
 
     __tablename__ = "directory_recipients"
+    # What `app/directory/search.py` searches by.
+    __table_args__ = (
+        Index(
+            "directory_recipients_by_id_prefix",
+            "environment",
+            "collection",
+            "id",
+            postgresql_ops={"id": "text_pattern_ops"},
+        ),
+        *(
+            Index(
+                f"directory_recipients_by_{name}",
+                "environment",
+                "collection",
+                literal_column(f"lower(properties ->> '{name}')").label("lowered"),
+                postgresql_ops={"lowered": "text_pattern_ops"},
+                postgresql_where=text(f"properties ->> '{name}' IS NOT NULL"),
+            )
+            for name in ("name", "email")
+        ),
+    )
 
     environment: str = text_field(primary_key=True)
     collection: str = text_field(primary_key=True)
@@ -114,7 +135,10 @@ class DirectoryAudienceMember(SQLModel, table=True):
 
 
 class WorkflowRun(SQLModel, table=True):
-    """One trigger of a workflow: what the runs of all its recipients share."""
+    """One trigger of a workflow: what the runs of all its recipients share.
+
+    While it is fanned out to the subscribers of its objects, `fan_out_due_at` is when to look whether that goes on.
+    """
 
     __tablename__ = "workflow_runs"
     __table_args__ = (
@@ -124,6 +148,12 @@ class WorkflowRun(SQLModel, table=True):
             "actor_collection",
             "actor_id",
             postgresql_where=text("actor_id IS NOT NULL"),
+        ),
+        Index(
+            "workflow_runs_fanning_out",
+            "environment",
+            "fan_out_due_at",
+            postgresql_where=text("fan_out_due_at IS NOT NULL"),
         ),
     )
 
@@ -138,12 +168,30 @@ class WorkflowRun(SQLModel, table=True):
     settings: dict[str, Any] | None = json_field(default=None)
     version_id: UUID | None = Field(default=None, foreign_key="workflow_versions.id")
     inserted_at: datetime = time_field(default_factory=now)
+    fan_out_due_at: datetime | None = time_field(default=None)
+
+
+class WorkflowFanOut(SQLModel, table=True):
+    """An object whose subscribers still get runs of a trigger, after which one of them. It goes when all have theirs.
+
+    `depth` is 0 for a recipient of the trigger, 1 for an object that subscribes to one.
+    """
+
+    __tablename__ = "workflow_fan_outs"
+
+    workflow_run_id: UUID = Field(foreign_key="workflow_runs.id", ondelete="CASCADE", primary_key=True)
+    depth: int = Field(primary_key=True)
+    collection: str = text_field(primary_key=True)
+    object_id: str = text_field(primary_key=True)
+    after_collection: str = text_field(default="")
+    after_id: str = text_field(default="")
 
 
 class WorkflowRecipientRun(SQLModel, table=True):
     """One recipient's run of a triggered workflow. What lists filter by is repeated from the trigger.
 
-    `data` is the trigger's data with what fetch steps merged into it, once one did.
+    `data` is the trigger's data with what fetch steps merged into it, once one did. `subscription` is
+    `{"collection", "id", "properties"}` when the recipient has the run as a subscriber of that object.
     """
 
     __tablename__ = "workflow_recipient_runs"
@@ -157,7 +205,9 @@ class WorkflowRecipientRun(SQLModel, table=True):
             "recipient_id",
             "id",
         ),
-        Index("workflow_recipient_runs_by_trigger", "workflow_run_id"),
+        Index(
+            "workflow_recipient_runs_by_trigger", "workflow_run_id", "recipient_collection", "recipient_id"
+        ),
         Index(
             "workflow_recipient_runs_cancellation",
             "environment",
@@ -193,6 +243,7 @@ class WorkflowRecipientRun(SQLModel, table=True):
     status: str = text_field()
     error_count: int = 0
     data: dict[str, Any] | None = json_field(default=None)
+    subscription: dict[str, Any] | None = json_field(default=None)
     error: str | None = text_field(default=None)
     lease_expires_at: datetime | None = time_field(default=None)
     temporal_run_id: str | None = text_field(default=None)

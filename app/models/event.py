@@ -46,19 +46,22 @@ class Event(SQLModel, table=True):
             "id",
             postgresql_where=text("status NOT IN ('received', 'processing')"),
         ),
-        Index(
-            "events_unverified",
-            "environment",
-            "source_key",
-            "verification_status",
-            "id",
-            postgresql_where=text("verification_status <> 'enforced:verified'"),
-        ),
+        Index("events_by_verification", "environment", "source_key", "verification_status", "id"),
         Index(
             "events_by_idempotency_key",
             "idempotency_key",
             "id",
             postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
+        Index("events_by_original", "replay_of", "id", postgresql_where=text("replay_of IS NOT NULL")),
+        Index("events_by_repeated", "duplicate_of", postgresql_where=text("duplicate_of IS NOT NULL")),
+        Index("events_by_replay", "replay_id", "id", postgresql_where=text("replay_id IS NOT NULL")),
+        Index(
+            "events_failed",
+            "environment",
+            "source_key",
+            "finished_at",
+            postgresql_where=text("status = 'failed'"),
         ),
         {"postgresql_partition_by": "RANGE (id)"},
     )
@@ -71,10 +74,14 @@ class Event(SQLModel, table=True):
     status: str = text_field(default=EventStatus.RECEIVED)
     verification_status: str = text_field()
     verification_reason: str | None = text_field(default=None)
+    # Which signing secret matched when the event was received.
+    signing_secret_id: UUID | None = None
     origin: str | None = text_field(default=None)
     replay_of: UUID | None = None
     # Of a replay: whether the mappings of now are evaluated or what was evaluated for the original is sent.
     replay_mappings: str | None = text_field(default=None)
+    # The replay of many events that made it, if one did.
+    replay_id: UUID | None = None
     duplicate_of: UUID | None = None
     received_at: datetime = time_field(default_factory=now)
     occurred_at: datetime | None = time_field(default=None)
@@ -84,7 +91,11 @@ class Event(SQLModel, table=True):
     run_id: str | None = text_field(default=None)
     received_through: str = text_field(default=ReceivedThrough.WEBHOOK)
     batch_id: UUID | None = None
+    # The trace of the request that brought it, when that was traced.
+    traceparent: str | None = text_field(default=None)
     error: str | None = text_field(default=None)
+    # When what was sent with it was deleted on request (app/erasure.py).
+    erased_at: datetime | None = time_field(default=None)
 
 
 class EventPayload(SQLModel, table=True):

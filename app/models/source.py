@@ -48,6 +48,8 @@ class SourceEnvironment(SQLModel, table=True):
     # JavaScript that verifies and preprocesses this source's events; None leaves both to the provider.
     preprocess_script: str | None = text_field(default=None)
     rate_limit_per_second: int | None = None
+    # When failures are told of, and to whom (`app.alert_rules`); None is never.
+    failure_alert: dict[str, Any] | None = json_field(default=None)
     created_at: datetime = time_field(default_factory=now)
     updated_at: datetime = time_field(default_factory=now)
 
@@ -73,6 +75,15 @@ class SigningSecret(SQLModel, table=True):
     ciphertext: bytes = bytes_field()
     created_at: datetime = time_field(default_factory=now)
     expires_at: datetime | None = time_field(default=None)
+
+
+class SigningSecretUse(SQLModel, table=True):
+    """When a secret last matched, to the minute (`app/secret_uses.py`)."""
+
+    __tablename__ = "signing_secret_uses"
+
+    secret_id: UUID = Field(foreign_key="signing_secrets.id", ondelete="CASCADE", primary_key=True)
+    last_matched_at: datetime = time_field()
 
 
 class SourceKey(SQLModel, table=True):

@@ -52,6 +52,25 @@ class ReplayMappings(StrEnum):
     ORIGINAL = "original"
 
 
+class ReplayStatus(StrEnum):
+    """Where a replay of many events is. `completed`: all were looked at, also those that could not be replayed."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+class AlertStatus(StrEnum):
+    """Where an alert, or one delivery of it, is. An alert is `delivered` when every delivery is."""
+
+    QUEUED = "queued"
+    DELIVERING = "delivering"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
 class ActionStatus(StrEnum):
     """Where an action is. `skipped`: a required field was missing from the event."""
 

@@ -49,10 +49,14 @@ class SecretField:
 
 @dataclass(frozen=True)
 class Step:
-    """Something a person does to connect the vendor, in the vendor's product or in Doorbell."""
+    """Something a person does to connect the vendor, in the vendor's product or in Doorbell.
+
+    Where one `issues_key`, the setup leads to the card that issues source keys.
+    """
 
     text: str
     where: Literal["vendor", "doorbell"]
+    issues_key: bool = False
 
     def __str__(self) -> str:
         return self.text

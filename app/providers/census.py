@@ -4,7 +4,7 @@ https://github.com/sutrolabs/census-docs, basics/developers/custom-api.md
 """
 
 from app.providers import reverse_etl
-from app.providers.base import Provider, SecretField, Sending, here, there
+from app.providers.base import Provider, SecretField, Sending, there
 
 provider = Provider(
     key="census",
@@ -25,7 +25,7 @@ provider = Provider(
     default_mappings=reverse_etl.DEFAULT_MAPPINGS,
     examples=reverse_etl.EXAMPLES,
     setup=(
-        here("Issue a source key (sk_src_...) for this source and copy it."),
+        reverse_etl.ISSUE_KEY,
         there("For audiences: in Census open Destinations, New destination, and choose Custom API."),
         there(
             "Enter this server's address, which must be HTTPS, with the path "

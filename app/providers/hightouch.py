@@ -4,7 +4,7 @@ https://hightouch.com/docs/destinations/custom, https://hightouch.com/docs/desti
 """
 
 from app.providers import reverse_etl
-from app.providers.base import Provider, SecretField, Sending, here, there
+from app.providers.base import Provider, SecretField, Sending, there
 
 provider = Provider(
     key="hightouch",
@@ -25,7 +25,7 @@ provider = Provider(
     default_mappings=reverse_etl.DEFAULT_MAPPINGS,
     examples=reverse_etl.EXAMPLES,
     setup=(
-        here("Issue a source key (sk_src_...) for this source and copy it."),
+        reverse_etl.ISSUE_KEY,
         there(
             "For audiences: in Hightouch open Destinations, Add destination, and choose Embedded Destination."
         ),

@@ -5,13 +5,19 @@
 
 from typing import Any
 
-from app.providers.base import DefaultMapping, Example
+from app.providers.base import DefaultMapping, Example, Step
 from app.verification import SharedSecret
 
 EVENT_TYPE_PATH = "body.type"
 # A trigger's Idempotency-Key; Knock reads the header nowhere else.
 IDEMPOTENCY_KEY_PATH = "body.idempotency_key"
 SCHEME = SharedSecret(headers=(("authorization", "Bearer "), ("x-webhook-secret", "")))
+
+ISSUE_KEY = Step(
+    "Issue a source key (`sk_src_...`) on this source's Settings tab and copy it.",
+    "doorbell",
+    issues_key=True,
+)
 
 _OBJECT = {"collection": "body.collection", "id": "body.object_id"}
 _RECIPIENTS = {**_OBJECT, "recipients": "body.recipients"}

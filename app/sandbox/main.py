@@ -3,6 +3,9 @@
 Started as a file by an isolated Python, so that it imports nothing of Doorbell and knows nothing of its settings.
 Requests and answers go over standard input and output: four bytes of length, then JSON. A call that no limit
 inside QuickJS stops ends the whole process by a signal of the kernel's timer; the parent starts another one.
+
+The first thing to come is the engine's machine code, or nothing; the first to go, after `{"ready": true}`, is that
+code if this process compiled it. It goes before any script runs: no script has a say in what the next process runs.
 """
 
 import asyncio
@@ -19,9 +22,12 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import quickjs_rs._engine as quickjs
+import quickjs_rs._wasmtime as artifacts
 import wasmtime
 from quickjs_rs import Context, DeadlockError, Handle, JSError, MemoryLimitError, QuickJSError, Runtime
 from quickjs_rs import TimeoutError as ScriptTimeout
@@ -200,9 +206,11 @@ HOST_FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer requests until the parent is gone."""
+    is_compiled = _load_engine(_receive(requests) or b"")
     with asyncio.Runner() as runner:
-        # The first run compiles the engine, which no script should pay for.
+        # The first run compiles the engine, unless it is loaded: no script should pay for that.
         _write(answers, {"ready": run(WARM_UP, runner)["error"] is None})
+        _send(answers, b"" if is_compiled else quickjs._quickjs_artifact().module.serialize())
         while (request := _read(requests)) is not None:
             signal.setitimer(signal.ITIMER_REAL, request["time_limit"] + GRACE)
             answer = run(request, runner)
@@ -210,16 +218,36 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
             _write(answers, answer)
 
 
+def _load_engine(code: bytes) -> bool:
+    """Take the engine as another process compiled it; False when there is none, or it is of another version."""
+    # quickjs-rs compiles it for each process; to keep it is not among its options.
+    engine = artifacts.shared_wasmtime_engine()
+    with suppress(wasmtime.WasmtimeError):
+        artifacts._SHARED_ARTIFACTS["quickjs"] = artifacts.SharedWasmArtifact(
+            module=wasmtime.Module.deserialize(engine, code),
+            linker=quickjs._build_shared_linker(engine),
+            build_id=hashlib.sha256(quickjs._read_guest_wasm()).digest(),
+        )
+        return True
+    return False
+
+
 def _read(stream: BinaryIO) -> Answer | None:
-    header = stream.read(4)
-    if len(header) < 4:
-        return None
-    request: Answer = json.loads(stream.read(struct.unpack(">I", header)[0]))
+    data = _receive(stream)
+    request: Answer | None = None if data is None else json.loads(data)
     return request
 
 
 def _write(stream: BinaryIO, answer: Answer) -> None:
-    data = json.dumps(answer, separators=(",", ":")).encode()
+    _send(stream, json.dumps(answer, separators=(",", ":")).encode())
+
+
+def _receive(stream: BinaryIO) -> bytes | None:
+    header = stream.read(4)
+    return stream.read(struct.unpack(">I", header)[0]) if len(header) == 4 else None
+
+
+def _send(stream: BinaryIO, data: bytes | bytearray) -> None:
     stream.write(struct.pack(">I", len(data)) + data)
     stream.flush()
 

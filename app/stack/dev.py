@@ -4,15 +4,18 @@ Postgres and Temporal from `postgres.py` and `temporal.py`, the API and a worker
 processes, all looked after by `supervisor.py`. On an empty database `sample.py` connects a source and rings.
 """
 
+import asyncio
 import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
+from pydantic import SecretStr
 from rich.table import Table
 
 from app.errors import ConfigurationError
@@ -73,6 +76,7 @@ class Dev:
         self._keys = Keys.keep(data_dir, settings)
         self._host = _ANY_ADDRESS.get(settings.host, settings.host)
         self._port = settings.port or ports.find_free(settings.host, 1)[0]
+        self._metrics: dict[str, str] = {}
         self._base_url = (settings.public_url or f"http://{self._host}:{self._port}").rstrip("/")
         self._postgres = EmbeddedPostgres(data_dir / "postgres")
         self._temporal = EmbeddedTemporal(
@@ -84,9 +88,6 @@ class Dev:
     def run(self) -> None:
         """Start everything and look after it. Never returns: it raises Interrupted, or ConfigurationError."""
         stop_leftovers(self._records)
-        ports.require_free(
-            self._settings.host, self._port, "the API", "Stop that, or set DOORBELL_PORT to use another one"
-        )
         self._start_servers()
         self._start_services()
         if self._is_empty():
@@ -99,7 +100,9 @@ class Dev:
 
         self._terminal.say("starting Postgres and Temporal ...")
         self._supervisor.add(self._postgres, self._temporal, patience=SERVERS_PATIENCE)
-        self._temporal.launch()
+        remedy = "Stop that, or set DOORBELL_PORT to use another one"
+        # All ports of the stack are checked at once, before anything is started.
+        self._temporal.launch(ports.Wanted(self._settings.host, self._port, "the API", remedy))
         self._postgres.start(self._supervisor.check)
         self._postgres.create_database(DATABASE)
         upgrade(self._postgres.url(DATABASE))
@@ -111,6 +114,7 @@ class Dev:
         make_directory(self._records)
         for service in services:
             self._terminal.introduce(service.name)
+        self._spread_metrics(services)
         self._supervisor.add(*services, patience=SERVICES_PATIENCE)
         for service in services:
             service.start()
@@ -144,6 +148,15 @@ class Dev:
             )
             for environment, port in zip(environments, health_ports, strict=True)
         ]
+
+    def _spread_metrics(self, services: Sequence[Service]) -> None:
+        """A port for each: the API has DOORBELL_METRICS_PORT, the workers those that follow."""
+        if self._settings.metrics_port is None:
+            return
+        for number, service in enumerate(services):
+            port = self._settings.metrics_port + number
+            service.environment = {**service.environment, "DOORBELL_METRICS_PORT": str(port)}
+            self._metrics[service.name] = f"http://{self._settings.metrics_host}:{port}/metrics"
 
     def _service(
         self, name: str, arguments: list[str], address: tuple[str, int], environment: dict[str, str]
@@ -209,17 +222,29 @@ class Dev:
             "Temporal UI": self._temporal.ui_url,
             "Admin token": "as set in DOORBELL_ADMIN_TOKEN" if is_set else str(path),
             "Data and logs": str(self._data_dir),
+            **{f"Metrics, {name}": url for name, url in self._metrics.items()},
         }
         table = Table(box=None, show_header=False, padding=(0, 2))
         for name, value in rows.items():
             table.add_row(name, value)
         self._terminal.say(f"\nDoorbell is up ({time.monotonic() - self._began:.1f} s)", "bold green")
         self._terminal.say(table)
+        self._terminal.say(f"\n  Dashboard: {self._login_link()}")
+        self._terminal.say("  The link logs in once, within 10 minutes; `doorbell login` prints another.")
         self._terminal.say(
             f'\n  Try: curl -s -H "Authorization: Bearer {token}" '
             f"'{self._base_url}/v1/sources?environment=development'"
         )
-        self._terminal.say("\n  Ctrl-C stops everything; the data stays.\n")
+        self._terminal.say("  Ctrl-C stops everything; the data stays.\n")
+
+    def _login_link(self) -> str:
+        """A link that opens the dashboard, logged in."""
+        from app.commands.target import find_installation
+        from app.dashboard_sessions import issue_link
+
+        ours = {"admin_token": SecretStr(self._keys.admin_token), "public_url": self._base_url}
+        settings = find_installation(self._settings).model_copy(update=ours)
+        return asyncio.run(issue_link(settings, self._keys.admin_token))
 
 
 def _require_own_servers(settings: Settings) -> None:

@@ -2,7 +2,9 @@
 
 import errno
 import socket
+from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import psutil  # type: ignore[import-untyped]
 
@@ -25,6 +27,32 @@ def require_free(host: str, port: int, what: str, remedy: str) -> None:
             else f"cannot listen on {host}:{port} ({error.strerror or error})"
         )
         raise ConfigurationError(f"{what}: {reason}. {remedy}") from None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A port that something is about to listen on, and what to do when it is taken."""
+
+    host: str
+    port: int
+    what: str
+    remedy: str
+
+
+def require_all_free(wanted: Iterable[Wanted]) -> None:
+    """Check all of them, so that nobody has to start again for each.
+
+    Raises:
+        ConfigurationError: names every one that is not free.
+    """
+    problems = []
+    for each in wanted:
+        try:
+            require_free(each.host, each.port, each.what, each.remedy)
+        except ConfigurationError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigurationError("\n".join(problems))
 
 
 def find_free(host: str, count: int) -> list[int]:

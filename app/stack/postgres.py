@@ -47,7 +47,7 @@ _SETTINGS = {
     "port": "5432",
     "unix_socket_permissions": "0700",
     "max_connections": "200",
-    "shared_buffers": "128MB",
+    "shared_buffers": "256MB",
     "wal_compression": "on",
     "jit": "off",
     "log_checkpoints": "off",

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from app.errors import ConfigurationError
@@ -83,16 +83,16 @@ class EmbeddedTemporal:
         self.launch()
         self.wait_until_ready(on_tick)
 
-    def launch(self) -> None:
-        """Start the server.
+    def launch(self, *others: ports.Wanted) -> None:
+        """Start the server, when its ports and those of `others` are free.
 
         Raises:
-            ConfigurationError: its directory or its ports cannot be used; the message says what to do.
+            ConfigurationError: its directory or ports cannot be used; the message says what to do about each.
         """
         make_directory(self.data_dir)
         let_end(self._process)
         stop_leftover(self._record, "Temporal", _ladder(PATIENCE))
-        metrics_port = self._choose_ports()
+        metrics_port = self._choose_ports(others)
         with open_log(self.log) as log:
             self._log_start = log.tell()
             self._process = spawn(
@@ -133,22 +133,18 @@ class EmbeddedTemporal:
         if self._process:
             self._process.kill()
 
-    def _choose_ports(self) -> int:
+    def _choose_ports(self, others: Sequence[ports.Wanted]) -> int:
         """Settle and check the ports; returns the one for metrics, which nobody is told about."""
         self.port, self.ui_port, self._http_port, metrics_port = (
             chosen or free
             for chosen, free in zip((self.port, self.ui_port, 0, 0), ports.find_free(self.ip, 4), strict=True)
         )
-        ports.require_free(
-            self.ip, self.port, "Temporal", f"Set DOORBELL_TEMPORAL_ADDRESS={self.ip}:PORT to use another one"
-        )
+        remedy = f"Set DOORBELL_TEMPORAL_ADDRESS={self.ip}:PORT to use another one"
+        wanted = [*others, ports.Wanted(self.ip, self.port, "Temporal", remedy)]
         if not self.headless:
-            ports.require_free(
-                self.ip,
-                self.ui_port,
-                "Temporal's UI",
-                f"Set DOORBELL_TEMPORAL_UI_URL=http://{self.ip}:PORT to use another one",
-            )
+            remedy = f"Set DOORBELL_TEMPORAL_UI_URL=http://{self.ip}:PORT to use another one"
+            wanted.append(ports.Wanted(self.ip, self.ui_port, "Temporal's UI", remedy))
+        ports.require_all_free(wanted)
         return metrics_port
 
     def _command(self, metrics_port: int) -> list[str]:

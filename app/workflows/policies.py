@@ -26,6 +26,12 @@ STEP: dict[str, Any] = {
     ),
 }
 
+# The first try of everything, once. It holds a workflow task, of which Temporal allows ten seconds.
+FIRST_TRY: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=9),
+    "retry_policy": RetryPolicy(maximum_attempts=1),
+}
+
 # An action's first try, once: longer than a healthy destination needs, short enough not to hold a workflow task.
 LOCAL_ACTION: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=5),
@@ -55,6 +61,18 @@ BULK_CHUNK: dict[str, Any] = {
         maximum_interval=timedelta(minutes=1),
     ),
 }
+
+# A page of a fan-out takes a fraction of a second: one whose worker died is soon made by another. A trigger is worth
+# a week of waiting for the database.
+FAN_OUT_PAGE: dict[str, Any] = {
+    **BULK_CHUNK,
+    "start_to_close_timeout": timedelta(seconds=15),
+    "schedule_to_close_timeout": timedelta(days=7),
+}
+
+# Twenty events of a replay, which take a fraction of a second without a script. A heartbeat each second shows that the
+# worker lives, so that a crash costs seconds.
+REPLAY_CHUNK: dict[str, Any] = {**BULK_CHUNK, "heartbeat_timeout": timedelta(seconds=5)}
 
 # A fetch holds up its run: half an hour spans a deployment of the service asked; later its data is stale.
 FETCH: dict[str, Any] = {

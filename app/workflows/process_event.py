@@ -1,8 +1,9 @@
 """Stage 4 of an event: the workflow that verifies it, maps it, runs its actions and records the outcome.
 
 Deterministic, and it sees ids and verdicts only. Its activities are in `app/activities`: `verify_event`,
-`map_event`, one for each action type under the type's own name, `record_outcome`. Each runs first as a local
-activity, and as a regular one when that fails.
+`map_event`, one for each action type under the type's own name, `record_outcome`. `try_event` tries all of them
+once, in one local activity. What that leaves is done in activities of their own: each first as a local one, and as a
+regular one when that fails.
 """
 
 import asyncio
@@ -17,7 +18,9 @@ with workflow.unsafe.imports_passed_through():
         ActionRef,
         EventOutcome,
         EventRef,
+        FirstTry,
         MappedEvent,
+        TriedAction,
         Verdict,
     )
     from app.models.status import ActionStatus, EventStatus
@@ -33,82 +36,98 @@ class ProcessEvent:
     @workflow.run
     async def run(self, event: EventRef) -> EventOutcome:
         try:
-            outcome = await self._process(event)
+            first = await _try_once(event)
+            outcome = first.outcome or await _process(event, first)
         except BaseException as error:
             cancelled, problem = is_cancelled_exception(error), permanent_problem(error)
             if not cancelled and problem is None:
                 raise
+            first = FirstTry()
             outcome = EventOutcome(
                 event_id=event.event_id, status=EventStatus.FAILED, cancelled=cancelled, problem=problem
             )
-        await run_step("record_outcome", outcome, EventOutcome)
+        if first.outcome is None:
+            await run_step("record_outcome", outcome, EventOutcome)
         if outcome.status in (EventStatus.FAILED, EventStatus.REJECTED):
             raise ApplicationError(_why(outcome), type=outcome.status.value, non_retryable=True)
         return outcome
 
-    async def _process(self, event: EventRef) -> EventOutcome:
+
+async def _try_once(event: EventRef) -> FirstTry:
+    """The first try of all steps; nothing is known of one that failed as a whole."""
+    try:
+        first: FirstTry = await workflow.execute_local_activity(
+            "try_event", event, result_type=FirstTry, **policies.FIRST_TRY
+        )
+        return first
+    except FailureError as error:
+        if is_cancelled_exception(error) or permanent_problem(error):
+            raise
+        return FirstTry()
+
+
+async def _process(event: EventRef, first: FirstTry) -> EventOutcome:
+    """What the first try left to do."""
+    mapped = first.mapped
+    if mapped is None:
         verdict = await run_step("verify_event", event, Verdict)
         if verdict.rejected:
             return EventOutcome(event_id=event.event_id, status=EventStatus.REJECTED)
         mapped = await run_step("map_event", event, MappedEvent)
-        if not mapped.mapped:
-            return EventOutcome(event_id=event.event_id, status=EventStatus.IGNORED)
-        outcome = EventOutcome(
-            event_id=event.event_id,
-            status=EventStatus.SUCCEEDED,
-            skipped=mapped.skipped,
-            failed=mapped.failed,
-        )
-        for kind in mapped.kinds:
-            for action, result in zip(kind, await asyncio.gather(*map(_run_action, kind)), strict=True):
-                _count(outcome, action, result)
-        if outcome.failed:
-            outcome.status = EventStatus.FAILED
-        return outcome
+    outcome = EventOutcome.of(event.event_id, mapped)
+    tried = {each.action_id: each for each in first.tried}
+    for kind in mapped.kinds:
+        results = await asyncio.gather(*(_finish_action(each, tried.get(each.action_id)) for each in kind))
+        for action, status in zip(kind, results, strict=True):
+            outcome.count(action.action_id, status)
+    return outcome
 
 
-async def _run_action(action: ActionRef) -> ActionOutcome | None:
-    """The outcome of an action, or None when Temporal gave up on it."""
-    outcome: ActionOutcome
+async def _finish_action(action: ActionRef, tried: TriedAction | None) -> ActionStatus | None:
+    """How an action ends, or None when Temporal gives up on it."""
+    if tried is None:
+        return await _run_action(action)
+    if tried.status is not None:
+        return tried.status
+    asked = None if tried.retry_after is None else timedelta(seconds=tried.retry_after)
+    return await _retry_action(action, asked)
+
+
+async def _run_action(action: ActionRef) -> ActionStatus | None:
     try:
-        outcome = await workflow.execute_local_activity(
+        outcome: ActionOutcome = await workflow.execute_local_activity(
             action.action_type, action, result_type=ActionOutcome, **policies.LOCAL_ACTION
         )
-        return outcome
+        return outcome.status
     except FailureError as error:
         if is_cancelled_exception(error):
             raise
-        await workflow.sleep(_backoff(error))
+        asked = _asked(error)
+    return await _retry_action(action, asked)
+
+
+async def _retry_action(action: ActionRef, after: timedelta | None) -> ActionStatus | None:
+    """The tries after the first, the next one when the destination asked for it, or after the usual time."""
+    await workflow.sleep(after or policies.ACTION_FIRST_BACKOFF)
     try:
-        outcome = await workflow.execute_activity(
+        outcome: ActionOutcome = await workflow.execute_activity(
             action.action_type,
             action,
             result_type=ActionOutcome,
             schedule_to_close_timeout=timedelta(seconds=action.give_up_after),
             **policies.ACTION,
         )
-        return outcome
+        return outcome.status
     except ActivityError as error:
         if is_cancelled_exception(error):
             raise
         return None
 
 
-def _backoff(error: FailureError) -> timedelta:
-    """The wait that the destination asked for, or the usual one."""
+def _asked(error: FailureError) -> timedelta | None:
+    """The wait that the destination asked for."""
     cause = raised(error)
-    asked = cause.next_retry_delay if isinstance(cause, ApplicationError) else None
-    return asked or policies.ACTION_FIRST_BACKOFF
-
-
-def _count(outcome: EventOutcome, action: ActionRef, result: ActionOutcome | None) -> None:
-    if result is None:
-        outcome.gave_up.append(action.action_id)
-        outcome.failed += 1
-    elif result.status is ActionStatus.SUCCEEDED:
-        outcome.succeeded += 1
-    else:
-        outcome.failed += 1
+    return cause.next_retry_delay if isinstance(cause, ApplicationError) else None
 
 
 def _why(outcome: EventOutcome) -> str:

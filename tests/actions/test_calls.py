@@ -3,16 +3,20 @@
 import re
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from app.activities.actions.parameters import evaluate_parameters
 from app.activities.actions.registry import action_types
-from app.destinations import Knock, attempt, connect
 from app.errors import Permanent
+from app.knock import Knock, attempt, connect
 from app.mapping import DecodedEvent
-from tests.knock import KnockServer
+from tests.knock import KnockServer, success
+from tests.servers import serve
 
 BODY = {
     "id": 7,
@@ -150,6 +154,59 @@ async def test_ids_stay_one_segment_of_the_path(
 ) -> None:
     await run(client, "users_delete", {"id": "id"}, {"id": identifier})
     assert knock.calls[0].path == path
+
+
+HOSTILE = (
+    "a/b",
+    "a?b=c",
+    "a#b",
+    "a%2Fb",
+    "a;b",
+    "a\r\nx-evil: 1",
+    "a\x00b",
+    "../../v2",
+    "💥",
+    "http://evil.example/",
+)
+IN_PATHS = [
+    (name, parameter)
+    for name, action in action_types().items()
+    for parameter in ("id", "collection", "key")
+    if parameter in action.example.parameters
+]
+
+
+class AnyPath:
+    """A stand-in for Knock that takes every path, also those that no router matches, and answers as to the first."""
+
+    def __init__(self) -> None:
+        self.heads: list[tuple[str, str, dict[str, str]]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        path = scope["raw_path"].decode()
+        self.heads.append((path, request.url.query, dict(request.headers)))
+        await success(request.method, self.heads[0][0], await request.body())(scope, receive, send)
+
+
+@pytest.mark.parametrize(("name", "parameter"), IN_PATHS)
+async def test_nothing_in_an_event_changes_where_a_call_goes(name: str, parameter: str) -> None:
+    """One segment of the path more or less would be another call, and a line's end another header."""
+    example, far = action_types()[name].example, AnyPath()
+    async with serve(far, lifespan="off") as url, connect(url, "sk_test_1") as client:
+        await run(client, name, example.parameters, example.body)
+        ((usual, query, headers),) = far.heads
+        for hostile in HOSTILE:
+            given = {**example.parameters, parameter: {"value": hostile}}
+            await run(client, name, given, example.body)
+            path, *rest = far.heads.pop()
+            segments = path.split("/")
+            assert segments[1:3] == usual.split("/")[1:3]
+            assert len(segments) == len(usual.split("/")), path
+            assert hostile in map(unquote, segments)
+            assert [rest[0], rest[1].keys()] == [query, headers.keys()]
+            assert rest[1]["host"] == headers["host"]
+        assert len(far.heads) == 1
 
 
 @pytest.mark.parametrize("identifier", [".", ".."])

@@ -8,7 +8,7 @@ import pytest
 from app.activities.actions.base import ActionType
 from app.activities.actions.parameters import check_parameters, evaluate_parameters
 from app.activities.actions.registry import action_types
-from app.destinations import attempt, connect
+from app.knock import attempt, connect
 from app.mapping import DecodedEvent
 from docs.generate import PAGES, pages
 from tests.knock import KnockServer

@@ -278,6 +278,44 @@ def test_check_names_every_wrong_field() -> None:
     assert re.search("nested at most 32 deep", error.message)
 
 
+@pytest.mark.parametrize(
+    ("action", "parameter", "template", "message"),
+    [
+        (
+            "workflows_trigger",
+            "recipients",
+            {"value": True},
+            "the constant is a boolean (true), expected a recipient",
+        ),
+        ("workflows_trigger", "recipients", {"value": []}, "is required and the constant is an empty array"),
+        ("workflows_trigger", "data", 5, "the template is a number (5), expected an object"),
+        (
+            "users_identify",
+            "properties",
+            {"value": "gold"},
+            "the constant is a string ('gold'), expected an object",
+        ),
+        ("users_identify", "id", {"value": 1.5}, "the constant is a number (1.5), expected an id"),
+    ],
+)
+def test_a_constant_that_never_fits_is_refused(
+    action: str, parameter: str, template: Any, message: str
+) -> None:
+    example = action_types()[action].example.parameters
+    errors = check_parameters(action_types()[action], {**example, parameter: template}, "p")
+    assert [each.field for each in errors] == [f"p.{parameter}"]
+    assert errors[0].message.startswith(message)
+
+
+@given(action=st.sampled_from(ACTIONS), event=EVENTS, data=st.data())
+def test_a_mapping_of_constants_is_refused_or_runs_whatever_comes(
+    action: ActionType, event: DecodedEvent, data: st.DataObject
+) -> None:
+    configured = {each.name: data.draw(st.fixed_dictionaries({"value": JSON})) for each in action.parameters}
+    if not check_parameters(action, configured, "p"):
+        evaluate_parameters(action, configured, event)
+
+
 @given(action=st.sampled_from(ACTIONS), event=EVENTS, data=st.data())
 def test_any_mapping_of_any_event_is_a_payload_or_a_named_error(
     action: ActionType, event: DecodedEvent, data: st.DataObject

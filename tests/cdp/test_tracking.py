@@ -8,9 +8,11 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from sqlalchemy import text
 
 from app.api.tracking import PATHS
 from tests.cdp.test_sdks import events, source_for
+from tests.servers import eventually
 from tests.sources import Bench, BenchSource
 
 TRACK = {"type": "track", "event": "Order Completed", "userId": "u1", "messageId": "m1"}
@@ -117,6 +119,36 @@ async def test_source_that_enforces_signatures_takes_no_unsigned_events(bench: B
     assert (await send(open_source, "/v1/track", TRACK)).status_code == 200
 
 
+async def test_rejected_batch_is_split_when_it_is_replayed(bench: Bench) -> None:
+    """As reception would split it, once the source takes what has no signature; before that it is refused again."""
+    source = await bench.source("segment")
+    batch = {"batch": [TRACK, {"type": "identify", "userId": "u2"}], "context": {"ip": "::1"}}
+    assert (await send(source, "/v1/batch", batch)).status_code == 401
+    [rejected] = await bench.rows("SELECT id FROM events WHERE status = 'rejected'")
+    path = f"/v1/sources/{source.key}/logs/{rejected['id']}/replay"
+    assert (await bench.api.post(path)).status_code == 422
+    async with bench.runtime.engine.begin() as connection:
+        await connection.execute(text("UPDATE source_environments SET enforce_verification = false"))
+    await bench.runtime.configuration.refresh()
+
+    async def replay() -> str | None:
+        answer = await bench.api.post(path)
+        return answer.json()["replay"]["log_id"] if answer.status_code == 201 else None
+
+    first = await eventually(replay)
+    events = await bench.rows(
+        "SELECT e.id, event_type, origin, batch_id, verification_status, p.body FROM events e "
+        "JOIN event_payloads p USING (id) WHERE replay_of = :id ORDER BY e.id",
+        id=rejected["id"],
+    )
+    assert str(events[0]["id"]) == first
+    assert len({each["batch_id"] for each in events}) == 1
+    assert [orjson.loads(each["body"])["type"] for each in events] == ["track", "identify"]
+    assert all(orjson.loads(each["body"])["context"]["ip"] == "::1" for each in events)
+    assert None not in [each["event_type"] for each in events]
+    assert {each["verification_status"] for each in events} == {"not_enforced:unverified"}
+
+
 async def test_batch_says_things_for_all_its_events(bench: Bench) -> None:
     source = await source_for(bench, "segment")
     batch = {
@@ -187,7 +219,7 @@ async def test_content_type_does_not_matter(bench: Bench, content_type: str) -> 
         (b'{"batch": [{}, []]}', "invalid_batch"),
         (b"{}", "invalid_batch"),
         (b'{"batch": [' + b",".join([b"{}"] * 4001) + b"]}", "batch_too_large"),
-        (b'{"batch": [{"a": ' + b"[" * 500 + b"]" * 500 + b"}]}", "invalid_json"),
+        (b'{"batch": [{"a": ' + b"[" * 500 + b"]" * 500 + b"}]}", "json_too_deep"),
         (b"[" * 100_000, "invalid_json"),
     ],
 )

@@ -12,12 +12,13 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import cli
-from app.commands.deliveries import Request, example_request, record_of, recorded_requests
+from app.cli.commands import cli
+from app.commands.deliveries import record_of, recorded_requests
 from app.commands.listen import listen, replay_file
 from app.commands.send import Output, send
 from app.commands.target import find_installation
 from app.errors import ConfigurationError
+from app.examples import Request, example_request
 from app.providers.registry import providers
 from app.settings import Settings
 from tests.servers import eventually
@@ -164,7 +165,7 @@ async def test_listen_forwards_unchanged_and_keeps_a_record(
     await eventually(both)
     assert {each["event"]["status"] for each in shown} == {"succeeded", "rejected"}
     os.kill(os.getpid(), signal.SIGINT)
-    await asyncio.wait_for(listening, 10)
+    await asyncio.wait_for(listening, 60)
 
     # Recorded bytes and signature pass again as they are; the event is then a repeat.
     assert [each.body for each in recorded_requests(record)] == [body, body]

@@ -12,8 +12,9 @@ import yaml
 from rich.console import Console
 
 from app.commands import configuration
-from app.commands.management import CommandError, ManagementClient
+from app.commands.management import ManagementClient
 from app.commands.source_files import FOLDER
+from app.errors import CommandError
 from tests.conftest import ADMIN_TOKEN
 from tests.sources import Api
 
@@ -77,15 +78,64 @@ async def test_round_trip_loses_nothing(api: Api, command: Command, tmp_path: Pa
     )
     before = (await api.get("/v1/sources", params={"include": "environment_settings"})).json()
 
-    assert (await command(configuration.pull, tmp_path))[0] == 0
+    assert (await command(configuration.pull, tmp_path, confirmed=True))[0] == 0
     written = {path.name: path.read_text() for path in (tmp_path / FOLDER).iterdir()}
     assert sorted(written) == ["my-app.yaml", "stripe.yaml"]
     assert "endpoint" not in "".join(written.values())
     assert (await command(configuration.diff, tmp_path, check=True)) == (0, "No source differs.\n")
     assert (await command(configuration.push, tmp_path, confirmed=True)) == (0, "No source differs.\n")
-    assert (await command(configuration.pull, tmp_path)) == (0, "The files are what the server has.\n")
+    assert (await command(configuration.pull, tmp_path, confirmed=True)) == (
+        0,
+        "The files are what the server has.\n",
+    )
     after = (await api.get("/v1/sources", params={"include": "environment_settings"})).json()
     assert after == before
+
+
+async def test_failure_alerts_are_part_of_the_files(api: Api, command: Command, tmp_path: Path) -> None:
+    alert = {"failed_share": 0.5, "stuck_after_minutes": 30, "emails": ["ops@example.com"]}
+    await connect(api, "shop", environment_settings={"production": {"settings": {"failure_alert": alert}}})
+    await command(configuration.pull, tmp_path, confirmed=True)
+    content = load(tmp_path, "shop")
+    kept = content["environments"]["production"]["settings"]["failure_alert"]
+    whole = {"window_minutes": 15, "failed_events": None, "webhook_url": None, **alert}
+    assert kept == whole
+    assert content["environments"]["development"]["settings"]["failure_alert"] is None
+    assert (await command(configuration.diff, tmp_path, check=True)) == (0, "No source differs.\n")
+
+    kept["window_minutes"] = 60
+    save(tmp_path, "shop", content)
+    code, said = await command(configuration.push, tmp_path, confirmed=True)
+    assert code == 0
+    assert "+        window_minutes: 60" in said
+    promotion = {"from": "production", "to": "development", "dry_run": True}
+    answer = await api.post("/v1/sources/shop/promote", json={"promotion": promotion})
+    assert answer.json()["promotion"]["differences"] == [], "each environment has its own"
+
+    kept["emails"] = ["nobody"]
+    save(tmp_path, "shop", content)
+    with pytest.raises(
+        CommandError, match=r"production\.settings\.failure_alert\.emails\.0: 'nobody' is not an email"
+    ):
+        await command(configuration.push, tmp_path, confirmed=True)
+    del content["environments"]["production"]["settings"]["failure_alert"]
+    save(tmp_path, "shop", content)
+    assert (await command(configuration.push, tmp_path, confirmed=True)) == (0, "No source differs.\n")
+
+
+async def test_files_of_ones_own_are_not_replaced_unasked(api: Api, command: Command, tmp_path: Path) -> None:
+    await connect(api, "shop")
+    assert (await command(configuration.pull, tmp_path, confirmed=False))[0] == 0, "there is nothing to lose"
+    save(tmp_path, "shop", {**load(tmp_path, "shop"), "name": "Edited"})
+    save(tmp_path, "mine", {"name": "Not pushed yet", "environments": {}})
+    with pytest.raises(CommandError, match="nobody to ask"):
+        await command(configuration.pull, tmp_path, confirmed=False)
+    assert load(tmp_path, "shop")["name"] == "Edited"
+    assert load(tmp_path, "mine")["name"] == "Not pushed yet"
+    _, said = await command(configuration.pull, tmp_path, confirmed=True)
+    folder = tmp_path / FOLDER
+    assert said == f"wrote {folder / 'shop.yaml'}\nremoved {folder / 'mine.yaml'}\n"
+    assert load(tmp_path, "shop")["name"] == "shop"
 
 
 async def test_a_script_of_another_system_is_the_same_each_time(
@@ -94,10 +144,10 @@ async def test_a_script_of_another_system_is_the_same_each_time(
     script = "function main() {\r\n  return { verified: true };\r\n}"
     settings = {"preprocess_script": {"language": "javascript", "source": script}}
     await connect(api, "shop", environment_settings={"development": {"settings": settings}})
-    await command(configuration.pull, tmp_path)
+    await command(configuration.pull, tmp_path, confirmed=True)
     path = tmp_path / FOLDER / "shop.development.js"
     assert path.read_bytes() == script.encode()
-    _, said = await command(configuration.pull, tmp_path)
+    _, said = await command(configuration.pull, tmp_path, confirmed=True)
     assert path.name not in said
     code, said = await command(configuration.diff, tmp_path, check=True)
     assert code == 0, said
@@ -141,7 +191,7 @@ async def test_push_changes_what_differs_and_leaves_the_rest(
 ) -> None:
     await connect(api, "stripe", preconfigured_provider="stripe")
     await connect(api, "other")
-    await command(configuration.pull, tmp_path)
+    await command(configuration.pull, tmp_path, confirmed=True)
     (tmp_path / FOLDER / "other.yaml").unlink()
     content = load(tmp_path, "stripe")
     content["name"] = "Payments"
@@ -170,21 +220,26 @@ async def test_push_asks_and_does_nothing_when_nobody_can_answer(
 
 
 async def test_what_the_server_refuses_names_the_fields(api: Api, command: Command, tmp_path: Path) -> None:
-    mapping = {"event_type": "a", "action_type": "users_greet"}
-    environments = {"development": {"settings": {"event_type_path": "body..x"}, "mappings": [mapping]}}
+    """By file, and by the place in it: mappings are counted as the file has them."""
+    right = {"event_type": "z", "action_type": "users_delete", "action_parameters": {"id": "body.id"}}
+    wrong = {"event_type": "a", "action_type": "users_greet"}
+    environments = {"development": {"settings": {"event_type_path": "body..x"}, "mappings": [right, wrong]}}
     save(tmp_path, "my-app", {"name": "My app", "provider": "custom_http", "environments": environments})
     with pytest.raises(CommandError) as caught:
         await command(configuration.push, tmp_path, confirmed=True)
     said = str(caught.value)
     assert "source.environment_settings.development.settings.event_type_path" in said
-    assert "source.environment_settings.development.mappings.0.action_type" in said
+    assert "source.environment_settings.development.mappings.1.action_type" in said
+    assert said.startswith(f"{tmp_path / FOLDER}/my-app.yaml: 422 ")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("name: [", "my-app.yaml"),
-        ("name: a\nname: b\nprovider: stripe", "a key stands here twice"),
+        ("name: a\nname: b\nprovider: stripe", "the key name stands here twice\n  in "),
+        ("name: a\nprovider: .inf", ".inf is no number of JSON"),
+        ("name: a\nprovider: stripe\nenvironments: {1: {}}", "my-app.yaml: Dict key must be str"),
         ("provider: stripe", "name is required"),
         ("name: a\nprovider: stripe\nenvironment: {}", "environment: no such field"),
         ("name: a\nprovider: stripe\nenvironments: {development: {mapping: []}}", "mapping: no such field"),
@@ -200,6 +255,8 @@ async def test_what_the_server_refuses_names_the_fields(api: Api, command: Comma
     ids=[
         "not yaml",
         "key twice",
+        "no number",
+        "no text as key",
         "no name",
         "unknown",
         "unknown inside",
@@ -215,6 +272,21 @@ async def test_files_that_are_written_wrong_are_named(
     with pytest.raises(CommandError) as caught:
         await command(configuration.diff, tmp_path, check=False)
     assert message in str(caught.value)
+
+
+async def test_a_file_with_another_ending_is_not_passed_over(command: Command, tmp_path: Path) -> None:
+    save(tmp_path, "my-app", {"name": "My app", "provider": "custom_http"})
+    (tmp_path / FOLDER / "other.yml").touch()
+    with pytest.raises(CommandError, match=r"other\.yml: is not read: name it other\.yaml"):
+        await command(configuration.diff, tmp_path, check=False)
+
+
+async def test_a_directory_that_cannot_be_written_is_named(
+    api: Api, command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / FOLDER).touch()
+    with pytest.raises(CommandError, match=f"cannot write {tmp_path / FOLDER}: File exists"):
+        await command(configuration.pull, tmp_path, confirmed=True)
 
 
 async def test_an_empty_directory_says_how_to_begin(command: Command, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pty
 import re
 import signal
 import sys
+import termios
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -19,9 +20,9 @@ import pytest
 from typer.testing import CliRunner
 
 from app.api.management import follow
-from app.cli import cli
+from app.cli.commands import cli
 from app.commands import logs
-from app.commands.management import CommandError
+from app.errors import CommandError
 from tests.conftest import ADMIN_TOKEN
 from tests.knock import KnockServer, error
 from tests.servers import eventually
@@ -125,8 +126,10 @@ async def test_a_terminal_is_asked_without_echo(bench: Bench, source: BenchSourc
     process = await start("secret", "add", source.key, *where, stdin=theirs, stdout=theirs, stderr=theirs)
     try:
         await eventually(lambda: b"Signing secret:" in read(), 30)
+        # What is typed before the echo is off is thrown away.
+        await eventually(lambda: not termios.tcgetattr(theirs)[3] & termios.ECHO, 30)
         os.write(ours, b"typed-secret\n")
-        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
         await eventually(lambda: b"Added secret" in read())
         assert b"typed-secret" not in shown
     finally:
@@ -152,6 +155,19 @@ async def test_sources_and_what_they_received(bench: Bench, source: BenchSource,
     assert re.search(rf"{quiet.key} +clerk +\d+ +0 +never", table)
     _, elsewhere = await doorbell("sources", "--environment", "production", anywhere=True)
     assert re.search(rf"{quiet.key} .*not set up in production", elsewhere)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_statistics(bench: Bench, source: BenchSource, doorbell: Doorbell) -> None:
+    await bench.final(await source.send("invoice.paid"))
+    code, output = await doorbell("stats", "--source", source.key, "--period", "hour", "--json")
+    assert code == 0
+    (found,) = json_lines(output)
+    assert found["events"] == {"succeeded": 1}
+    code, output = await doorbell("stats", "--period", "hour")
+    assert code == 0
+    assert re.search(r"^all +1 +0 +2 +0 ", output, re.MULTILINE), output
+    assert re.search(rf"^{source.key} +invoice\.paid +1 +0", output, re.MULTILINE), output
 
 
 async def test_event_types(source: BenchSource, doorbell: Doorbell) -> None:
@@ -213,7 +229,7 @@ async def test_following_through_streams_that_end_until_interrupted(
         async def read_until(identifier: str) -> dict[str, Any]:
             assert process.stdout is not None
             while True:
-                line = await asyncio.wait_for(process.stdout.readline(), 30)
+                line = await asyncio.wait_for(process.stdout.readline(), 60)
                 assert line, "the command ended"
                 entry: dict[str, Any] = orjson.loads(line)
                 seen.append((entry["id"], entry["status"]))
@@ -227,7 +243,7 @@ async def test_following_through_streams_that_end_until_interrupted(
             await eventually(partial(follow._streams.isdisjoint, set(follow._streams)))
         assert len(seen) == len(set(seen)), "nothing is shown twice"
         process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
     finally:
         if process.returncode is None:
             process.kill()
@@ -261,6 +277,62 @@ async def test_a_replay_that_nobody_runs_says_so(source: BenchSource, doorbell: 
     with pytest.raises(CommandError, match=f"404 .*no log entry {GONE}"):
         await doorbell("replay", source.key, GONE, anywhere=True)
     assert (await doorbell("replay", source.key, "no-id", anywhere=True))[0] == 2
+
+
+@pytest.mark.usefixtures("worker")
+async def test_many_events_are_counted_asked_about_and_replayed(
+    bench: Bench, source: BenchSource, doorbell: Doorbell, knock: KnockServer
+) -> None:
+    knock.answers.extend(error(422, "invalid", "no such workflow") for _ in range(4))
+    failed = [str((await bench.final(await source.send("invoice.paid")))["id"]) for _ in range(2)]
+    await bench.final(await source.send("invoice.paid"))
+    many = ("replay", source.key, "--status", "failed")
+    code, said = await doorbell(*many, "--dry-run")
+    assert (code, said) == (0, f"2 events match, the first are\n    {failed[0]}\n    {failed[1]}\n")
+    with pytest.raises(CommandError, match="--yes"):
+        await doorbell(*many)
+    with pytest.raises(CommandError, match="not both"):
+        await doorbell(*many, failed[0])
+    with pytest.raises(CommandError, match=r"replay\.filter\.starting_at"):
+        await doorbell(*many, "--starting-at", "yesterday")
+    assert len(knock.calls) == 6, "nothing was replayed yet"
+
+    code, said = await doorbell(*many, "--yes", "--mappings", "original", "--rate", "100", "--json")
+    [replay] = json_lines(said)
+    assert (code, replay["replayed"], replay["outcomes"]) == (0, 2, {"succeeded": 2})
+    assert (replay["mappings"], replay["rate_limit_per_second"]) == ("original", 100)
+    code, said = await doorbell("logs", source.key, "--replay", replay["id"], "--json")
+    assert [each["replay_of"] for each in json_lines(said)] == failed
+
+    knock.answers.append(error(422, "invalid", "still not"))
+    code, said = await doorbell(*many, "--yes")
+    assert code == 1
+    assert "completed 2 of 2 replayed" in said
+    assert "failed 1" in said
+    code, said = await doorbell("replay", source.key, "--status", "rejected", "--yes")
+    assert (code, said) == (0, "0 events match\n")
+
+
+async def test_ctrl_c_leaves_the_replay_to_the_server(
+    bench: Bench, source: BenchSource, doorbell: Doorbell
+) -> None:
+    await source.post(source.example("invoice.paid"), headers={})
+    where = ("--environment", bench.environment, *connection(bench.api))
+    process = await start("replay", source.key, "--status", "rejected", "--yes", *where)
+    assert process.stderr is not None
+    assert b"1 events has begun" in await asyncio.wait_for(process.stderr.readline(), 60)
+    process.send_signal(signal.SIGINT)
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+    [row] = await bench.rows("SELECT id FROM replays")
+    assert process.returncode == 1
+    assert f"goes on at the server. Cancel it with `doorbell replay {source.key} --cancel {row['id']}`" in (
+        said.decode()
+    )
+    code, shown = await doorbell("replay", source.key, "--cancel", str(row["id"]))
+    assert code == 0
+    assert "cancelled 0 of 1 replayed" in shown
+    with pytest.raises(CommandError, match=r"409 .*is over"):
+        await doorbell("replay", source.key, "--cancel", str(row["id"]))
 
 
 async def test_mappings_on_a_sample_an_event_and_files(
@@ -351,3 +423,30 @@ def test_help_has_an_example(command: str) -> None:
     shown = CliRunner().invoke(cli, [*command.split(), "--help"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0
     assert f"Example: doorbell {command}" in shown.output
+
+
+async def test_the_shell_completes_what_the_server_has(
+    doorbell: Doorbell, bench: Bench, source: BenchSource
+) -> None:
+    await source.send("invoice.paid")
+    api = connection(bench.api)
+
+    async def offered(*words: str) -> list[str]:
+        line = " ".join(["doorbell", *words])
+        given = {"_DOORBELL_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
+        process = await start(stdin=None, env={**os.environ, **given})
+        output, complaint = await process.communicate()
+        assert complaint == b""
+        return output.decode().split()
+
+    assert await offered("logs", *api, source.key[:7]) == [source.key]
+    assert bench.environment in await offered("logs", *api, "-e", "test-")
+    assert await offered("mappings", "test", *api, "-e", bench.environment, source.key, "inv") == [
+        "invoice.paid"
+    ]
+    # An option's value, while the arguments before it are only words.
+    assert await offered("logs", *api, "-e", bench.environment, source.key, "--event", "inv") == [
+        "invoice.paid"
+    ]
+    assert await offered("stats", *api, "--source", source.key[:7]) == [source.key]
+    assert await offered("logs", "--url", "http://127.0.0.1:1", "--token", "x", source.key[:7]) == []

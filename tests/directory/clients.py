@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from tests.node import Node
 
-ANSWER_DEADLINE = 30
+ANSWER_DEADLINE = 60
 
 
 class Refused(Exception):

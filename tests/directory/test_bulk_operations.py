@@ -10,7 +10,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
-from app.bulk_dispatch import BulkDispatcher, workflow_id
+from app.bulk_dispatch import BulkDispatcher
 from app.directory.bulk_operations import CHUNK_SIZE, work_off_chunk
 from app.models.contracts import BulkOperationRef
 from app.runtime import Runtime, background
@@ -114,7 +114,7 @@ async def test_waits_for_a_worker_and_runs_as_a_workflow(
     operation = await ask_to_identify(directory, people(CHUNK_SIZE + 1))
     async with run_workers(runtime, temporal, [environment]):
         assert (await done(directory, operation))["status"] == "completed"
-        handle = temporal.get_workflow_handle(workflow_id(environment, UUID(operation["id"])))
+        handle = temporal.get_workflow_handle(BulkDispatcher.workflow_id(environment, UUID(operation["id"])))
         await handle.result()
         history = await handle.fetch_history()
         later = await ask_to_identify(directory, people(1))
@@ -138,7 +138,7 @@ async def test_an_operation_whose_workflow_was_ended_by_hand_has_failed(
     handle = await temporal.start_workflow(
         BulkOperation.run,
         BulkOperationRef(operation_id=identifier, environment=environment),
-        id=workflow_id(environment, identifier),
+        id=BulkDispatcher.workflow_id(environment, identifier),
         task_queue=task_queue(environment),
     )
     await handle.terminate()

@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator
 import pytest
 from knockapi import AsyncKnock
 
-from app.api.directory.app import create_directory_app
+from app.api.directory.app import DirectoryApp
 from app.destinations import Destinations
 from app.runtime import Runtime
 
 
 @pytest.fixture
 async def knock(runtime: Runtime, environment: str) -> AsyncIterator[AsyncKnock]:
-    destinations = Destinations(runtime.configuration, create_directory_app(runtime.engine))
+    destinations = Destinations(runtime.configuration, DirectoryApp(runtime.engine))
     yield destinations.client(environment)
     await destinations.close()
 

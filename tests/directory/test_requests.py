@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from app.api.directory.request import MAXIMUM_BODY_BYTES
+from app.api.directory.storable import MAXIMUM_BODY_BYTES
 from app.runtime import Runtime
 from app.tokens import issue_key
 from tests.sources import Api

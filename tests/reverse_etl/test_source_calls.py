@@ -265,6 +265,16 @@ async def test_keys(bench: Bench) -> None:
     assert (await bench.api.delete(f"{path}/{UUID(int=7)}", params=parameters)).status_code == 404
     assert len(await events(source)) == 1
 
+    # Revoked once more, it stays as it was, and the audit log says nothing new.
+    assert (await bench.api.delete(f"{path}/{key['id']}", params=parameters)).status_code == 204
+    noted = await bench.api.get("/v1/audit_log", params={"resource_key": source.key})
+    revoked, added = noted.json()["entries"]
+    assert (added["action"], added["after"]["name"]) == ("source_key.issued", "Hightouch")
+    assert (revoked["action"], revoked["before"]["revoked_at"]) == ("source_key.revoked", None)
+    assert all(each["environment"] == bench.environment for each in (revoked, added))
+    assert "key_hash" not in noted.text
+    assert key["api_key"] not in noted.text
+
 
 async def test_only_reverse_etl_sources_have_keys(bench: Bench) -> None:
     source = await bench.source("stripe")

@@ -12,25 +12,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.runtime import Runtime
 from app.settings import Settings
 from app.tokens import add_key
-from tests.runs.far import MailServer, WebServer, serve_mail
-from tests.servers import eventually, serve
+from tests.runs.far import MailServer
+from tests.servers import eventually
 from tests.sources import Api, Bench
 
 ENDED = ("completed", "cancelled")
-
-
-@pytest.fixture
-async def mails() -> AsyncIterator[MailServer]:
-    async with serve_mail() as server:
-        yield server
-
-
-@pytest.fixture
-async def web() -> AsyncIterator[WebServer]:
-    server = WebServer()
-    async with serve(server.app) as url:
-        server.url = url
-        yield server
 
 
 @pytest.fixture
@@ -38,10 +24,7 @@ def settings(settings: Settings, mails: MailServer) -> Settings:
     """As everywhere, with the SMTP server of the test, and with loopback allowed: the far side is there."""
     return settings.model_copy(
         update={
-            "smtp_host": "127.0.0.1",
-            "smtp_port": mails.port,
-            "smtp_security": "none",
-            "smtp_from": "Doorbell@example.com",
+            **mails.settings,
             "allow_private_addresses": True,
             "temporal_ui_url": "http://temporal.example",
         }
@@ -88,7 +71,7 @@ class Runs:
         assert isinstance(answer, dict)
         return answer
 
-    async def in_status(self, run_id: str, *statuses: str, deadline: float = 20.0) -> dict[str, Any]:
+    async def in_status(self, run_id: str, *statuses: str, deadline: float = 60.0) -> dict[str, Any]:
         """The run, once it has one of these statuses."""
 
         async def look() -> dict[str, Any] | None:
@@ -99,7 +82,7 @@ class Runs:
         assert found is not None
         return found
 
-    async def ended(self, run_id: str, deadline: float = 20.0) -> dict[str, Any]:
+    async def ended(self, run_id: str, deadline: float = 60.0) -> dict[str, Any]:
         return await self.in_status(run_id, *ENDED, deadline=deadline)
 
     async def messages(self, run_id: str) -> list[dict[str, Any]]:

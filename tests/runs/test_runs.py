@@ -272,7 +272,7 @@ async def test_a_cancel_waits_for_what_is_being_sent_and_nothing_follows(
     mails.gate = asyncio.Event()
     await runs.define(email(), email("second"))
     [run_id] = await runs.trigger(cancellation_key="k")
-    await asyncio.wait_for(mails.inside.wait(), 15)
+    await asyncio.wait_for(mails.inside.wait(), 60)
     cancel = asyncio.create_task(runs.knock.workflows.cancel("welcome", cancellation_key="k"))
     await eventually(lambda: _is(runs, run_id, "cancelled"))
     assert not cancel.done()

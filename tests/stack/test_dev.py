@@ -63,11 +63,14 @@ def test_a_second_run_says_who_runs(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_a_taken_port_is_said_before_anything_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert run(settings(tmp_path, port=port)) == 1
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as other:
+        port, temporal = taken.getsockname()[1], other.getsockname()[1]
+        wanted = settings(tmp_path, port=port, temporal_address=f"127.0.0.1:{temporal}")
+        assert run(wanted) == 1
     assert f"port {port} is taken by process {os.getpid()}" in (said := capsys.readouterr().out)
+    assert f"port {temporal} is taken by process {os.getpid()}" in said, "all of them at once"
     assert "DOORBELL_PORT" in said
+    assert "DOORBELL_TEMPORAL_ADDRESS" in said
     assert not (tmp_path / "postgres").exists()
 
 

@@ -46,6 +46,7 @@ class Parameter:
 
     `literal`: a string in the mapping is the value itself, not a path, unless it starts with `body.`,
     `headers.` or `preprocess.`. `limit`: how many values at most. `maximum_bytes`: its size as JSON.
+    `names_user`: the value is the id of a user, which its kind does not tell.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Parameter:
     placeholder: str = ""
     limit: int | None = None
     maximum_bytes: int | None = None
+    names_user: bool = False
 
     def is_literal(self, template: Any) -> bool:
         """Whether the mapping holds the value itself."""

@@ -20,12 +20,14 @@ from app.mapping import (
     parse_path,
     paths_in,
 )
+from app.models.status import ActionStatus
 
 # JSON has one type of number: a whole one may have been written as 7.0. Beyond this a float is not exact.
 EXACT = 2**53
 MAXIMUM_SHOWN = 60
 _RECIPIENT = "a recipient: an id, or an object with an id"
 _TENANT = "a tenant: an id, or an object with an id"
+_NO_EVENT = DecodedEvent(body={})
 
 
 class MissingParameter(DoorbellError):
@@ -34,6 +36,18 @@ class MissingParameter(DoorbellError):
 
 class InvalidParameter(DoorbellError):
     """A parameter's value is not of the kind that the action needs: the action fails."""
+
+
+def outcome_of(
+    action: ActionType, configured: dict[str, Any], event: DecodedEvent
+) -> tuple[ActionStatus, Payload | None, str | None]:
+    """What comes of a mapping before its action runs: pending with a payload, or skipped or failed with the reason."""
+    try:
+        return ActionStatus.PENDING, evaluate_parameters(action, configured, event), None
+    except MissingParameter as error:
+        return ActionStatus.SKIPPED, None, str(error)
+    except InvalidParameter as error:
+        return ActionStatus.FAILED, None, str(error)
 
 
 def evaluate_parameters(action: ActionType, configured: dict[str, Any], event: DecodedEvent) -> Payload:
@@ -75,25 +89,43 @@ def check_parameters(action: ActionType, configured: dict[str, Any], field: str)
             errors.append(
                 FieldError(f"{field}.{name}", f"is not a parameter of {action.name}; it has {known}")
             )
-        elif not parameter.is_literal(template):
-            errors += [FieldError(f"{field}.{name}", message) for message in _path_errors(template)]
+        else:
+            errors += [
+                FieldError(f"{field}.{name}", message) for message in _template_errors(parameter, template)
+            ]
     for parameter in action.parameters:
         if parameter.required and template_of(parameter, configured) in (None, ""):
             errors.append(FieldError(f"{field}.{parameter.name}", f"is required by {action.name}"))
     return errors
 
 
-def _path_errors(template: Any) -> list[str]:
-    errors = []
+def _template_errors(parameter: Parameter, template: Any) -> list[str]:
     try:
-        for path in paths_in(template):
-            try:
-                parse_path(path)
-            except PathError as error:
-                errors.append(str(error))
+        paths = [] if parameter.is_literal(template) or template == "" else list(paths_in(template))
     except TemplateError as error:
-        errors.append(str(error))
+        return [str(error)]
+    return _path_errors(paths) if paths else _constant_errors(parameter, template)
+
+
+def _path_errors(paths: list[str]) -> list[str]:
+    errors = []
+    for path in paths:
+        try:
+            parse_path(path)
+        except PathError as error:
+            errors.append(str(error))
     return errors
+
+
+def _constant_errors(parameter: Parameter, template: Any) -> list[str]:
+    """What is wrong with a template that reads nothing of an event, and so would be wrong each time."""
+    if template in (None, ""):
+        return []
+    try:
+        evaluate_parameter(parameter, {parameter.name: template}, _NO_EVENT)
+    except (InvalidParameter, MissingParameter) as error:
+        return [str(error).removeprefix(parameter.name).lstrip(": ")]
+    return []
 
 
 def template_of(parameter: Parameter, configured: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ USER_ID = Parameter(
     required=True,
     aliases=("user_id",),
     placeholder="body.user_id",
+    names_user=True,
 )
 
 

@@ -125,6 +125,9 @@ async def workflows_cancel(knock: Knock, payload: Payload, idempotency_key: str)
 )
 async def workflows_trigger(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
     """Run a workflow for its recipients."""
-    arguments = {name: value for name, value in payload.items() if name != "key"}
-    run = await knock.workflows.trigger(payload["key"], **arguments, idempotency_key=idempotency_key)
+    # As the client's typed arguments it would all be copied and looked through, which JSON does not need.
+    body = {name: value for name, value in payload.items() if name not in ("key", "recipients")}
+    run = await knock.workflows.trigger(
+        payload["key"], recipients=payload["recipients"], extra_body=body, idempotency_key=idempotency_key
+    )
     return as_data(run)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import orjson
-from fastapi import Response
+from starlette.responses import Response
 
 from app.directory.audiences import Member
 from app.directory.bulk_operations import BulkOperation

@@ -50,7 +50,7 @@ _OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 _INSERTED_AT: TypeAdapter[_InsertedAt] = TypeAdapter(_InsertedAt)
 
 
-def _filter(
+async def _filter(
     source: Annotated[str | None, Query(description="Only those of this workflow.")] = None,
     channel_id: Annotated[str | None, Query(description="Only those of this channel.")] = None,
     tenant: str | None = None,
@@ -134,7 +134,7 @@ def _for(wanted: MessageFilter, recipient: Reference) -> MessageFilter:
     return MessageFilter(**{**vars(wanted), "recipient": recipient})
 
 
-def _id(id: str) -> UUID:
+async def _id(id: str) -> UUID:
     try:
         return UUID(id)
     except ValueError:

@@ -20,7 +20,7 @@ MAXIMUM_PAGE_SIZE = 50
 _REFERENCE: TypeAdapter[Any] = TypeAdapter(RecipientReference)
 
 
-def page_request(
+async def page_request(
     after: Annotated[str | None, Query(description="The cursor to fetch entries after.")] = None,
     before: Annotated[str | None, Query(description="The cursor to fetch entries before.")] = None,
     page_size: Annotated[

@@ -12,13 +12,9 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.directory.storable import MAXIMUM_BODY_BYTES, check_storable, unstorable
 from app.errors import FieldError, RequestError
 from app.models.types import new_id
-
-# Room for a workflow's data, 10 MB, and a thousand recipients beside it.
-MAXIMUM_BODY_BYTES = 16 * 1024 * 1024
-# Merging goes level by level; Postgres's stack holds more than this.
-MAXIMUM_DEPTH = 100
 
 _BRACKETED = re.compile(r"([^\[\]]+)((?:\[\w*\])+)")
 _UNION_TAGS = frozenset({"id-string", "inline-user", "inline-object", "inline-tenant", "reference"})
@@ -100,7 +96,7 @@ def _restore_path_params(request: Request) -> None:
         for name, value in request.path_params.items():
             request.path_params[name] = unquote(value)
     if any("\x00" in str(value) for value in request.path_params.values()):
-        raise _unstorable("the path")
+        raise unstorable("the path")
 
 
 def plain_query(query: str) -> Iterator[tuple[str, str]]:
@@ -112,7 +108,7 @@ def plain_query(query: str) -> Iterator[tuple[str, str]]:
     objects: dict[str, dict[str, list[str]]] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if "\x00" in name or "\x00" in value:
-            raise _unstorable("the query")
+            raise unstorable("the query")
         bracketed = _BRACKETED.fullmatch(name)
         base, inner = (bracketed[1], bracketed[2].strip("[]")) if bracketed else (name, "")
         member = inner.rpartition("[")[2].rpartition("]")[2]
@@ -126,18 +122,6 @@ def plain_query(query: str) -> Iterator[tuple[str, str]]:
             yield base, orjson.dumps(parts).decode()
 
 
-def check_storable(body: bytes, parsed: Any) -> None:
-    """Refuse what Postgres cannot hold as jsonb.
-
-    Raises:
-        RequestError: it names the character or the depth.
-    """
-    if b"\\u0000" in body and "\x00" in "".join(_texts(parsed)):
-        raise _unstorable("the body")
-    if body.count(b"[") + body.count(b"{") > MAXIMUM_DEPTH and _depth(parsed) > MAXIMUM_DEPTH:
-        raise RequestError(422, "invalid_params", f"The body is nested more than {MAXIMUM_DEPTH} levels deep")
-
-
 def invalid_parameters(error: RequestValidationError) -> RequestError:
     """Knock's answer to parameters that do not fit."""
     errors = [FieldError(_field(each["loc"]), each["msg"]) for each in error.errors()]
@@ -148,32 +132,3 @@ def invalid_parameters(error: RequestValidationError) -> RequestError:
 def _field(location: tuple[str | int, ...]) -> str:
     parts = [str(part) for part in location[1:] if part not in _UNION_TAGS]
     return ".".join(parts) or str(location[0])
-
-
-def _unstorable(where: str) -> RequestError:
-    return RequestError(422, "invalid_params", f"The character U+0000 in {where} cannot be stored")
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from value
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-
-
-def _depth(value: Any) -> int:
-    """Levels of nesting, counted without recursion."""
-    level, depth = [value], 0
-    while level := [
-        item
-        for each in level
-        if isinstance(each, dict | list)
-        for item in (each.values() if isinstance(each, dict) else each)
-    ]:
-        depth += 1
-    return depth

@@ -13,7 +13,7 @@ Json = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]
 
 # What every path may answer beside its own.
-ERRORS: Responses = {status: RESPONSES[status] for status in (400, 401, 413, 422, 503)}
+ERRORS: Responses = {status: RESPONSES[status] for status in (400, 401, 413, 422, 431, 503)}
 MISSING: Responses = {404: RESPONSES[404]}
 
 

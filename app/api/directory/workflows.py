@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,33 +19,29 @@ from app.api.directory.requests import (
     TriggerWorkflowRequest,
     reference_of,
 )
-from app.database import to_json
+from app.api.directory.triggers import digest_of_request, trigger_of
 from app.directory.idempotency import claim_key
 from app.directory.lists import list_runs
 from app.directory.recipients import set_recipients
 from app.directory.workflow_runs import (
     RecipientRun,
-    Trigger,
     cancel_runs,
     get_run,
     get_steps,
     record_trigger,
     sends_end,
 )
-from app.errors import FieldError, RequestError
 from app.models.status import StepStatus
-from app.models.types import digest_of, new_id
+from app.models.types import new_id
 from app.runtime import Runtime
 from app.settings import Settings
 
 router = APIRouter(prefix="/v1", tags=["Workflows"], route_class=DirectoryRoute)
 
-MAXIMUM_DATA_BYTES = 10 * 1024 * 1024
-
 StepType = Literal["delay", "http_fetch", "channel"]
 
 
-def _settings(request: Request) -> Settings | None:
+async def _settings(request: Request) -> Settings | None:
     """The settings of an API process. The directory within a worker has none, and shows no links."""
     runtime: Runtime | None = getattr(request.app.state, "runtime", None)
     return runtime.settings if runtime else None
@@ -63,11 +58,12 @@ async def trigger_workflow(
     caller: CallerDep,
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> Answer:
-    """Run a workflow for up to 1,000 recipients; those given as objects are identified first.
+    """Run a workflow for up to 1,000 recipients, and for all who subscribe to the objects among them. Those given
+    with properties are identified first.
 
     A request repeated with its Idempotency-Key within 24 hours gets the first answer again and runs nothing.
     """
-    trigger = _trigger(key, body)
+    trigger = trigger_of(key, body)
     answer = {"workflow_run_id": str(workflow_run_id := new_id())}
     async with caller.transaction() as connection:
         if idempotency_key:
@@ -75,7 +71,7 @@ async def trigger_workflow(
                 connection,
                 caller.environment,
                 idempotency_key,
-                request_digest=await _digest(request),
+                request_digest=digest_of_request(request.url.path, await request.json()),
                 request_id=request.state.request_id,
                 response=answer,
             )
@@ -86,27 +82,6 @@ async def trigger_workflow(
     return Answer(answer)
 
 
-def _trigger(key: str, body: TriggerWorkflowRequest) -> Trigger:
-    if body.data is not None and len(to_json(body.data)) > MAXIMUM_DATA_BYTES:
-        error = FieldError("data", "has more than 10 MB")
-        raise RequestError(422, "invalid_params", f"data {error.message}", errors=[error])
-    return Trigger(
-        workflow=key,
-        recipients=[reference_of(each) for each in body.recipients],
-        actor=None if body.actor is None else reference_of(body.actor),
-        tenant=body.tenant if body.tenant is None or isinstance(body.tenant, str) else body.tenant.id,
-        cancellation_key=body.cancellation_key,
-        data=body.data,
-        settings=None if body.settings is None else body.settings.model_dump(exclude_none=True),
-    )
-
-
-async def _digest(request: Request) -> str:
-    """The same for the same request, however its JSON is laid out."""
-    body = orjson.dumps(await request.json(), option=orjson.OPT_SORT_KEYS)
-    return digest_of(request.url.path, body.decode()).hex()
-
-
 def _again(response: dict[str, object], original_request_id: str) -> Answer:
     return Answer(
         response, headers={"idempotent-replayed": "true", "original-x-request-id": original_request_id}
@@ -115,14 +90,16 @@ def _again(response: dict[str, object], original_request_id: str) -> Answer:
 
 @router.post("/workflows/{key}/cancel", summary="Cancel a workflow", status_code=204)
 async def cancel_workflow(key: str, body: CancelWorkflowRequest, caller: CallerDep) -> Response:
-    """Cancel the runs of a workflow that were triggered with this cancellation key and are not done.
+    """Cancel the runs of a workflow that were triggered with this cancellation key and are not done, those of
+    subscribers too.
 
     Once this is answered they send nothing more: what was being sent just then is waited for.
     """
     recipients = None if body.recipients is None else [reference_of(each) for each in body.recipients]
-    async with caller.statement() as connection:
+    async with caller.transaction() as connection:
         runs = await cancel_runs(connection, caller.environment, key, body.cancellation_key, recipients)
-        if runs:
+    if runs:
+        async with caller.statement() as connection:
             await sends_end(connection, runs)
     return Response(status_code=204)
 

@@ -26,7 +26,9 @@ class Actor(BaseModel):
 class Resource(BaseModel):
     """What was changed."""
 
-    type: str = Field(description="`source`, `environment` or `service_token`.")
+    type: str = Field(
+        description="For example `source`, `workflow`, `environment`, `service_token` or `retention`."
+    )
     key: str
 
 
@@ -54,7 +56,7 @@ class AuditEntryResponse(BaseModel):
     inserted_at: Timestamp
 
 
-def _filter(
+async def _filter(
     resource_type: Annotated[str | None, Query(description="Only changes of this type of thing.")] = None,
     resource_key: Annotated[str | None, Query(description="Only changes of what has this key.")] = None,
     environment: Annotated[str | None, Query(description="Only changes in this environment.")] = None,

@@ -5,23 +5,25 @@ Every handler that changes something ends with `save`, which is its one commit.
 
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import AfterValidator
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.api.management.environment_limits import check_environments
 from app.directory.pages import PageRequest
 from app.environments import list_environments, unknown_environment
-from app.errors import FieldError, Permanent, RequestError
+from app.errors import Permanent, RequestError
 from app.models.environment import Environment
 from app.models.source import SourceEnvironment
 from app.runtime import Runtime
 from app.sources import get_configured
 from app.tokens import Access, Scope, check_token
-from app.validation import invalid_fields
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ DEFAULT_PAGE_SIZE = 25
 MAXIMUM_PAGE_SIZE = 100
 
 
-def _runtime(request: Request) -> Runtime:
+async def _runtime(request: Request) -> Runtime:
     runtime: Runtime = request.app.state.runtime
     return runtime
 
@@ -55,13 +57,15 @@ async def authenticate(
     """Who calls, by their service token.
 
     Raises:
-        RequestError: 401, without a token or with one that opens nothing.
+        RequestError: 401, without a token or with one that opens nothing; 403, with one of other environments.
     """
     if credentials is None or not credentials.credentials:
         message = "Send a service token: `Authorization: Bearer dbl_st_...`"
         code = "api_key_malformed" if "authorization" in request.headers else "api_key_missing"
         raise RequestError(401, code, message, headers={"www-authenticate": "Bearer"})
-    return await check_token(session, runtime.settings, credentials.credentials)
+    access = await check_token(session, runtime.settings, credentials.credentials)
+    await check_environments(request, session, access)
+    return access
 
 
 def _allowed(needed: Scope) -> Callable[..., Coroutine[Any, Any, Access]]:
@@ -79,26 +83,52 @@ WriteAccess = Annotated[Access, Depends(_allowed(Scope.WRITE))]
 AdminAccess = Annotated[Access, Depends(_allowed(Scope.ADMIN))]
 
 EnvironmentQuery = Annotated[str, Query(description="The environment slug.", examples=["development"])]
-OptionalQuery = Annotated[str | None, Query(description="The environment slug.", examples=["development"])]
 
 
-async def _required(session: SessionDep, environment: EnvironmentQuery) -> str:
-    return _known(environment, await list_environments(session))
+# The environments of a request while its parameters are validated: an unknown one is found together with everything
+# else that is wrong, as FastAPI collects it, instead of ending the request before the rest is looked at.
+_ENVIRONMENTS: ContextVar[Sequence[Environment]] = ContextVar("environments")
 
 
-async def _optional(session: SessionDep, environment: OptionalQuery = None) -> str | None:
-    return None if environment is None else _known(environment, await list_environments(session))
-
-
-async def _first_if_not_given(session: SessionDep, environment: OptionalQuery = None) -> str:
+async def _environments(session: SessionDep) -> Sequence[Environment]:
+    """All environments, read before the parameters of what depends on this are validated."""
     environments = await list_environments(session)
-    return _known(environment or environments[0].slug, environments)
+    _ENVIRONMENTS.set(environments)
+    return environments
 
 
-def _known(slug: str, environments: Sequence[Environment]) -> str:
+def _known(slug: str) -> str:
+    environments = _ENVIRONMENTS.get()
     if slug not in {each.slug for each in environments}:
-        raise invalid_fields([FieldError("environment", unknown_environment(slug, environments))])
+        raise ValueError(unknown_environment(slug, environments))
     return slug
+
+
+EnvironmentsDep = Annotated[Sequence[Environment], Depends(_environments)]
+KnownQuery = Annotated[EnvironmentQuery, AfterValidator(_known)]
+KnownOptionalQuery = Annotated[
+    Annotated[str, AfterValidator(_known)] | None,
+    Query(description="The environment slug.", examples=["development"]),
+]
+
+
+async def _required(environments: EnvironmentsDep, environment: KnownQuery) -> str:
+    return environment
+
+
+async def _optional(environments: EnvironmentsDep, environment: KnownOptionalQuery = None) -> str | None:
+    return environment
+
+
+async def _first_if_not_given(
+    environments: EnvironmentsDep,
+    access: Annotated[Access, Depends(authenticate)],
+    environment: KnownOptionalQuery = None,
+) -> str:
+    permitted = [each.slug for each in environments if access.permits(each.slug)]
+    if not permitted:
+        raise access.refused("there is no such environment any more")
+    return environment or permitted[0]
 
 
 EnvironmentDep = Annotated[str, Depends(_required)]
@@ -122,7 +152,7 @@ IfMatch = Annotated[
 Annotate = Annotated[bool | None, Query(description="Accepted for tools made for Knock; without effect.")]
 
 
-def _page_request(
+async def _page_request(
     after: Annotated[str | None, Query(description="The cursor to fetch entries after.")] = None,
     before: Annotated[str | None, Query(description="The cursor to fetch entries before.")] = None,
     limit: Annotated[

@@ -1,7 +1,5 @@
 """The ingestion endpoint of a source in an environment, and its rotation. Doorbell's own."""
 
-from datetime import timedelta
-
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -17,10 +15,10 @@ from app.api.management.dependencies import (
 )
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Timestamp, endpoint_url, example
-from app.audit import note_change
-from app.endpoints import end_overlap, list_replaced, rotate_endpoint
+from app.endpoints import MAXIMUM_OVERLAP_SECONDS, list_replaced
 from app.models.source import SourceEnvironment
 from app.settings import Settings
+from app.source_edits import end_rotation, rotate
 
 router = APIRouter(
     prefix="/sources/{key}/endpoint",
@@ -28,8 +26,6 @@ router = APIRouter(
     route_class=ManagementRoute,
     responses={404: RESPONSES[404]},
 )
-
-MAXIMUM_OVERLAP_SECONDS = 30 * 24 * 3600
 
 
 class ReplacedEndpoint(BaseModel):
@@ -114,15 +110,7 @@ async def rotate_source_endpoint(
 ) -> WrappedEndpointResponse:
     """The endpoint gets a new URL; the present one goes on for the overlap, so that no event is lost."""
     overlap = (body or WrappedRotationRequest()).rotation.overlap_seconds
-    await rotate_endpoint(session, configured, timedelta(seconds=overlap))
-    note_change(
-        session,
-        access,
-        "endpoint.rotated",
-        ("source", configured.source_key),
-        environment=configured.environment,
-        after={"overlap_seconds": overlap},
-    )
+    await rotate(session, access, configured, overlap)
     await save(session, runtime)
     return await _response(session, runtime.settings, configured)
 
@@ -132,12 +120,5 @@ async def end_endpoint_overlap(
     access: WriteAccess, session: SessionDep, runtime: RuntimeDep, configured: ConfiguredDep
 ) -> None:
     """URLs from before a rotation receive nothing from now on."""
-    await end_overlap(session, configured)
-    note_change(
-        session,
-        access,
-        "endpoint.overlap_ended",
-        ("source", configured.source_key),
-        environment=configured.environment,
-    )
+    await end_rotation(session, access, configured)
     await save(session, runtime)

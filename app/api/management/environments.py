@@ -53,8 +53,8 @@ EnvironmentPath = Annotated[Environment, Depends(_environment)]
 async def list_environments(
     access: ReadAccess, session: SessionDep, page: PageDep
 ) -> EntriesPage[EnvironmentResponse]:
-    """The environments in their order."""
-    found = await page_of_environments(session, page)
+    """The environments in their order; of a token that is limited to some, those."""
+    found = await page_of_environments(session, page, access.permits)
     return page_of(found, EnvironmentResponse, environment_response)
 
 

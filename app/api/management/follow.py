@@ -5,7 +5,7 @@ The HTML standard says how they are written: https://html.spec.whatwg.org/multip
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
@@ -17,14 +17,17 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import ReadAccess, RuntimeDep, SessionDep
+from app.api.management.log_schemas import log_response
 from app.api.management.logs import environment_log, source_log
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import log_response
 from app.errors import RequestError
-from app.logs import LogEntry, LogFilter, list_changes
+from app.log_entries import LogEntry
+from app.log_queries import LogFilter
+from app.logs import list_changes
 from app.models.status import EventStatus
 from app.models.types import first_id_at, now
 from app.runtime import Runtime
+from app.settings import Settings
 from app.sources import find_source
 
 logger = logging.getLogger(__name__)
@@ -75,7 +78,7 @@ async def follow_source(
 ) -> StreamingResponse:
     """Entries of the source's log as they arrive and change, as server-sent events, with the filters of the list."""
     await find_source(session, key)
-    return await _stream(session, runtime, wanted, last_event_id)
+    return await open_stream(session, runtime, wanted, last_event_id, _as_json(runtime.settings))
 
 
 @router.get(
@@ -92,22 +95,42 @@ async def follow_environment(
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
     """Entries of all sources as they arrive and change, as server-sent events, with the filters of the list."""
-    return await _stream(session, runtime, wanted, last_event_id)
+    return await open_stream(session, runtime, wanted, last_event_id, _as_json(runtime.settings))
 
 
-async def _stream(
-    session: AsyncSession, runtime: Runtime, wanted: LogFilter, last: UUID | None
+def _as_json(settings: Settings) -> Callable[[LogEntry], str]:
+    def write(entry: LogEntry) -> str:
+        return log_response(entry, settings, with_actions=False).model_dump_json(exclude_unset=True)
+
+    return write
+
+
+async def open_stream(
+    session: AsyncSession,
+    runtime: Runtime,
+    wanted: LogFilter,
+    last: UUID | None,
+    write: Callable[[LogEntry], str],
 ) -> StreamingResponse:
+    """Entries of the log as they arrive and change, after `last` or from now on, as `write` writes each.
+
+    Raises:
+        RequestError: 503, too many streams are open.
+    """
     if len(_streams) >= MAXIMUM_STREAMS:
         message = f"{MAXIMUM_STREAMS} streams are open already"
         raise RequestError(503, "service_unavailable", message, headers={"retry-after": "5"})
     # The stream takes a connection for each look only: this one goes back now.
     await session.close()
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(_events(runtime, wanted, last), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(
+        _events(runtime, wanted, last, write), media_type="text/event-stream", headers=headers
+    )
 
 
-async def _events(runtime: Runtime, wanted: LogFilter, last: UUID | None) -> AsyncIterator[str]:
+async def _events(
+    runtime: Runtime, wanted: LogFilter, last: UUID | None, write: Callable[[LogEntry], str]
+) -> AsyncIterator[str]:
     """The stream, until the client goes or its time is over."""
     clock = asyncio.get_running_loop().time
     end, silent_since = clock() + LONGEST_STREAM.total_seconds(), clock()
@@ -119,9 +142,8 @@ async def _events(runtime: Runtime, wanted: LogFilter, last: UUID | None) -> Asy
         while clock() < end:
             for entry in await follower.look():
                 silent_since = clock()
-                shown = log_response(entry, runtime.settings, with_actions=False)
-                data = shown.model_dump_json(exclude_unset=True)
-                yield f"id: {entry.event.id}\nevent: log\ndata: {data}\n\n"
+                data = "".join(f"data: {line}\n" for line in write(entry).splitlines())
+                yield f"id: {entry.event.id}\nevent: log\n{data}\n"
             if clock() - silent_since >= HEARTBEAT_INTERVAL:
                 silent_since = clock()
                 yield ": alive\n\n"

@@ -19,22 +19,22 @@ from app.api.management.dependencies import (
     aware,
     separated,
 )
+from app.api.management.log_schemas import LogDetailResponse, LogResponse, log_detail_response, log_response
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import (
     Entries,
     EntriesPage,
-    LogDetailResponse,
-    LogResponse,
     SourceEventResponse,
     SourceEventSampleResponse,
     SourceStatusResponse,
-    log_detail_response,
-    log_response,
     page_of,
 )
-from app.logs import LogFilter, get_activity, get_entry, list_event_types, list_log
+from app.event_types import list_event_types
+from app.log_queries import LogFilter
+from app.logs import get_entry, list_log
 from app.models.status import ActionStatus, EventStatus, VerificationStatus
 from app.samples import get_sample
+from app.source_activity import get_activity
 from app.source_changes import known_action_type
 from app.sources import find_source, get_configured
 
@@ -46,7 +46,7 @@ router = APIRouter(
 )
 across = APIRouter(prefix="/logs", tags=["Logs"], route_class=ManagementRoute)
 # What answers call an action's success is not what its row does.
-_STATUSES = {
+ACTION_STATUSES = {
     "pending": ActionStatus.PENDING,
     "success": ActionStatus.SUCCEEDED,
     "skipped": ActionStatus.SKIPPED,
@@ -62,9 +62,10 @@ Include = Annotated[
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 ActionName = Annotated[str, AfterValidator(known_action_type)]
+ActionStatusName = Literal["pending", "success", "skipped", "failed"]
 
 
-def environment_log(
+async def environment_log(
     environment: EnvironmentDep,
     source: Annotated[str | None, Query(description="Only this source.")] = None,
     event: Annotated[str | None, Query(description="Only this event type.")] = None,
@@ -83,7 +84,7 @@ def environment_log(
         ActionName | None, Query(description="Only events that ran this action (Doorbell's own).")
     ] = None,
     action_status: Annotated[
-        Literal["pending", "success", "skipped", "failed"] | None,
+        ActionStatusName | None,
         Query(description="Only events with an action of this status (Doorbell's own)."),
     ] = None,
     search: Annotated[
@@ -94,6 +95,9 @@ def environment_log(
         ),
     ] = None,
     date: Annotated[date | None, Query(description="Only this day, in UTC.")] = None,
+    replay_id: Annotated[
+        UUID | None, Query(description="Only what this replay of many events made (Doorbell's own).")
+    ] = None,
     starting_at: Annotated[datetime | None, Query(description="Only at or after this time.")] = None,
     ending_at: Annotated[datetime | None, Query(description="Only at or before this time.")] = None,
 ) -> LogFilter:
@@ -113,14 +117,15 @@ def environment_log(
         id=id,
         idempotency_key=idempotency_key,
         action_type=action_type,
-        action_status=_STATUSES[action_status] if action_status else None,
+        action_status=ACTION_STATUSES[action_status] if action_status else None,
         search=search,
+        replay_id=replay_id,
         starting_at=max(filter(None, starts), default=None),
         ending_at=min(filter(None, ends), default=None),
     )
 
 
-def source_log(key: str, wanted: Annotated[LogFilter, Depends(environment_log)]) -> LogFilter:
+async def source_log(key: str, wanted: Annotated[LogFilter, Depends(environment_log)]) -> LogFilter:
     """The filters of a query for the source of the path."""
     return replace(wanted, source_key=key)
 

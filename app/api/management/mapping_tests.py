@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import ConfiguredDep, RuntimeDep, SessionDep, WriteAccess
+from app.api.management.environment_limits import check_entry
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Json, example
 from app.mapping import MISSING
@@ -175,6 +176,7 @@ async def test_mappings(
 ) -> MappingTestResponse:
     """Evaluate the mappings of an event type, each parameter with its value or what is wrong with it, exactly as a
     worker does. No action runs."""
+    await check_entry(session, access, body.log_id)
     tested = await try_mappings(
         session, runtime, configured, body.event_type, log_id=body.log_id, payload=body.payload
     )

@@ -18,7 +18,6 @@ from app.api.management.dependencies import (
 )
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, MappingResponse, example, mapping_response
-from app.audit import note_change, snapshot
 from app.mappings import add_mapping, change_mapping, delete_mapping, get_mapping, list_mappings
 from app.source_changes import MappingChange
 from app.versions import mapping_version
@@ -70,15 +69,7 @@ async def add_source_mapping(
     response: Response,
 ) -> WrappedMappingResponse:
     """Events that arrive from now on run this action too. `ETag` is its version."""
-    mapping = await add_mapping(session, configured, body.mapping)
-    note_change(
-        session,
-        access,
-        "mapping.created",
-        ("source", configured.source_key),
-        environment=configured.environment,
-        after=snapshot(mapping),
-    )
+    mapping = await add_mapping(session, access, configured, body.mapping)
     await save(session, runtime)
     response.headers["etag"] = mapping_version(mapping)
     return WrappedMappingResponse(mapping=mapping_response(mapping))
@@ -106,16 +97,7 @@ async def change_source_mapping(
     if_match: IfMatch = None,
 ) -> WrappedMappingResponse:
     """The mapping is what the body says, whole."""
-    before, mapping = await change_mapping(session, configured, id, body.mapping, if_match)
-    note_change(
-        session,
-        access,
-        "mapping.updated",
-        ("source", configured.source_key),
-        environment=configured.environment,
-        before=snapshot(before),
-        after=snapshot(mapping),
-    )
+    mapping = await change_mapping(session, access, configured, id, body.mapping, if_match)
     await save(session, runtime)
     response.headers["etag"] = mapping_version(mapping)
     return WrappedMappingResponse(mapping=mapping_response(mapping))
@@ -131,13 +113,5 @@ async def delete_source_mapping(
     if_match: IfMatch = None,
 ) -> None:
     """Events that arrive from now on do not run this action."""
-    before = await delete_mapping(session, configured, id, if_match)
-    note_change(
-        session,
-        access,
-        "mapping.deleted",
-        ("source", configured.source_key),
-        environment=configured.environment,
-        before=snapshot(before),
-    )
+    await delete_mapping(session, access, configured, id, if_match)
     await save(session, runtime)

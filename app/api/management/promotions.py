@@ -5,12 +5,12 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from app import source_edits
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import IfMatch, RuntimeDep, SessionDep, WriteAccess, save
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import example
-from app.audit import note_change
-from app.promotion import Promotion, promote
+from app.promotion import Promotion
 from app.versions import source_version
 
 router = APIRouter(prefix="/sources/{key}", tags=["Sources"], route_class=ManagementRoute)
@@ -95,13 +95,9 @@ async def promote_source(
     """Settings and mappings become those of another environment; endpoint and secrets stay. A dry run's `ETag`, sent
     as `If-Match`, makes sure that what is promoted is what was shown."""
     asked = body.promotion
-    done = await promote(session, key, asked.origin, asked.target, dry_run=asked.dry_run, if_match=if_match)
-    shown = _response(asked, done)
-    if not asked.dry_run and done.differences:
-        after = shown.model_dump(mode="json", by_alias=True)["promotion"]
-        note_change(
-            session, access, "source.promoted", ("source", key), environment=asked.target, after=after
-        )
+    done = await source_edits.promote_source(
+        session, access, key, asked.origin, asked.target, dry_run=asked.dry_run, if_match=if_match
+    )
     await save(session, runtime)
     response.headers["etag"] = source_version(done.source)
-    return shown
+    return _response(asked, done)

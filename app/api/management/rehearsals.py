@@ -1,20 +1,17 @@
 """Rehearsals of payloads, and replays of events that are in the log."""
 
-from typing import Annotated, Literal
+from typing import Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.errors import RESPONSES, ErrorDetail
 from app.api.management.dependencies import EnvironmentDep, RuntimeDep, SessionDep, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Json, example
-from app.environments import get_environment
-from app.errors import FieldError
 from app.models.status import ReplayMappings
 from app.reruns import Rehearsal, rehearse, replay
-from app.validation import invalid_fields
 
 router = APIRouter(
     prefix="/sources/{key}",
@@ -59,14 +56,6 @@ class RehearsalResponse(BaseModel):
     errors: list[ErrorDetail] | None = Field(description="What failed or was skipped, and why.")
 
 
-async def _rehearsed(environment: EnvironmentDep, session: SessionDep) -> str:
-    """An environment where rehearsals may run."""
-    if (await get_environment(session, environment)).is_production:
-        message = f"{environment!r} is a production environment: rehearse in another one"
-        raise invalid_fields([FieldError("environment", message)])
-    return environment
-
-
 def _response(found: Rehearsal) -> RehearsalResponse:
     return RehearsalResponse(
         log_id=found.event_id,
@@ -84,7 +73,7 @@ async def rehearse_source(
     access: WriteAccess,
     session: SessionDep,
     runtime: RuntimeDep,
-    environment: Annotated[str, Depends(_rehearsed)],
+    environment: EnvironmentDep,
     body: RehearsalRequest,
 ) -> RehearsalResponse:
     """Send a payload the whole way of an event, without a signature, and wait for its result: its actions really run.

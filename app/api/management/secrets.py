@@ -1,11 +1,12 @@
 """Signing secrets of a source: added, listed without their values, deleted. Doorbell's own."""
 
-from datetime import timedelta
+from datetime import datetime
 from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
+from app import source_edits
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import (
     ConfiguredDep,
@@ -17,9 +18,10 @@ from app.api.management.dependencies import (
 )
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, Timestamp, example
-from app.audit import note_change, snapshot
+from app.endpoints import MAXIMUM_OVERLAP_SECONDS
 from app.models.source import SigningSecret
-from app.signing_secrets import add_secret, delete_secret, list_secrets
+from app.secret_uses import last_matches
+from app.signing_secrets import list_secrets
 
 router = APIRouter(
     prefix="/sources/{key}/secrets",
@@ -29,7 +31,6 @@ router = APIRouter(
 )
 
 MAXIMUM_SECRET_LENGTH = 1024
-MAXIMUM_OVERLAP_SECONDS = 30 * 24 * 3600
 
 
 class SecretRequest(BaseModel):
@@ -61,12 +62,18 @@ class SecretResponse(BaseModel):
     """A signing secret, without its value."""
 
     model_config = example(
-        id="01a20df1-e8fc-72f9-a988-19f172a42afd", created_at="2026-01-01T00:00:00Z", expires_at=None
+        id="01a20df1-e8fc-72f9-a988-19f172a42afd",
+        created_at="2026-01-01T00:00:00Z",
+        expires_at=None,
+        last_matched_at="2026-01-15T12:00:00Z",
     )
 
     id: UUID
     created_at: Timestamp
     expires_at: Timestamp | None = Field(description="When it stops verifying; never, if null.")
+    last_matched_at: Timestamp | None = Field(
+        description="When it last verified an event, to the minute: one that others replaced can go when it is old."
+    )
 
 
 class WrappedSecretResponse(BaseModel):
@@ -75,8 +82,13 @@ class WrappedSecretResponse(BaseModel):
     secret: SecretResponse
 
 
-def _response(secret: SigningSecret) -> SecretResponse:
-    return SecretResponse(id=secret.id, created_at=secret.created_at, expires_at=secret.expires_at)
+def _response(secret: SigningSecret, last_matched_at: datetime | None = None) -> SecretResponse:
+    return SecretResponse(
+        id=secret.id,
+        created_at=secret.created_at,
+        expires_at=secret.expires_at,
+        last_matched_at=last_matched_at,
+    )
 
 
 @router.get("", summary="List signing secrets")
@@ -85,7 +97,8 @@ async def list_signing_secrets(
 ) -> Entries[SecretResponse]:
     """The secrets of the source in an environment, newest first, expired ones too. Values are never shown."""
     found = await list_secrets(session, configured)
-    return Entries[SecretResponse](entries=[_response(each) for each in found])
+    matches = await last_matches(session, configured)
+    return Entries[SecretResponse](entries=[_response(each, matches.get(each.id)) for each in found])
 
 
 @router.post("", summary="Add a signing secret", status_code=201)
@@ -97,22 +110,14 @@ async def add_signing_secret(
     body: WrappedSecretRequest,
 ) -> WrappedSecretResponse:
     """From now on, events signed with this secret are genuine too."""
-    overlap = body.secret.expire_others_in_seconds
-    secret = await add_secret(
+    secret = await source_edits.add_signing_secret(
         session,
+        access,
         runtime.box,
         configured,
         body.secret.value.get_secret_value(),
         expires_at=body.secret.expires_at,
-        expire_others_in=None if overlap is None else timedelta(seconds=overlap),
-    )
-    note_change(
-        session,
-        access,
-        "signing_secret.added",
-        ("source", configured.source_key),
-        environment=configured.environment,
-        after=snapshot(secret),
+        expire_others_in_seconds=body.secret.expire_others_in_seconds,
     )
     await save(session, runtime)
     return WrappedSecretResponse(secret=_response(secret))
@@ -123,13 +128,5 @@ async def delete_signing_secret(
     id: UUID, access: WriteAccess, session: SessionDep, runtime: RuntimeDep, configured: ConfiguredDep
 ) -> None:
     """Events signed with this secret are refused from now on."""
-    await delete_secret(session, configured, id)
-    note_change(
-        session,
-        access,
-        "signing_secret.deleted",
-        ("source", configured.source_key),
-        environment=configured.environment,
-        before={"id": str(id)},
-    )
+    await source_edits.remove_signing_secret(session, access, configured, id)
     await save(session, runtime)

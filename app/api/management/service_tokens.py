@@ -25,12 +25,18 @@ class TokenRequest(BaseModel):
     scope: Scope = Field(
         Scope.WRITE, description="`read`, `write` (includes read) or `admin` (includes write)."
     )
+    environments: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="The environments (slugs) that it is limited to; null is all. A limited token reads and changes "
+        "nothing of others, and nothing of the account: no tokens, environments, variables or audit log.",
+    )
 
 
 class WrappedTokenRequest(BaseModel):
     """A service token under the key `service_token`."""
 
-    model_config = example(service_token={"name": "ci", "scope": "write"})
+    model_config = example(service_token={"name": "ci", "scope": "write", "environments": ["development"]})
 
     service_token: TokenRequest
 
@@ -42,6 +48,7 @@ class TokenResponse(BaseModel):
         id="01a20df1-e8fc-72f9-a988-19f172a42afd",
         name="ci",
         scope="write",
+        environments=["development"],
         created_at="2026-01-01T00:00:00Z",
         last_used_at=None,
         revoked_at=None,
@@ -50,6 +57,7 @@ class TokenResponse(BaseModel):
     id: UUID
     name: str
     scope: Scope
+    environments: list[str] | None = Field(description="What it is limited to; null is all environments.")
     created_at: Timestamp
     last_used_at: Timestamp | None = Field(description="When it was last used, to the minute.")
     revoked_at: Timestamp | None
@@ -64,6 +72,7 @@ class WrappedTokenResponse(BaseModel):
             "id": "01a20df1-e8fc-72f9-a988-19f172a42afd",
             "name": "ci",
             "scope": "write",
+            "environments": ["development"],
             "created_at": "2026-01-01T00:00:00Z",
             "last_used_at": None,
             "revoked_at": None,
@@ -94,7 +103,8 @@ async def issue_service_token(
     access: AdminAccess, session: SessionDep, body: WrappedTokenRequest
 ) -> WrappedTokenResponse:
     """A token that opens this API. It is shown this once."""
-    token, plaintext = await add_token(session, body.service_token.name, body.service_token.scope)
+    asked = body.service_token
+    token, plaintext = await add_token(session, asked.name, asked.scope, asked.environments)
     resource = ("service_token", token.name)
     note_change(session, access, "service_token.issued", resource, after=snapshot(token))
     await session.commit()

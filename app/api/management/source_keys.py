@@ -18,7 +18,7 @@ from app.api.management.dependencies import (
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, Timestamp, example
 from app.models.source import SourceEnvironment, SourceKey
-from app.source_keys import add_source_key, list_source_keys, revoke_source_key
+from app.source_keys import issue_source_key, list_source_keys, revoke_source_key
 from app.sources import get_configured
 
 router = APIRouter(
@@ -101,7 +101,7 @@ async def issue_key(
 ) -> WrappedSourceKeyResponse:
     """A key with which a reverse ETL tool calls Knock's API in the name of this source. It is shown this once."""
     name = (body or WrappedSourceKeyRequest()).key.name
-    key, plaintext = await add_source_key(session, configured, name)
+    key, plaintext = await issue_source_key(session, access, configured, name)
     await save(session, runtime)
     return WrappedSourceKeyResponse(key=_response(key, plaintext))
 
@@ -111,5 +111,5 @@ async def revoke_key(
     id: UUID, access: WriteAccess, session: SessionDep, runtime: RuntimeDep, configured: ConfiguredDep
 ) -> None:
     """The key opens nothing from now on."""
-    await revoke_source_key(session, configured, id)
+    await revoke_source_key(session, access, configured, id)
     await save(session, runtime)

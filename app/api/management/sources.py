@@ -69,7 +69,8 @@ async def list_sources(
     annotate: Annotate = None,
 ) -> Entries[SourceSummary]:
     """All sources by key. `environment` limits the settings that `include=environment_settings` shows."""
-    shown = [environment] if environment else [each.slug for each in await list_environments(session)]
+    known = [environment] if environment else [each.slug for each in await list_environments(session)]
+    shown = [slug for slug in known if access.permits(slug)]
     return Entries[SourceSummary](
         entries=[
             source_summary(each, runtime.settings, shown if include else None)
@@ -91,7 +92,7 @@ async def read_source(
     """The source with its settings and mappings in every environment. `ETag` is its version."""
     source = await get_source(session, key)
     response.headers["etag"] = source_version(source)
-    return source_response(source, runtime.settings)
+    return source_response(source, runtime.settings, access)
 
 
 @router.put(
@@ -116,4 +117,4 @@ async def save_source(
     source = await edit_source(session, access, key, environment, body, if_match, scripts=runtime.scripts)
     await save(session, runtime)
     response.headers["etag"] = source_version(source)
-    return WrappedSourceResponse(source=source_response(source, runtime.settings))
+    return WrappedSourceResponse(source=source_response(source, runtime.settings, access))

@@ -18,8 +18,10 @@ from app.api.management.dependencies import (
 )
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Timestamp, example, page_of
+from app.audit import note_change, variable_snapshot
 from app.errors import FieldError
 from app.sensitive import REDACTED
+from app.tokens import Access
 from app.validation import invalid_fields
 from app.variables import (
     KEY_PATTERN,
@@ -28,6 +30,7 @@ from app.variables import (
     VariableChange,
     VariableType,
     delete_variable,
+    find_variable,
     get_variable,
     list_variables,
     save_variable,
@@ -101,18 +104,25 @@ class WrappedVariableRequest(BaseModel):
     variable: VariableRequest
 
 
-async def _key(key: str) -> str:
+async def check_key(key: str) -> str:
+    """The key.
+
+    Raises:
+        RequestError: 422, it cannot be one.
+    """
     if not re.fullmatch(KEY_PATTERN, key):
         message = f"{key!r} is not a key: a letter or _, then letters, digits, _, . and - (at most 255)"
         raise invalid_fields([FieldError("key", message)])
     return key
 
 
-KeyPath = Annotated[str, Depends(_key)]
+KeyPath = Annotated[str, Depends(check_key)]
 
 
-def _response(found: FoundVariable, environment: str | None = None) -> VariableResponse:
-    """The variable as seen from an environment, or with all overrides for None."""
+def variable_response(
+    found: FoundVariable, access: Access, environment: str | None = None
+) -> VariableResponse:
+    """The variable as seen from an environment, or for None with all overrides that the caller may see."""
     variable = found.variable
     hidden = variable.type == "secret"
     value = found.environment_values.get(environment, found.value) if environment else found.value
@@ -126,7 +136,9 @@ def _response(found: FoundVariable, environment: str | None = None) -> VariableR
     )
     if environment is None:
         response.environment_values = {
-            slug: REDACTED if hidden else each for slug, each in found.environment_values.items()
+            slug: REDACTED if hidden else each
+            for slug, each in found.environment_values.items()
+            if access.permits(slug)
         }
     return response
 
@@ -148,7 +160,7 @@ async def list_all_variables(
     """The variables by key, with their values in `environment`; without it, with the default value and all
     overrides."""
     found = await list_variables(session, runtime.box, page, type=type)
-    return page_of(found, VariableResponse, lambda each: _response(each, environment))
+    return page_of(found, VariableResponse, lambda each: variable_response(each, access, environment))
 
 
 @router.get("/{key}", summary="Get a variable", responses={404: RESPONSES[404]})
@@ -156,7 +168,7 @@ async def read_variable(
     key: KeyPath, access: ReadAccess, session: SessionDep, runtime: RuntimeDep
 ) -> VariableResponse:
     """The variable with its default value and all overrides."""
-    return _response(await get_variable(session, runtime.box, key))
+    return variable_response(await get_variable(session, runtime.box, key), access)
 
 
 @router.put("/{key}", summary="Create or change a variable")
@@ -176,9 +188,14 @@ async def write_variable(
         value=wanted.value,
         environment_values=wanted.environment_values,
     )
+    earlier = await find_variable(session, runtime.box, key)
+    before = None if earlier is None else variable_snapshot(earlier)
     found = await save_variable(session, runtime.box, key, change)
+    action = "variable.updated" if earlier else "variable.created"
+    after = variable_snapshot(found, earlier)
+    note_change(session, access, action, ("variable", key), before=before, after=after)
     await save(session, runtime)
-    return WrappedVariableResponse(variable=_response(found))
+    return WrappedVariableResponse(variable=variable_response(found, access))
 
 
 @router.delete("/{key}", summary="Delete a variable", status_code=204, responses={404: RESPONSES[404]})
@@ -186,5 +203,7 @@ async def remove_variable(
     key: KeyPath, access: WriteAccess, session: SessionDep, runtime: RuntimeDep
 ) -> None:
     """Scripts find no such variable from now on."""
+    before = variable_snapshot(await get_variable(session, runtime.box, key))
     await delete_variable(session, key)
+    note_change(session, access, "variable.deleted", ("variable", key), before=before)
     await save(session, runtime)

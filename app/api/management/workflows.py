@@ -20,13 +20,8 @@ from app.api.management.dependencies import (
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Json, Timestamp, example, page_of
 from app.directory.definition import WrappedWorkflow
-from app.directory.definitions import (
-    StoredWorkflow,
-    delete_workflow,
-    get_workflow,
-    list_workflows,
-    save_workflow,
-)
+from app.directory.definitions import StoredWorkflow, get_workflow, list_workflows
+from app.workflow_edits import discard_workflow, write_workflow
 
 router = APIRouter(prefix="/workflows", tags=["Workflow definitions"], route_class=ManagementRoute)
 
@@ -154,7 +149,7 @@ async def put_workflow(
     annotate: Annotate = None,
 ) -> WrappedWorkflowResponse:
     """It counts from the next trigger on; runs under way follow what it was when they were triggered."""
-    stored = await save_workflow(session, runtime.box, environment, workflow_key, body)
+    stored = await write_workflow(session, access, runtime.box, environment, workflow_key, body)
     await session.commit()
     return WrappedWorkflowResponse(workflow=_response(stored))
 
@@ -166,5 +161,5 @@ async def remove_workflow(
     workflow_key: str, access: WriteAccess, session: SessionDep, environment: EnvironmentDep
 ) -> None:
     """Triggers of the key record runs that complete at once again; runs under way go on to their end."""
-    await delete_workflow(session, environment, workflow_key)
+    await discard_workflow(session, access, environment, workflow_key)
     await session.commit()

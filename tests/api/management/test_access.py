@@ -85,6 +85,7 @@ async def test_scopes(client: httpx.AsyncClient, scope: str, allowed: tuple[int,
         "type": "service_token",
         "service_token_name": "ci",
         "service_token_scope": scope,
+        "service_token_environments": None,
         "user_id": None,
         "user_name": None,
         "user_email": None,
@@ -98,7 +99,7 @@ async def test_a_token_is_shown_once_and_revoked(client: httpx.AsyncClient) -> N
     assert token["token"].startswith("dbl_st_")
     listed = (await client.get("/v1/service_tokens")).json()["entries"]
     assert [each.keys() for each in listed] == [
-        {"id", "name", "scope", "created_at", "last_used_at", "revoked_at"}
+        {"id", "name", "scope", "environments", "created_at", "last_used_at", "revoked_at"}
     ]
     assert (await as_bearer(client, token["token"])).status_code == 200
     for _ in range(2):

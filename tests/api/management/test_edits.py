@@ -355,3 +355,69 @@ async def test_the_audit_log(client: httpx.AsyncClient, put: Put) -> None:
     rest = (await client.get(f"/v1/audit_log?after={page['page_info']['after']}")).json()
     assert page["entries"] + rest["entries"] == entries
     assert (await client.get("/v1/audit_log", headers=headers)).status_code == 403
+
+
+async def test_changes_of_variables_are_in_the_audit_log(client: httpx.AsyncClient) -> None:
+    async def write(key: str, **variable: Any) -> None:
+        answer = await client.put(f"/v1/variables/{key}", json={"variable": variable})
+        assert answer.status_code == 200, answer.text
+
+    await write("HIDDEN", type="secret", value="hunter2", environment_values={"production": "hunter3"})
+    await write("HIDDEN", value="hunter4")
+    await write("HIDDEN", value="hunter4")
+    await write("OPEN", value="a")
+    assert (await client.delete("/v1/variables/OPEN")).status_code == 204
+    answer = await client.get("/v1/audit_log?resource_type=variable")
+    assert "hunter" not in answer.text
+    deleted, created, updated, first = answer.json()["entries"]
+    assert [each["action"] for each in (deleted, created, updated, first)] == [
+        "variable.deleted", "variable.created", "variable.updated", "variable.created",
+    ]  # fmt: skip
+    assert (deleted["before"]["value"], deleted["after"]) == ("a", None)
+    assert (first["after"]["value"], first["after"]["environment_values"]) == (
+        "[redacted]",
+        {"production": "[redacted]"},
+    )
+    assert (updated["before"]["value"], updated["after"]["value"]) == ("[redacted]", "[redacted] (new)")
+    assert updated["after"]["environment_values"] == {"production": "[redacted]"}
+
+
+async def test_changes_of_workflows_are_in_the_audit_log(client: httpx.AsyncClient) -> None:
+    path = "/v1/workflows/order-shipped"
+
+    async def write(name: str, **workflow: Any) -> None:
+        body = {"workflow": {"name": name, "steps": [], **workflow}}
+        answer = await client.put(path, params=DEVELOPMENT, json=body)
+        assert answer.status_code == 200, answer.text
+
+    await write("Shipped", signing_secret="whsec_b3Blbi1zZXNhbWUtMQ==")
+    await write("Sent", signing_secret="whsec_b3Blbi1zZXNhbWUtMg==")
+    await write("Sent")
+    assert (await client.delete(path, params=DEVELOPMENT)).status_code == 204
+    answer = await client.get("/v1/audit_log?resource_type=workflow&environment=development")
+    assert "whsec_" not in answer.text
+    deleted, updated, created = answer.json()["entries"]
+    assert [each["action"] for each in (deleted, updated, created)] == [
+        "workflow.deleted", "workflow.updated", "workflow.created",
+    ]  # fmt: skip
+    assert created["resource"] == {"type": "workflow", "key": "order-shipped"}
+    assert (created["before"], created["after"]["signing_secret"]) == (None, "[redacted]")
+    assert (updated["before"]["name"], updated["after"]["name"]) == ("Shipped", "Sent")
+    assert updated["after"]["signing_secret"] == "[redacted] (new)"
+    assert (deleted["before"]["name"], deleted["after"]) == ("Sent", None)
+
+
+async def test_an_unknown_environment_is_named_with_everything_else_that_is_wrong(
+    client: httpx.AsyncClient,
+) -> None:
+    for method, path, body, others in (
+        ("POST", "/v1/sources/shop/secrets", {"secret": {"value": 1}}, {"secret.value"}),
+        ("POST", "/v1/sources/shop/mappings", {}, {"mapping"}),
+        ("GET", "/v1/logs?limit=0&status=odd", None, {"limit", "status"}),
+        ("GET", "/v1/variables?limit=x", None, {"limit"}),
+    ):
+        separator = "&" if "?" in path else "?"
+        answer = await client.request(method, f"{path}{separator}environment=staging", json=body)
+        assert set(fields(answer)) == {"environment", *others}, path
+        assert "development" in answer.text, "it says which there are"
+    assert fields(await client.get("/v1/logs")) == ["environment"]

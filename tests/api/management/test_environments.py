@@ -106,7 +106,7 @@ async def test_a_destination_is_tried_before_it_is_saved(
     assert fields(refused) == [f"destination.{field}"]
     message = refused.json()["errors"][0]["message"]
     assert says in message
-    assert message.endswith("Send `verify: false` to save it all the same")
+    assert message.endswith("To save it all the same, leave the check out (`verify: false`)")
     assert "sk_secret" not in refused.text
     assert (await client.get(DESTINATION)).json() == {"destination": None}
     knock.answers.append(answer)

@@ -27,7 +27,7 @@ class Stream:
     def __init__(self, response: httpx.Response) -> None:
         self.lines = response.aiter_lines()
 
-    async def line(self, start: str, deadline: float = 15.0) -> str:
+    async def line(self, start: str, deadline: float = 60.0) -> str:
         """The next line that starts so."""
         async with asyncio.timeout(deadline):
             async for each in self.lines:
@@ -110,7 +110,7 @@ async def test_streams_hold_no_database_connections(source: BenchSource) -> None
     for each in streams:
         await each.__aenter__()
     try:
-        answer = await asyncio.wait_for(source.bench.api.get("/v1/sources"), 10)
+        answer = await asyncio.wait_for(source.bench.api.get("/v1/sources"), 60)
         assert answer.status_code == 200
     finally:
         for each in streams:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app import logs
+from app import log_entries, log_queries, logs
 from app.models.action import Action
 from app.models.event import Event, EventPayload
 from app.models.status import ActionStatus, EventStatus, VerificationStatus
@@ -36,9 +36,11 @@ ENTRY_FIELDS = {
     "headers",
     "data_omitted",
     "verification_reason",
+    "signing_secret_id",
     "idempotency_key",
     "duplicate_of",
     "replay_of",
+    "replay_id",
     "occurred_at",
     "finished_at",
     "duration_ms",
@@ -46,6 +48,7 @@ ENTRY_FIELDS = {
     "workflow_id",
     "run_id",
     "temporal_url",
+    "erased_at",
 }
 ACTION_FIELDS = {
     "id",
@@ -96,7 +99,8 @@ class Log:
         }
         encrypted = self.runtime.box.encrypt(orjson.dumps(sensitive)) if sensitive else None
         async with AsyncSession(self.runtime.engine) as session:
-            session.add(Event(id=identifier, **{**defaults, **columns}))
+            event = Event(id=identifier, **{**defaults, **columns})
+            session.add(event)
             session.add(
                 EventPayload(
                     id=identifier,
@@ -110,6 +114,8 @@ class Log:
                     Action(
                         id=derived_id(identifier, str(number)),
                         event_id=identifier,
+                        environment=event.environment,
+                        source_key=event.source_key,
                         mapping_id=new_id(),
                         **each,
                     )
@@ -157,15 +163,18 @@ async def test_an_entry(client: httpx.AsyncClient, log: Log, runtime: Runtime) -
                 "headers": {"content-type": "application/json", "authorization": "[redacted]"},
                 "data_omitted": False,
                 "verification_reason": None,
+                "signing_secret_id": None,
                 "idempotency_key": "evt_1",
                 "duplicate_of": None,
                 "replay_of": None,
+                "replay_id": None,
                 "occurred_at": "2026-01-15T11:59:59Z",
                 "finished_at": "2026-01-15T12:00:00.052000Z",
                 "duration_ms": 52,
                 "error": None,
                 "workflow_id": "event/development/stripe/abc",
                 "run_id": "run-1",
+                "erased_at": None,
                 "temporal_url": "http://127.0.0.1:8233/namespaces/default/workflows/"
                 "event%2Fdevelopment%2Fstripe%2Fabc/run-1/history",
             }
@@ -228,7 +237,7 @@ async def test_bodies_that_are_no_objects(client: httpx.AsyncClient, log: Log, b
 async def test_a_page_has_bounded_bodies(
     client: httpx.AsyncClient, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logs, "MAXIMUM_PAGE_BYTES", 100)
+    monkeypatch.setattr(log_entries, "MAXIMUM_PAGE_BYTES", 100)
     body = orjson.dumps({"text": "x" * 80})
     for second in range(3):
         await log.add(at=NOON + timedelta(seconds=second), body=body)
@@ -344,8 +353,12 @@ SELECT uuidv7(n * interval '-10 seconds'), 'development', CASE WHEN n % 10 = 0 T
        now() - n * interval '10 seconds', 'key-' || n
 FROM generate_series(1, 43200) AS n;
 INSERT INTO event_payloads (id, body, headers) SELECT id, '{}', '{}' FROM events;
-INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, status, attempts)
-SELECT id, id, id, 'users_identify', '{}', 'succeeded', 1 FROM events;
+INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, idempotency_key, status, attempts, environment,
+                     source_key)
+SELECT id, id, id, 'users_identify', '{}', 'key', 'succeeded', 1, environment, source_key FROM events;
+INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, status, attempts, environment, source_key)
+SELECT overlay(id::text placing 'f' from 36)::uuid, id, id, 'tenants_set', '{}', 'skipped', 0, environment, source_key
+FROM events WHERE idempotency_key LIKE 'key-%7770' ON CONFLICT DO NOTHING;
 VACUUM ANALYZE events, event_payloads, actions
 """
 TABLES = r"(?:events|event_payloads|actions)_\w+"
@@ -375,6 +388,13 @@ READ_THROUGH_INDEXES = [
     LOGS + "&verification_status=not_enforced:failed",
     LOGS + "&action_status=failed",
     LOGS + "&action_type=users_identify&action_status=success",
+    LOGS + "&action_type=tenants_set",
+    LOGS + "&action_type=tenants_set&event=type.3",
+    LOGS + "&action_type=users_delete",
+    LOGS + "&action_status=skipped",
+    LOGS + "&action_status=skipped" + TODAY,
+    "/v1/logs?environment=development&action_status=skipped",
+    "/v1/logs?environment=development&action_type=tenants_set",
     LOGS + "&search=%7B%7D" + TODAY,
     "/v1/logs?environment=development",
     "/v1/logs?environment=development&status=failed",
@@ -498,7 +518,12 @@ async def test_looking_ends_in_time(
 ) -> None:
     monkeypatch.setattr(logs, "_TIME_LIMIT", text("SET LOCAL statement_timeout = '1ms'"))
     monkeypatch.setattr(
-        logs, "_CONTAINS", text("pg_sleep(1) IS NOT NULL AND cardinality(CAST(:needles AS bytea[])) > 0")
+        log_queries,
+        "_CONTAINS",
+        text(
+            "pg_sleep(1) IS NOT NULL AND cardinality(CAST(:needles AS bytea[])) > 0 "
+            "AND CAST(:first AS uuid) < CAST(:last AS uuid)"
+        ),
     )
     await log.add()
     answer = await client.get(LOGS + "&date=2026-01-15&search=x")

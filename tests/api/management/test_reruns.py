@@ -209,6 +209,16 @@ async def test_replays_that_are_refused(source: BenchSource) -> None:
     assert count == {"count": 1}, "a refused replay leaves nothing behind"
 
 
+# The first statement that adds actions is cancelled, as by a server that shuts down.
+FAIL_ONCE = (
+    "CREATE SEQUENCE failures",
+    """CREATE FUNCTION fail_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF nextval('failures') = 1 THEN RAISE EXCEPTION 'shutting down' USING ERRCODE = 'admin_shutdown'; END IF;
+    RETURN NULL; END $$""",
+    "CREATE TRIGGER fails_once BEFORE INSERT ON actions FOR EACH STATEMENT EXECUTE FUNCTION fail_once()",
+)
+
+
 async def detail(source: BenchSource, identifier: object, api: Api | None = None) -> dict[str, Any]:
     answer = await (api or source.bench.api).get(f"/v1/sources/{source.key}/logs/{identifier}")
     assert answer.status_code == 200, answer.text
@@ -263,6 +273,32 @@ async def test_the_timeline_shows_every_attempt(source: BenchSource, knock: Knoc
     assert entry["timeline"]["pending"] == []
 
 
+@pytest.mark.usefixtures("worker")
+async def test_steps_go_on_one_by_one_when_the_first_try_fails(source: BenchSource, runtime: Runtime) -> None:
+    """Postgres is out of reach just when the first try stores the actions."""
+    async with runtime.engine.begin() as connection:
+        for statement in FAIL_ONCE:
+            await connection.execute(text(statement))
+    event = await source.bench.final(await source.send("invoice.paid"))
+    assert event["status"] == "succeeded"
+
+    async def closed() -> dict[str, Any] | None:
+        shown: dict[str, Any] = (await detail(source, event["id"]))["timeline"]
+        return shown if shown["status"] == "completed" else None
+
+    steps = (await eventually(closed))["steps"]
+    assert [(each["name"], each["status"]) for each in steps] == [
+        ("ProcessEvent", "started"),
+        ("try_event", "failed"),
+        ("verify_event", "completed"),
+        ("map_event", "completed"),
+        ("users_identify", "completed"),
+        ("workflows_trigger", "completed"),
+        ("record_outcome", "completed"),
+        ("closes", "completed"),
+    ]
+
+
 @pytest.fixture
 async def cut_off(settings: Settings, runtime: Runtime) -> AsyncIterator[Api]:
     """An API process whose Temporal is away."""
@@ -276,7 +312,7 @@ async def cut_off(settings: Settings, runtime: Runtime) -> AsyncIterator[Api]:
 @pytest.mark.usefixtures("worker")
 async def test_without_temporal_the_entry_is_shown_all_the_same(source: BenchSource, cut_off: Api) -> None:
     event = await source.bench.final(await source.send("invoice.paid"))
-    entry = await asyncio.wait_for(detail(source, event["id"], cut_off), 15)
+    entry = await asyncio.wait_for(detail(source, event["id"], cut_off), 60)
     assert (entry["status"], entry["timeline"]["steps"]) == ("succeeded", [])
     assert "Temporal" in entry["timeline"]["reason"]
     assert len(entry["actions"]) == 2

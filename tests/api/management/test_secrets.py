@@ -27,7 +27,7 @@ async def test_a_secret_verifies_at_once_and_is_never_shown(
 ) -> None:
     answer = await add(client, value="whsec_first")
     assert answer.status_code == 201
-    assert answer.json()["secret"].keys() == {"id", "created_at", "expires_at"}
+    assert answer.json()["secret"].keys() == {"id", "created_at", "expires_at", "last_matched_at"}
     endpoint = runtime.configuration.endpoint("development", "stripe")
     assert endpoint is not None
     assert [each.value for each in endpoint.secrets] == ["whsec_first"]

@@ -36,6 +36,7 @@ SETTINGS_FIELDS = {
     "handle_identifies",
     "strict_batches",
     "rate_limit_per_second",
+    "failure_alert",
 }
 MAPPING_FIELDS = {
     "id",

@@ -1,0 +1,148 @@
+"""Setting a source up, step by step: its URL and the vendor's steps, the secret, the first event as it comes in, the
+field that names its type."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
+from markupsafe import Markup
+
+from app.api.dashboard.forms import field_messages, read_form
+from app.api.dashboard.live import follow_log
+from app.api.dashboard.pages import Visit, say, template_part
+from app.api.dashboard.request import PageRoute
+from app.api.dashboard.session import ReadVisit, WriteVisit
+from app.api.dashboard.source_page import SourcePage, add_typed_secret, change_settings, open_source_page
+from app.api.management.dependencies import save
+from app.api.receive import take_in
+from app.directory.pages import PageRequest
+from app.errors import ConfigurationError, Rejected, RequestError
+from app.event_type_fields import event_type_choices
+from app.examples import example_request
+from app.log_entries import LogEntry
+from app.log_queries import LogFilter
+from app.logs import list_log
+from app.models.types import first_id_at, now
+from app.reruns import endpoint_of
+from app.signing_secrets import list_secrets
+
+router = APIRouter(prefix="/sources/{key}/setup", route_class=PageRoute)
+
+
+@router.get("")
+async def show(key: str, visit: ReadVisit) -> Response:
+    """The steps, as far as they are done."""
+    page = await open_source_page(visit, key)
+    since = first_id_at(now())
+    latest = await _latest(visit, page)
+    return visit.page(
+        "sources/setup.html",
+        page=page,
+        since=since,
+        latest=latest,
+        saved=False,
+        out_of_band=False,
+        **await _secret_step(visit, page),
+        **_choices(latest),
+    )
+
+
+@router.get("/stream")
+async def stream(
+    key: str, visit: ReadVisit, since: UUID, first: Annotated[bool, Query()] = False
+) -> StreamingResponse:
+    """Each event as it arrives and is processed; of the `first` one, the fields that may name its type."""
+    page = await open_source_page(visit, key)
+    is_first = first
+
+    def write(entry: LogEntry) -> Markup:
+        nonlocal is_first
+        shown = template_part("sources/arrived.html", visit=visit, page=page, latest=entry)
+        if is_first:
+            is_first = False
+            given = {"page": page, "latest": entry, "errors": {}, "saved": False, "out_of_band": True}
+            shown += template_part("sources/event_type_step.html", visit=visit, **given, **_choices(entry))
+        return shown
+
+    return await follow_log(visit, _filter(visit, page), write, since=since)
+
+
+@router.post("/secret")
+async def add_secret(key: str, visit: WriteVisit) -> Response:
+    """Add the secret that events are signed with."""
+    page = await open_source_page(visit, key)
+    form = await read_form(visit.request)
+    try:
+        await add_typed_secret(visit, page, form)
+    except RequestError as error:
+        errors = field_messages(error, within="secret")
+        step = await _secret_step(visit, page)
+        return visit.part("sources/secret_step.html", error.status, page=page, **{**step, "errors": errors})
+    if form.is_on("enforce"):
+        await change_settings(visit, page, {"enforce_verification": True})
+    await save(visit.session, visit.runtime)
+    page = await open_source_page(visit, key)
+    return visit.part(
+        "sources/secret_step.html", page=page, toast="Secret added", **await _secret_step(visit, page)
+    )
+
+
+@router.post("/test-event")
+async def send_test_event(key: str, visit: WriteVisit) -> Response:
+    """Ring as the vendor would, with one of its examples. What becomes of it, the stream shows."""
+    page = await open_source_page(visit, key)
+    if visit.environment.is_production:
+        message = "A test event would run real actions in production: send one in another environment"
+        raise RequestError(422, "production_environment", message)
+    endpoint = endpoint_of(visit.runtime, visit.environment.slug, page.key)
+    response = Response(status_code=204)
+    try:
+        example = example_request(endpoint, None)
+        await take_in(visit.request, endpoint, example.body, example.headers)
+    except ConfigurationError as error:
+        raise RequestError(422, "no_example", str(error)) from error
+    except Rejected as rejected:
+        say(response, f"The test event was refused: {rejected.message}", kind="error")
+    else:
+        say(response, "Test event sent")
+    return response
+
+
+@router.post("/event-type")
+async def choose_event_type(key: str, visit: WriteVisit) -> Response:
+    """Say where the type of events stands."""
+    page = await open_source_page(visit, key)
+    form = await read_form(visit.request)
+    latest = await _latest(visit, page)
+    context = {"latest": latest, "out_of_band": False, **_choices(latest)}
+    path = form.text("own") or form.text("path")
+    try:
+        await change_settings(visit, page, {"event_type_path": path or None})
+    except RequestError as error:
+        errors = field_messages(error, within=page.settings_field)
+        given = {"page": page, "errors": errors, "saved": False, **context}
+        return visit.part("sources/event_type_step.html", error.status, **given)
+    await save(visit.session, visit.runtime)
+    page = await open_source_page(visit, key)
+    given = {"page": page, "errors": {}, "saved": True, **context}
+    return visit.part("sources/event_type_step.html", toast="Event type field saved", **given)
+
+
+def _filter(visit: Visit, page: SourcePage) -> LogFilter:
+    return LogFilter(environment=visit.environment.slug, source_key=page.key)
+
+
+async def _latest(visit: Visit, page: SourcePage) -> LogEntry | None:
+    found = await list_log(
+        visit.session, visit.runtime.box, _filter(visit, page), PageRequest(1), with_actions=False
+    )
+    return found.items[0] if found.items else None
+
+
+async def _secret_step(visit: Visit, page: SourcePage) -> dict[str, Any]:
+    return {"secrets": await list_secrets(visit.session, page.settings), "errors": {}}
+
+
+def _choices(entry: LogEntry | None) -> dict[str, Any]:
+    return {"choices": event_type_choices(entry.data, entry.headers) if entry else []}

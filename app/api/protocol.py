@@ -1,0 +1,107 @@
+"""HTTP as it comes over the socket: uvicorn's protocol, with bounds on everything but bodies.
+
+Whoever reads a body bounds it. The request line and the headers are gathered before any handler is called, and the
+parser knows no bounds: without them, a sender whose headers never end fills the memory.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.api.errors import error_response
+
+MAXIMUM_HEADERS = 100
+# The request line and all headers together; also the trailers of a body, and what frames its chunks.
+MAXIMUM_HEAD_BYTES = 64 * 1024
+# Until a head is whole, from the first byte of the connection on.
+HEAD_TIMEOUT = 30.0
+
+
+class HeadTooLarge(Exception):
+    """The parser is left by this; the answer is 431."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """Answers 431 to a head that is too large, closes a connection whose head takes too long, drops trailers."""
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self._in_head = True
+        self._is_too_large = False
+        # Of this head; and bytes that were received since something came of any.
+        self._head_bytes = 0
+        self._unread = 0
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(HEAD_TIMEOUT, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._unread += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._unread > MAXIMUM_HEAD_BYTES:
+            self._is_too_large = True
+            self.send_400_response("")
+        elif self._in_head and self._deadline is None:
+            self._deadline = self.loop.call_later(HEAD_TIMEOUT, self.transport.close)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + len(b": \r\n"))
+        # A trailer comes after the request was judged by its headers.
+        if self._in_head:
+            super().on_header(name, value)
+            if len(self.headers) > MAXIMUM_HEADERS:
+                self._is_too_large = True
+                raise HeadTooLarge
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._unread = False, 0
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unread = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unread = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What cannot be parsed, or is too large to be, is answered in Knock's error body too."""
+        status, answer = 400, error_response(400, "invalid_request", "The request is not HTTP")
+        if self._is_too_large:
+            message = (
+                f"a request has at most {MAXIMUM_HEADERS} headers, and {MAXIMUM_HEAD_BYTES} bytes of them"
+            )
+            status, answer = 431, error_response(431, "headers_too_large", message)
+        head = b"".join(b"%s: %s\r\n" % each for each in answer.raw_headers)
+        self.transport.write(STATUS_LINE[status] + head + b"connection: close\r\n\r\n" + bytes(answer.body))
+        self.transport.close()
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MAXIMUM_HEAD_BYTES:
+            self._is_too_large = True
+            raise HeadTooLarge
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

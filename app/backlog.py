@@ -1,0 +1,100 @@
+"""How much waits in the event log and since when, for the metrics. Read from Postgres when somebody asks, and not
+again for a while: an index holds what waits, so that the size of the log does not count."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+logger = logging.getLogger(__name__)
+
+KEPT = 15.0
+TIMEOUT = 3.0
+# Of a source: a backlog of this size says what there is to say.
+MAXIMUM_COUNTED = 100_000
+
+# Jumps from source to source through the index of what waits.
+_WAITING = text("""
+WITH RECURSIVE backlog (environment, source_key) AS (
+    (SELECT environment, source_key FROM events WHERE status = 'received'
+     ORDER BY environment, source_key LIMIT 1)
+    UNION ALL
+    SELECT following.environment, following.source_key FROM backlog CROSS JOIN LATERAL (
+        SELECT environment, source_key FROM events WHERE status = 'received'
+            AND (environment, source_key) > (backlog.environment, backlog.source_key)
+        ORDER BY environment, source_key LIMIT 1
+    ) AS following
+)
+SELECT backlog.environment, sum(counted.events) AS events,
+    greatest(0, extract(epoch FROM now() - min(oldest.received_at))) AS oldest
+FROM backlog
+CROSS JOIN LATERAL (
+    SELECT received_at FROM events
+    WHERE environment = backlog.environment AND source_key = backlog.source_key AND status = 'received'
+    ORDER BY id LIMIT 1
+) AS oldest
+CROSS JOIN LATERAL (
+    SELECT count(*) AS events FROM (
+        SELECT FROM events
+        WHERE environment = backlog.environment AND source_key = backlog.source_key AND status = 'received'
+        LIMIT :most
+    ) AS bounded
+) AS counted
+GROUP BY backlog.environment
+""")
+
+_PROCESSING = text("""
+SELECT environment, count(*) AS events,
+    count(*) FILTER (WHERE lease_expires_at < now() - interval '1 minute') AS overdue
+FROM (SELECT environment, lease_expires_at FROM events WHERE status = 'processing' LIMIT :most) AS bounded
+GROUP BY environment
+""")
+
+
+@dataclass
+class Waiting:
+    """What waits in one environment: events not claimed, the age of the oldest in seconds, events claimed and not
+    finished, and those of them that nobody looks after."""
+
+    received: int = 0
+    oldest: float = 0.0
+    processing: int = 0
+    overdue: int = 0
+
+
+class Backlog:
+    """The last reading, for `KEPT` seconds. Callers at the same time share one."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._reading = asyncio.Lock()
+        self._found: dict[str, Waiting] | None = None
+        self._until = 0.0
+
+    async def read(self) -> dict[str, Waiting] | None:
+        """What waits by environment, those with nothing left out; None when Postgres does not say."""
+        async with self._reading:
+            clock = asyncio.get_running_loop().time
+            if clock() >= self._until:
+                self._found = await self._read()
+                self._until = clock() + KEPT
+            return self._found
+
+    async def _read(self) -> dict[str, Waiting] | None:
+        try:
+            async with asyncio.timeout(TIMEOUT), self._engine.connect() as connection:
+                waiting = (await connection.execute(_WAITING, {"most": MAXIMUM_COUNTED})).all()
+                processing = (await connection.execute(_PROCESSING, {"most": MAXIMUM_COUNTED})).all()
+        except (SQLAlchemyError, OSError) as error:
+            logger.warning("backlog_unreadable", extra={"error": type(error).__name__})
+            return None
+        found: dict[str, Waiting] = {}
+        for row in waiting:
+            found[row.environment] = Waiting(received=int(row.events), oldest=float(row.oldest))
+        for row in processing:
+            each = found.setdefault(row.environment, Waiting())
+            each.processing, each.overdue = row.events, row.overdue
+        return found

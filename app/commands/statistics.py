@@ -1,0 +1,78 @@
+"""`doorbell stats`: what happened in an environment lately, in numbers."""
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from rich.console import Console
+
+from app.commands.management import ManagementClient
+from app.commands.printing import BAD, print_json, print_table, time_text
+
+SHOWN_TYPES = 10
+
+
+class Period(StrEnum):
+    """How far back to look."""
+
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+_PERIODS = {
+    Period.HOUR: (timedelta(hours=1), "quarter_hour"),
+    Period.DAY: (timedelta(days=1), "hour"),
+    Period.WEEK: (timedelta(days=7), "day"),
+    Period.MONTH: (timedelta(days=30), "day"),
+}
+
+
+def show_statistics(
+    client: ManagementClient,
+    environment: str,
+    source: str | None,
+    period: Period,
+    console: Console,
+    *,
+    as_json: bool,
+) -> int:
+    """Show what happened; the exit code."""
+    length, interval = _PERIODS[period]
+    found = client.get(
+        "/v1/statistics",
+        environment=environment,
+        source=source,
+        interval=interval,
+        starting_at=(datetime.now(UTC) - length).isoformat(),
+    )
+    if as_json:
+        print_json(console, found)
+        return 0
+    rows = [(time_text(each["starts_at"]), *_row(each)) for each in found["points"]]
+    columns = ("from", "events", "failed", "actions", "failed", "p50 ms", "p95 ms", "p99 ms")
+    print_table(console, columns, [*rows, ("all", *_row(found))])
+    if found["event_types"]:
+        console.print()
+        types = [
+            (each["source"], each["event"] or "(others)", *_counts(each["events"]))
+            for each in found["event_types"][:SHOWN_TYPES]
+        ]
+        print_table(console, ("source", "event type", "events", "failed"), types)
+    return 0
+
+
+def _row(counted: dict[str, Any]) -> list[str]:
+    latency = [counted["latency"][name] for name in ("p50_ms", "p95_ms", "p99_ms")]
+    return [
+        *_counts(counted["events"]),
+        *_counts(counted["actions"]),
+        *("" if each is None else f"{each:,.1f}" for each in latency),
+    ]
+
+
+def _counts(statuses: dict[str, int]) -> tuple[str, str]:
+    """All of them, and those that failed."""
+    failed = sum(count for status, count in statuses.items() if status in BAD)
+    return f"{sum(statuses.values()):,}", f"{failed:,}"

@@ -1,0 +1,26 @@
+"""Starts the workflows of erasures (`app/workflows/erasure.py`)."""
+
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.erasure import CHANNEL, fail_erasure
+from app.models.contracts import ErasureRef
+from app.row_dispatch import RowDispatcher
+from app.workflows.erasure import Erasure
+
+
+class ErasureDispatcher(RowDispatcher):
+    """Starts one environment's erasures."""
+
+    kind = "erasure"
+    channel = CHANNEL
+    table = "erasures"
+    under_way = "processing"
+    workflow = Erasure.run
+
+    def argument(self, row_id: UUID) -> ErasureRef:
+        return ErasureRef(erasure_id=row_id, environment=self.environment)
+
+    async def fail(self, connection: AsyncConnection, row_id: UUID) -> None:
+        await fail_erasure(connection, row_id)

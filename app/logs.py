@@ -31,7 +31,9 @@ MAXIMUM_SEARCH = timedelta(days=31)
 FEW_ACTIONS = 2000
 # Who asks for a replay of many waits longer, and less than the command line does.
 COUNT_TIMEOUT = 20
-_TIME_LIMIT = text("SELECT set_config('statement_timeout', :limit, true)")
+_TIME_LIMIT = text(
+    "SELECT set_config('statement_timeout', :limit, true), set_config('plan_cache_mode', 'force_custom_plan', true)"
+)
 _COUNT = """
 SELECT count(*) FROM (
     SELECT FROM sources CROSS JOIN LATERAL (

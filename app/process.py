@@ -10,7 +10,7 @@ from typing import NoReturn
 
 # Objects made before the collector looks at them (Python's own number is 700), and after how many looks it looks at
 # those that survived one, and two.
-SELDOM = (50_000, 20, 20)
+SELDOM = (5_000, 20, 20)
 # For a worker: Temporal's SDK leaves 70 objects and 26 kB of each workflow that ended in a cycle, for the collector.
 WORKFLOWS = (5_000, 5, 5)
 

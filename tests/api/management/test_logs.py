@@ -387,6 +387,8 @@ READ_THROUGH_INDEXES = [
     LOGS + "&idempotency_key=key-77",
     LOGS + "&verification_status=not_enforced:failed",
     LOGS + "&action_status=failed",
+    LOGS + "&status=succeeded&action_status=failed",
+    LOGS + "&status=succeeded&action_status=pending&idempotent=false",
     LOGS + "&action_type=users_identify&action_status=success",
     LOGS + "&action_type=tenants_set",
     LOGS + "&action_type=tenants_set&event=type.3",

@@ -12,7 +12,7 @@ from typing import NoReturn
 # those that survived one, and two.
 SELDOM = (5_000, 20, 20)
 # For a worker: Temporal's SDK leaves 70 objects and 26 kB of each workflow that ended in a cycle, for the collector.
-WORKFLOWS = (5_000, 5, 5)
+WORKFLOWS = (2_000, 5, 5)
 
 
 def stop_requested() -> asyncio.Event:

@@ -1,8 +1,9 @@
 """How long the server takes for every page of the dashboard with a million events in the log.
 
-    python -m bench.pages [--events 1000000] [--recent 20000] [--repeats 15] [--directory DIR] [--value NAME=VALUE]
+    python -m bench.pages [--events 1000000] [--recent 20000] [--repeats 15] [--directory DIR]
 
-Walks the routes that are registered; parameters of paths get ids that are there. The time is that from the request to
+Walks the routes that are registered; parameters of paths get ids that are there. The user that is opened is the one
+that every action of the filler is about. The time is that from the request to
 the first byte of the answer, over HTTP on loopback, with an API process that has answered each page once. Streams are
 measured to their beginning. Prints also how long counting the statistics of the whole log took.
 """
@@ -13,9 +14,11 @@ import json
 import re
 import tempfile
 import time
+from collections import ChainMap
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import psycopg
@@ -28,18 +31,23 @@ from app.api.dashboard.routes import ROUTERS
 from app.models.types import now, time_of
 from app.rollup import roll_up
 from bench.listing import SOURCES, fill
-from bench.stack import ENVIRONMENT, TOKEN, Stack
+from bench.stack import ENVIRONMENT, TOKEN, Stack, wait
 
 TARGET_MS = 300
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
-# Besides the page as it is opened: what of its address changes what is read.
+# What of a page's address changes what is read, or is needed.
 QUERIES: dict[str, tuple[dict[str, str], ...]] = {
-    "/": ({"range": "hour"}, {"range": "week"}, {"range": "month"}),
+    "/": ({}, {"range": "hour"}, {"range": "week"}, {"range": "month"}),
     "/logs": (
+        {},
         {"status": "failed", "period": "30d"},
         {"source": "busy", "event": "type.3"},
         {"action_type": "users_identify"},
     ),
+    # Every action of the filler is about the first one, none about the second.
+    "/directory/touches": tuple({"collection": "$users", "id": each} for each in ("user", "nobody")),
+    "/sources/{key}/settings/promotion": ({"to": "development"},),
+    "/sources/{key}/setup/stream": ({"since": str(UUID(int=0))},),
 }
 
 # Events of the last hour, as many as a busy source has: what is read anew each time is in it.
@@ -84,8 +92,9 @@ async def count_statistics(stack: Stack) -> float:
     return time.perf_counter() - began
 
 
-def addresses(values: dict[str, str]) -> list[tuple[str, str, dict[str, str]]]:
-    """Every page: its route, its path with real ids, and its query. A path is empty when a value for it is missing."""
+def addresses(rows: dict[str, dict[str, str]]) -> list[tuple[str, str, dict[str, str]]]:
+    """Every page: its route, its path with real ids, and its query. `rows`: the values of parameters, by how routes
+    begin; longer ones count more. A path is empty when a value for it is missing."""
     paths = {
         route.path
         for each in ROUTERS
@@ -94,10 +103,15 @@ def addresses(values: dict[str, str]) -> list[tuple[str, str, dict[str, str]]]:
     }
     found = []
     for path in sorted(paths):
-        missing = [name for name in _PARAMETER.findall(path) if name not in values]
-        filled = "" if missing else _PARAMETER.sub(lambda match: values[match[1]], path)
-        found += [(path, filled, query) for query in ({}, *QUERIES.get(path, ()))]
+        values = [rows[each] for each in sorted(rows, key=len) if path.startswith(each)]
+        filled = _fill(path, dict(ChainMap(*reversed(values))))
+        found += [(path, filled, query) for query in QUERIES.get(path, ({},))]
     return found
+
+
+def _fill(path: str, values: dict[str, str]) -> str:
+    known = all(name in values for name in _PARAMETER.findall(path))
+    return _PARAMETER.sub(lambda match: values[match[1]], path) if known else ""
 
 
 def measure(client: httpx.Client, path: str, query: dict[str, str], repeats: int) -> dict[str, Any]:
@@ -130,14 +144,69 @@ def connect_sources(client: httpx.Client) -> None:
         answer.raise_for_status()
 
 
-def real_values(stack: Stack) -> dict[str, str]:
-    """What parameters of paths may be: a source, and an event that failed."""
+def make_rows(stack: Stack, client: httpx.Client) -> dict[str, dict[str, str]]:
+    """What single pages are of, made through the APIs and followed by a worker: the values of parameters of paths, by how
+    routes begin."""
+    client.headers["authorization"] = f"Bearer {TOKEN}"
+    here = {"environment": ENVIRONMENT}
+    mapping = {
+        "event_type": "type.3",
+        "action_type": "users_identify",
+        "action_parameters": {"id": "body.id"},
+    }
+    mapped = _ask(client, "POST", "/v1/sources/busy/mappings", {"mapping": mapping}, here)
+    steps = [
+        {
+            "ref": "feed",
+            "type": "channel",
+            "channel_type": "in_app_feed",
+            "template": {"markdown_body": "Hello"},
+        }
+    ]
+    _ask(client, "PUT", "/v1/workflows/welcome", {"workflow": {"name": "Welcome", "steps": steps}}, here)
+    replay = {"replay": {"filter": {"event": "type.rare"}}}
+    replayed = _ask(client, "POST", "/v1/sources/busy/replays", replay, here)
+    key = _ask(client, "POST", "/v1/api_keys/exchange", None, here)["api_key"]
+    client.headers["authorization"] = f"Bearer {key}"
+    _ask(client, "PUT", "/v1/users/user", {"name": "Ada", "email": "ada@example.com"})
+    _ask(client, "PUT", "/v1/tenants/acme", {"name": "Acme"})
+    _ask(client, "PUT", "/v1/objects/projects/apollo", {"name": "Apollo"})
+    _ask(client, "POST", "/v1/objects/projects/apollo/subscriptions", {"recipients": ["user"]})
+    members = {"members": [{"user": {"id": "user"}}]}
+    _ask(client, "POST", "/v1/audiences/vip/members", members, {"create_audience": "true"})
+    _ask(client, "POST", "/v1/workflows/welcome/trigger", {"recipients": ["user"], "data": {"plan": "gold"}})
+    stack.start_worker()
+    wait(lambda: bool(_ask(client, "GET", "/v1/users/user/messages")["items"]), "a message")
+    message = _ask(client, "GET", "/v1/users/user/messages")["items"][0]
+    run = _ask(client, "GET", "/v1/workflow_recipient_runs")["items"][0]
+    stack.stop("worker")
+    del client.headers["authorization"]
     event = stack.query(
         "SELECT id FROM events WHERE environment = 'production' AND source_key = 'busy' "
         "AND status = 'failed' ORDER BY id DESC LIMIT 1"
     )[0][0]
-    names = ("event_id", "identifier", "id", "log_id")
-    return {"key": "busy", "provider": "stripe", **dict.fromkeys(names, str(event))}
+    return {
+        "/sources/{key}": {"key": "busy", "identifier": str(event)},
+        "/sources/{key}/mappings/": {"identifier": mapped["mapping"]["id"]},
+        "/sources/{key}/replays/": {"identifier": replayed["replay"]["id"]},
+        "/settings/environments/": {"slug": ENVIRONMENT},
+        "/directory/users/": {"id": "user"},
+        "/directory/tenants/": {"id": "acme"},
+        "/directory/objects/": {"collection": "projects", "id": "apollo"},
+        "/directory/audiences/": {"key": "vip"},
+        "/directory/workflows/": {"key": "welcome"},
+        "/directory/workflow-runs/": {"identifier": run["id"]},
+        "/directory/messages/": {"identifier": message["id"]},
+    }
+
+
+def _ask(
+    client: httpx.Client, method: str, path: str, body: object = None, query: dict[str, str] | None = None
+) -> Any:
+    answer = client.request(method, path, json=body, params=query)
+    if answer.is_error:
+        raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text}")
+    return answer.json() if answer.content else None
 
 
 def main() -> None:
@@ -146,7 +215,6 @@ def main() -> None:
     parser.add_argument("--recent", type=int, default=20_000, help="further events within the last hour")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--directory", type=Path, help="where to keep the servers' data for a next run")
-    parser.add_argument("--value", action="append", default=[], help="NAME=VALUE of a parameter of paths")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     chosen = parser.parse_args()
     console = Console()
@@ -169,13 +237,13 @@ def main() -> None:
             console.print(
                 f"statistics of the whole log counted in {seconds:.1f} s: rows by resolution {rows}"
             )
+            rows_of_pages = make_rows(stack, client)
             client.post(
                 "/login",
                 data={"token": TOKEN},
                 headers={"origin": stack.url, "sec-fetch-site": "same-origin"},
             )
-            values = {**real_values(stack), **dict(each.split("=", 1) for each in chosen.value)}
-            for route, path, query in addresses(values):
+            for route, path, query in addresses(rows_of_pages):
                 name = route + (
                     "?" + "&".join(f"{key}={value}" for key, value in query.items()) if query else ""
                 )
@@ -193,10 +261,13 @@ def show(figures: dict[str, dict[str, Any]], missing: list[str], console: Consol
     for name, each in figures.items():
         table.add_row(name, str(each["status"]), f"{each['p50']:.1f}", f"{each['max']:.1f}")
     console.print(table)
+    refused = [name for name, each in figures.items() if each["status"] >= 400]
     slow = [name for name, each in figures.items() if each["max"] > TARGET_MS]
     console.print(f"{len(figures) - len(slow)} of {len(figures)} pages took at most {TARGET_MS} ms each time")
+    for name in refused:
+        console.print(f"answered an error: {name}")
     for name in missing:
-        console.print(f"not measured, a value of its path is missing (--value): {name}")
+        console.print(f"not measured, a value of its path is missing: {name}")
 
 
 if __name__ == "__main__":

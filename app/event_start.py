@@ -1,0 +1,261 @@
+"""How an event's workflow is started, or the event settled without one of its own: the second half of stage 3.
+
+The workflow's id derives from the idempotency tuple and Temporal refuses a second execution, so Temporal itself is the
+record of what ran. An event whose id is taken is idempotent, waits for the run that has it, or starts after it.
+"""
+
+import asyncio
+import logging
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio.client import (
+    Client,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+)
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from app import metrics
+from app.claims import Claimed, Claims, Run, workflow_id
+from app.config import Configuration
+from app.event_log import SUCCESSFUL, EventLog, Finished
+from app.models.contracts import EventOutcome, EventRef
+from app.models.source import DEFAULT_IDEMPOTENCY_WINDOW
+from app.models.status import EventStatus
+from app.models.types import now
+from app.temporal import ENVIRONMENT, EVENT_TYPE, SOURCE, task_queue
+from app.workflows.process_event import ProcessEvent
+
+logger = logging.getLogger(__name__)
+
+# How often an event tries to join a run of its idempotency key that ends just then, before it is postponed.
+MAXIMUM_MEETINGS = 10
+MEETING_PAUSE = 0.02
+# Executions after the window, each of which holds a database connection while it talks to Temporal.
+MAXIMUM_REPEATS = 4
+RPC_TIMEOUT = timedelta(seconds=10)
+# Temporal refuses a summary of more than 400 bytes.
+MAXIMUM_SUMMARY = 400
+
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:workflow_id, 0))")
+
+
+class EventStarter:
+    """Starts the workflows of an environment's events."""
+
+    def __init__(
+        self,
+        environment: str,
+        *,
+        engine: AsyncEngine,
+        client: Client,
+        configuration: Configuration,
+        events: EventLog,
+        claims: Claims,
+    ) -> None:
+        self._environment = environment
+        self._engine = engine
+        self._client = client
+        self._configuration = configuration
+        self._events = events
+        self._claims = claims
+        self._repeating = asyncio.Semaphore(MAXIMUM_REPEATS)
+
+    async def start(self, event: Claimed) -> Run | None:
+        """The run that executes the event; None when it needs no slot: it is final, waits for another run, or is
+        postponed."""
+        endpoint = self._configuration.endpoint(self._environment, event.source_key)
+        if event.was_claimed and (own := await self._own_run(event)):
+            return await self._adopt(event, own)
+        identifier = workflow_id(
+            self._environment, event, enforce_idempotency=endpoint.enforce_idempotency if endpoint else True
+        )
+        window = endpoint.idempotency_window if endpoint else DEFAULT_IDEMPOTENCY_WINDOW
+        for meeting in range(MAXIMUM_MEETINGS):
+            try:
+                return await self._start_workflow(
+                    event, identifier, WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
+                )
+            except WorkflowAlreadyStartedError:
+                settled, run = await self._meet(event, identifier, window)
+            if settled:
+                return run
+            await asyncio.sleep(min(MEETING_PAUSE * 2**meeting, 1.0))
+        await self._postpone(event)
+        return None
+
+    async def _own_run(self, event: Claimed) -> WorkflowExecutionDescription | None:
+        """The run that an earlier claim of this event started, whatever the settings were then."""
+        known = [(event.workflow_id, event.run_id)] if event.workflow_id else []
+        for enforced in (True, False):
+            known.append((workflow_id(self._environment, event, enforce_idempotency=enforced), None))
+        for identifier, run_id in dict.fromkeys(known):
+            description = await self._describe(identifier, run_id)
+            if description is not None and await _owner(description) == event.id:
+                return description
+        return None
+
+    async def _meet(self, event: Claimed, identifier: str, window: timedelta) -> tuple[bool, Run | None]:
+        """Settle an event whose workflow id is taken. False: the taker is gone or failed, so start again."""
+        description = await self._describe(identifier)
+        if description is None:
+            return False, None
+        owner = await _owner(description)
+        if owner == event.id:
+            return True, await self._adopt(event, description)
+        if description.status is WorkflowExecutionStatus.RUNNING:
+            return await self._wait_for(event, description, owner), None
+        if description.status is not WorkflowExecutionStatus.COMPLETED:
+            return False, None
+        if _inside(window, event, description):
+            await self._mark_idempotent(event, description, owner)
+            return True, None
+        async with self._repeating:
+            return await self._start_again(event, identifier, window)
+
+    async def _start_again(
+        self, event: Claimed, identifier: str, window: timedelta
+    ) -> tuple[bool, Run | None]:
+        """Execute again after the window. The lock keeps two dispatchers from doing so one after the other."""
+        async with self._engine.begin() as connection:
+            await connection.execute(_LOCK, {"workflow_id": identifier})
+            description = await self._describe(identifier)
+            if description is None or not _executed_before(window, event, description):
+                return False, None
+            try:
+                run = await self._start_workflow(event, identifier, WorkflowIDReusePolicy.ALLOW_DUPLICATE)
+            except WorkflowAlreadyStartedError:
+                return False, None
+            return True, run
+
+    async def _start_workflow(self, event: Claimed, identifier: str, reuse: WorkflowIDReusePolicy) -> Run:
+        handle = await self._client.start_workflow(
+            ProcessEvent.run,
+            EventRef(event_id=event.id, environment=self._environment, source_key=event.source_key),
+            id=identifier,
+            task_queue=task_queue(self._environment),
+            id_reuse_policy=reuse,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            memo={"event_id": str(event.id)},
+            search_attributes=TypedSearchAttributes(
+                [
+                    SearchAttributePair(ENVIRONMENT, self._environment),
+                    SearchAttributePair(SOURCE, event.source_key),
+                    SearchAttributePair(EVENT_TYPE, event.event_type or ""),
+                ]
+            ),
+            static_summary=_capped(f"{event.source_key}: {event.event_type or 'unidentified event'}"),
+            request_eager_start=True,
+            rpc_timeout=RPC_TIMEOUT,
+        )
+        metrics.count_dispatched(self._environment)
+        return Run(event.id, identifier, handle.first_execution_run_id or "")
+
+    async def _describe(
+        self, identifier: str, run_id: str | None = None
+    ) -> WorkflowExecutionDescription | None:
+        handle = self._client.get_workflow_handle(identifier, run_id=run_id)
+        try:
+            return await handle.describe(rpc_timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+
+    async def _adopt(self, event: Claimed, description: WorkflowExecutionDescription) -> Run | None:
+        """This event's own workflow. Closed without an outcome in the log: someone ended it, or the log lost it."""
+        if description.status is WorkflowExecutionStatus.RUNNING:
+            run = Run(event.id, description.id, description.run_id)
+            await self._claims.note([run])
+            return run
+        status, error = await self._outcome(description)
+        await self._events.finish(
+            Finished(
+                id=event.id,
+                status=status,
+                finished_at=description.close_time or now(),
+                error=error,
+                workflow_id=description.id,
+                run_id=description.run_id,
+            )
+        )
+        metrics.count_finished(self._environment, event.source_key, status, event.received_at)
+        return None
+
+    async def _outcome(self, description: WorkflowExecutionDescription) -> tuple[EventStatus, str | None]:
+        """What a closed workflow says of its event, when the event log does not."""
+        handle = self._client.get_workflow_handle(description.id, run_id=description.run_id)
+        try:
+            result = await handle.result(follow_runs=False, rpc_timeout=RPC_TIMEOUT)
+        except WorkflowFailureError as error:
+            if isinstance(error.cause, ApplicationError) and error.cause.type == EventStatus.REJECTED:
+                return EventStatus.REJECTED, error.cause.message
+            ending = description.status.name.lower() if description.status else "gone"
+            return EventStatus.FAILED, f"the workflow was {ending} in Temporal: {error.cause}"
+        return EventOutcome.model_validate(result).status, None
+
+    async def _wait_for(
+        self, event: Claimed, description: WorkflowExecutionDescription, owner: UUID | None
+    ) -> bool:
+        """Wait for another event's run, which settles this one when it ends; False when it is ending.
+
+        Whoever records that run's outcome then looks for those that wait for it (`EventLog.finish`). Here the note
+        is committed before the outcome is looked at, there the outcome before the notes: one sees the other.
+        """
+        if not await self._claims.note([Run(event.id, description.id, description.run_id)]):
+            # The lease ran out meanwhile: whoever claims it next decides.
+            return True
+        status = await self._claims.status(owner) if owner else None
+        if status in SUCCESSFUL:
+            await self._mark_idempotent(event, description, owner)
+        return status not in (EventStatus.FAILED, EventStatus.REJECTED)
+
+    async def _postpone(self, event: Claimed) -> None:
+        """Its duplicates start and end faster than it can join one: the sweep tries again."""
+        logger.info("event_postponed", extra={"event_id": str(event.id)})
+        await self._claims.postpone(event.id)
+
+    async def _mark_idempotent(
+        self, event: Claimed, description: WorkflowExecutionDescription, owner: UUID | None
+    ) -> None:
+        await self._events.finish(
+            Finished(
+                id=event.id,
+                status=EventStatus.IDEMPOTENT,
+                finished_at=now(),
+                workflow_id=description.id,
+                run_id=description.run_id,
+                duplicate_of=owner,
+            )
+        )
+        metrics.count_idempotent(self._environment, event.source_key, 1)
+
+
+def _capped(summary: str) -> str:
+    return summary.encode()[:MAXIMUM_SUMMARY].decode(errors="ignore")
+
+
+async def _owner(description: WorkflowExecutionDescription) -> UUID | None:
+    """The event that a workflow was started for."""
+    value = (await description.memo()).get("event_id")
+    return UUID(value) if value else None
+
+
+def _inside(window: timedelta, event: Claimed, description: WorkflowExecutionDescription) -> bool:
+    """Whether the event came within the window after the successful execution."""
+    return description.close_time is not None and event.received_at - description.close_time < window
+
+
+def _executed_before(window: timedelta, event: Claimed, description: WorkflowExecutionDescription) -> bool:
+    return description.status is WorkflowExecutionStatus.COMPLETED and not _inside(window, event, description)

@@ -175,7 +175,7 @@ class KeyRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field("API", min_length=1, max_length=255, description="What the key is for.")
+    name: str = Field("API", min_length=1, max_length=255, pattern=r"\S", description="What the key is for.")
 
 
 class WrappedKeyRequest(BaseModel):

@@ -34,7 +34,9 @@ class SourceKeyRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field("Management API", min_length=1, max_length=255, description="What the key is for.")
+    name: str = Field(
+        "Management API", min_length=1, max_length=255, pattern=r"\S", description="What the key is for."
+    )
 
 
 class WrappedSourceKeyRequest(BaseModel):

@@ -166,5 +166,6 @@ async def test_keys(client: httpx.AsyncClient) -> None:
     assert (await client.delete(f"/v1/environments/production/keys/{key['id']}")).status_code == 404
     assert (await client.delete(f"{KEYS}/{key['id']}")).status_code == 204
     assert (await client.get(KEYS)).json()["entries"][1]["revoked_at"] is not None
-    assert fields(await client.post(KEYS, json={"key": {"name": ""}})) == ["key.name"]
+    for name in ("", "  "):
+        assert fields(await client.post(KEYS, json={"key": {"name": name}})) == ["key.name"]
     assert (await client.post("/v1/environments/staging/keys")).status_code == 404

@@ -12,6 +12,9 @@ with workflow.unsafe.imports_passed_through():
     from app.models.contracts import ReplayedChunk, ReplayRef
     from app.workflows import policies
 
+# A timer comes up to a second late: what was missed of the rate is caught up with, as far as this.
+CATCHING_UP = timedelta(seconds=2)
+
 
 @workflow.defn(name="ReplayEvents")
 class ReplayEvents:
@@ -19,15 +22,15 @@ class ReplayEvents:
 
     @workflow.run
     async def run(self, replay: ReplayRef) -> None:
+        due = workflow.now()
         try:
             for _ in range(replay.chunks):
-                began = workflow.now()
                 chunk = await workflow.execute_activity(
                     "replay_chunk", replay, result_type=ReplayedChunk, **policies.REPLAY_CHUNK
                 )
                 if chunk.is_last:
                     return
-                due = began + timedelta(seconds=chunk.pause)
+                due = max(due, workflow.now() - CATCHING_UP) + timedelta(seconds=chunk.pause)
                 if due > workflow.now():
                     await workflow.sleep(due - workflow.now())
         except FailureError:

@@ -121,7 +121,7 @@ async def test_passing_trouble_is_retried_with_the_same_request(
 
 
 async def test_retries_are_visible_while_they_last(
-    bench: Bench, knock: KnockServer, temporal: Client
+    bench: Bench, knock: KnockServer, temporal: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     await bench.use_destination(knock.url)
     source = await bench.source("stripe")
@@ -149,6 +149,7 @@ async def test_retries_are_visible_while_they_last(
 
     await eventually(seen_in_temporal)
     assert (await bench.final(identifier))["status"] == "succeeded"
+    assert not [each for each in caplog.records if each.name == "temporalio.activity"], "no traceback of them"
 
 
 async def test_timeouts_and_dropped_connections_are_retried(bench: Bench, knock: KnockServer) -> None:

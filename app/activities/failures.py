@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from app.errors import Permanent, Retryable
@@ -11,10 +11,14 @@ from app.models.contracts import PERMANENT
 
 
 def tried_later(error: Retryable, where: str) -> ApplicationError:
-    """The failure without the far side's text, which may repeat the payload: that is shown elsewhere."""
+    """The failure without the far side's text, which may repeat the payload: that is shown elsewhere.
+
+    It is expected, so that the SDK writes no traceback of it.
+    """
     return ApplicationError(
         f"{error.code}: tried again later; see {where} for the answer",
         type="Retryable",
+        category=ApplicationErrorCategory.BENIGN,
         next_retry_delay=timedelta(seconds=error.retry_after) if error.retry_after else None,
     )
 

@@ -6,6 +6,7 @@ the action log. A failure that may pass is raised, for Temporal to try again; an
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +27,8 @@ from app.knock_rate_limits import Limit, NotYet, RateLimits
 from app.models.contracts import ActionOutcome, ActionRef
 from app.models.status import ActionStatus
 from app.models.types import now
+
+logger = logging.getLogger(__name__)
 
 # An action of many calls stores how far it is and goes on in a new attempt, well before Temporal's time limits
 # (app/workflows/policies.py): a call that hangs must not take the finished ones with it.
@@ -106,6 +109,9 @@ class RunAction:
         except Retryable as error:
             await self._record(action, ActionStatus.PENDING, progress, str(error))
             metrics.count_retry(environment, action_type.name, error.code)
+            # Without the error's text, which may repeat the payload.
+            seen = {"event_id": str(action.event_id), "action_type": action_type.name, "code": error.code}
+            logger.info("action_tried_later", extra=seen)
             if isinstance(error, NotYet) and error.retry_after > LONG_WAIT:
                 self._on_retry(action.event_id)
             raise tried_later(error, "the action log") from None

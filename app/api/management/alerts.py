@@ -25,7 +25,7 @@ from app.api.management.dependencies import (
     WriteAccess,
 )
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import EntriesPage, Json, Timestamp, example, page_of
+from app.api.management.schemas import EntriesPage, Json, Timestamp, WrappedRequest, example, page_of
 from app.models.alert import Alert, AlertDelivery, AlertSecret
 from app.models.status import AlertStatus
 from app.source_edits import remove_alert_secret, save_alert_secret
@@ -115,7 +115,7 @@ class AlertSecretRequest(BaseModel):
     )
 
 
-class WrappedAlertSecretRequest(BaseModel):
+class WrappedAlertSecretRequest(WrappedRequest):
     """A secret under the key `secret`."""
 
     model_config = example(secret={"value": "whsec_c2VjcmV0LW9mLWF0LWxlYXN0LTI0LWJ5dGVz"})

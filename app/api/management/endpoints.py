@@ -14,7 +14,7 @@ from app.api.management.dependencies import (
     save,
 )
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import Timestamp, endpoint_url, example
+from app.api.management.schemas import Timestamp, WrappedRequest, endpoint_url, example
 from app.endpoints import MAXIMUM_OVERLAP_SECONDS, list_replaced
 from app.models.source import SourceEnvironment
 from app.settings import Settings
@@ -73,7 +73,7 @@ class RotationRequest(BaseModel):
     )
 
 
-class WrappedRotationRequest(BaseModel):
+class WrappedRotationRequest(WrappedRequest):
     """How to rotate, under the key `rotation`."""
 
     model_config = example(rotation={"overlap_seconds": 86400})

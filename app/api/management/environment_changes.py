@@ -9,7 +9,7 @@ from app.api.errors import RESPONSES
 from app.api.management.dependencies import AdminAccess, RuntimeDep, SessionDep, save
 from app.api.management.environments import EnvironmentPath
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import EnvironmentResponse, environment_response, example
+from app.api.management.schemas import EnvironmentResponse, WrappedRequest, environment_response, example
 from app.audit import environment_snapshot, note_change
 from app.environment_changes import change_environment, create_environment, delete_environment
 
@@ -37,7 +37,7 @@ class NewEnvironmentRequest(EnvironmentRequest):
     slug: str = Field(description="Its name in URLs and workflow ids, which never changes.")
 
 
-class WrappedEnvironmentRequest(BaseModel):
+class WrappedEnvironmentRequest(WrappedRequest):
     """An environment under the key `environment`."""
 
     model_config = example(environment={"name": "Staging", "order": 1, "is_production": False})
@@ -45,7 +45,7 @@ class WrappedEnvironmentRequest(BaseModel):
     environment: EnvironmentRequest
 
 
-class WrappedNewEnvironmentRequest(BaseModel):
+class WrappedNewEnvironmentRequest(WrappedRequest):
     """An environment to make, under the key `environment`."""
 
     model_config = example(environment={"slug": "staging", "name": "Staging", "order": 1})

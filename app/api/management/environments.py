@@ -23,6 +23,7 @@ from app.api.management.schemas import (
     EnvironmentResponse,
     Json,
     Timestamp,
+    WrappedRequest,
     environment_response,
     example,
     page_of,
@@ -99,7 +100,7 @@ class DestinationRequest(BaseModel):
     )
 
 
-class WrappedDestinationRequest(BaseModel):
+class WrappedDestinationRequest(WrappedRequest):
     """Where actions run; null is the embedded directory."""
 
     model_config = example(destination={"url": "https://api.knock.app", "api_key": "sk_..."})
@@ -178,7 +179,7 @@ class KeyRequest(BaseModel):
     name: str = Field("API", min_length=1, max_length=255, pattern=r"\S", description="What the key is for.")
 
 
-class WrappedKeyRequest(BaseModel):
+class WrappedKeyRequest(WrappedRequest):
     """A key under the key `key`."""
 
     model_config = example(key={"name": "backend"})

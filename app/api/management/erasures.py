@@ -18,7 +18,7 @@ from app.api.management.dependencies import (
     aware,
 )
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import EntriesPage, Timestamp, example, page_of
+from app.api.management.schemas import EntriesPage, Timestamp, WrappedRequest, example, page_of
 from app.audit import note_change
 from app.erasure import ErasureRequest, ask_to_erase, get_erasure, list_erasures, progress_of
 from app.errors import FieldError
@@ -81,7 +81,7 @@ class NewErasure(BaseModel):
     ending_at: datetime | None = Field(None, description="`search` only looks at or before this time.")
 
 
-class WrappedNewErasure(BaseModel):
+class WrappedNewErasure(WrappedRequest):
     """An erasure to make, under the key `erasure`."""
 
     model_config = example(erasure={"user_id": "ada", "search": ["ada@example.com"], "dry_run": True})

@@ -17,7 +17,7 @@ from app.api.management.dependencies import (
     save,
 )
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import Entries, MappingResponse, example, mapping_response
+from app.api.management.schemas import Entries, MappingResponse, WrappedRequest, example, mapping_response
 from app.mappings import add_mapping, change_mapping, delete_mapping, get_mapping, list_mappings
 from app.source_changes import MappingChange
 from app.versions import mapping_version
@@ -30,7 +30,7 @@ router = APIRouter(
 )
 
 
-class WrappedMappingRequest(BaseModel):
+class WrappedMappingRequest(WrappedRequest):
     """A mapping under the key `mapping`."""
 
     model_config = example(

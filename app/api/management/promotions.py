@@ -9,7 +9,7 @@ from app import source_edits
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import IfMatch, RuntimeDep, SessionDep, WriteAccess, save
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import example
+from app.api.management.schemas import WrappedRequest, example
 from app.promotion import Promotion
 from app.versions import source_version
 
@@ -26,7 +26,7 @@ class PromotionRequest(BaseModel):
     dry_run: bool = Field(False, description="Whether only to say what would change.")
 
 
-class WrappedPromotionRequest(BaseModel):
+class WrappedPromotionRequest(WrappedRequest):
     """A promotion under the key `promotion`."""
 
     model_config = example(promotion={"from": "development", "to": "production", "dry_run": True})

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.errors import RESPONSES, ErrorDetail
 from app.api.management.dependencies import EnvironmentDep, RuntimeDep, SessionDep, WriteAccess
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import Json, example
+from app.api.management.schemas import Json, WrappedRequest, example
 from app.models.status import ReplayMappings
 from app.reruns import Rehearsal, rehearse, replay
 
@@ -93,7 +93,7 @@ class ReplayRequest(BaseModel):
     )
 
 
-class WrappedReplayRequest(BaseModel):
+class WrappedReplayRequest(WrappedRequest):
     """A replay under the key `replay`."""
 
     model_config = example(replay={"mappings": "current"})

@@ -18,7 +18,7 @@ from app.api.management.dependencies import (
 )
 from app.api.management.logs import ACTION_STATUSES, ActionName, ActionStatusName, Text
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import EntriesPage, Json, Timestamp, example, page_of
+from app.api.management.schemas import EntriesPage, Json, Timestamp, WrappedRequest, example, page_of
 from app.models.replay import Replay
 from app.models.status import EventStatus, ReplayMappings, ReplayStatus, VerificationStatus
 from app.models.types import now
@@ -89,7 +89,7 @@ class ReplaysRequest(BaseModel):
     dry_run: bool = Field(False, description="Only say how many events match.")
 
 
-class WrappedReplaysRequest(BaseModel):
+class WrappedReplaysRequest(WrappedRequest):
     """A replay of many under the key `replay`."""
 
     model_config = example(

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.management.dependencies import AdminAccess, ReadAccess, RuntimeDep, SessionDep
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import Timestamp, example
+from app.api.management.schemas import Timestamp, WrappedRequest, example
 from app.audit import note_change
 from app.retention import MAXIMUM_DAYS, Kind, RetentionPlan, get_retention, set_retention
 
@@ -58,7 +58,7 @@ class RetentionRequest(BaseModel):
     bulk_operation_days: Days | None = None
 
 
-class WrappedRetentionRequest(BaseModel):
+class WrappedRetentionRequest(WrappedRequest):
     """How long things shall be kept, under the key `retention`."""
 
     model_config = example(retention={"payload_days": 7})

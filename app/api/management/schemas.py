@@ -31,6 +31,12 @@ def example(**fields: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"example": fields})
 
 
+class WrappedRequest(BaseModel):
+    """A body with what it is about under one key. What stands beside it is refused: it would count for nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class PageInfo(BaseModel):
     """Where a page is in its list."""
 

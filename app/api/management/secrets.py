@@ -17,7 +17,7 @@ from app.api.management.dependencies import (
     save,
 )
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import Entries, Timestamp, example
+from app.api.management.schemas import Entries, Timestamp, WrappedRequest, example
 from app.endpoints import MAXIMUM_OVERLAP_SECONDS
 from app.models.source import SigningSecret
 from app.secret_uses import last_matches
@@ -50,7 +50,7 @@ class SecretRequest(BaseModel):
     )
 
 
-class WrappedSecretRequest(BaseModel):
+class WrappedSecretRequest(WrappedRequest):
     """A signing secret under the key `secret`."""
 
     model_config = example(secret={"value": "whsec_...", "expire_others_in_seconds": 86400})

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import AdminAccess, SessionDep
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import Entries, Timestamp, example
+from app.api.management.schemas import Entries, Timestamp, WrappedRequest, example
 from app.audit import note_change, snapshot
 from app.models.credential import ServiceToken
 from app.tokens import Scope, add_token, list_tokens, revoke_token
@@ -33,7 +33,7 @@ class TokenRequest(BaseModel):
     )
 
 
-class WrappedTokenRequest(BaseModel):
+class WrappedTokenRequest(WrappedRequest):
     """A service token under the key `service_token`."""
 
     model_config = example(service_token={"name": "ci", "scope": "write", "environments": ["development"]})

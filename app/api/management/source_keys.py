@@ -16,7 +16,7 @@ from app.api.management.dependencies import (
     save,
 )
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import Entries, Timestamp, example
+from app.api.management.schemas import Entries, Timestamp, WrappedRequest, example
 from app.models.source import SourceEnvironment, SourceKey
 from app.source_keys import issue_source_key, list_source_keys, revoke_source_key
 from app.sources import get_configured
@@ -39,7 +39,7 @@ class SourceKeyRequest(BaseModel):
     )
 
 
-class WrappedSourceKeyRequest(BaseModel):
+class WrappedSourceKeyRequest(WrappedRequest):
     """What a new key is for, under `key`."""
 
     model_config = example(key={"name": "Hightouch workspace"})

@@ -17,7 +17,7 @@ from app.api.management.dependencies import (
     save,
 )
 from app.api.management.request import ManagementRoute
-from app.api.management.schemas import EntriesPage, Timestamp, example, page_of
+from app.api.management.schemas import EntriesPage, Timestamp, WrappedRequest, example, page_of
 from app.audit import note_change, variable_snapshot
 from app.errors import FieldError
 from app.sensitive import REDACTED
@@ -90,7 +90,7 @@ class VariableRequest(BaseModel):
     )
 
 
-class WrappedVariableRequest(BaseModel):
+class WrappedVariableRequest(WrappedRequest):
     """A variable under the key `variable`."""
 
     model_config = example(

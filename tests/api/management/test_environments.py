@@ -154,6 +154,12 @@ async def test_bad_destinations(client: httpx.AsyncClient, url: str) -> None:
     assert fields(answer) == ["destination.url"]
 
 
+async def test_what_stands_beside_the_destination_is_refused(client: httpx.AsyncClient) -> None:
+    answer = await client.put(DESTINATION, json={"destination": None, "verify": False})
+    assert fields(answer) == ["verify"]
+    assert "is not a field that can be set here" in answer.json()["errors"][0]["message"]
+
+
 async def test_keys(client: httpx.AsyncClient) -> None:
     issued = await client.post(KEYS, json={"key": {"name": "backend"}})
     assert issued.status_code == 201

@@ -74,10 +74,19 @@ def replay(
     with management_client(Settings(), url, token) as client:
         console = Console()
         if cancel is not None:
-            raise typer.Exit(replays.cancel(client, source, cancel, console, as_json=as_json))
+            raise typer.Exit(replays.cancel(client, source, environment, cancel, console, as_json=as_json))
         if event_id is not None:
             raise typer.Exit(
-                logs.replay(client, source, event_id, console, mappings=mappings, wait=wait, as_json=as_json)
+                logs.replay(
+                    client,
+                    source,
+                    environment,
+                    event_id,
+                    console,
+                    mappings=mappings,
+                    wait=wait,
+                    as_json=as_json,
+                )
             )
         asked = replays.Asked(source, environment, mappings, rate, filters)
         raise typer.Exit(

@@ -9,7 +9,7 @@ from uuid import UUID
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from app.commands.logs import FAILED, UNFINISHED
+from app.commands.logs import FAILED, UNFINISHED, check_environment
 from app.commands.management import ManagementClient, source_path
 from app.commands.printing import agrees, plain, print_json, status_text
 
@@ -62,16 +62,31 @@ def replay_many(
         _print(aside, f"Replay {started['id']} of {started['total']} events has begun")
         replay = _follow(client, asked.source, started, wait, aside)
     except KeyboardInterrupt:
-        how = f"`doorbell replay {asked.source} --cancel {started['id']}`"
+        how = f"`doorbell replay {asked.source} -e {asked.environment} --cancel {started['id']}`"
         _print(aside, f"The replay goes on at the server. Cancel it with {how}")
         return FAILED
     show_replay(replay, console, as_json=as_json)
     return 0 if _succeeded(replay) else FAILED
 
 
-def cancel(client: ManagementClient, source: str, replay_id: UUID, console: Console, *, as_json: bool) -> int:
-    """Let a replay make no further events; the exit code."""
-    replay = client.post(source_path(source, "replays", str(replay_id), "cancel"), {})["replay"]
+def cancel(
+    client: ManagementClient,
+    source: str,
+    environment: str,
+    replay_id: UUID,
+    console: Console,
+    *,
+    as_json: bool,
+) -> int:
+    """Let a replay make no further events; the exit code.
+
+    Raises:
+        CommandError: it is of another environment.
+    """
+    path = source_path(source, "replays", str(replay_id))
+    found = client.get(path)["replay"]
+    check_environment(f"replay {replay_id}", found["environment"], environment)
+    replay = client.post(f"{path}/cancel", {})["replay"]
     show_replay(replay, console, as_json=as_json)
     return 0
 
@@ -92,7 +107,8 @@ def show_replay(replay: dict[str, Any], console: Console, *, as_json: bool) -> N
         _print(console, f"      {each['log_id']}  ", plain(each["message"]))
     if replay["error"]:
         _print(console, "    ", plain(replay["error"]))
-    _print(console, f"`doorbell logs {replay['source_key']} --replay {replay['id']}` shows the new events")
+    how = f"`doorbell logs {replay['source_key']} -e {replay['environment']} --replay {replay['id']}`"
+    _print(console, f"{how} shows the new events")
 
 
 def _show_matches(matches: dict[str, Any], console: Console, *, as_json: bool) -> None:

@@ -256,13 +256,13 @@ async def test_a_replay_shows_what_became_of_it(
 ) -> None:
     event_id = await source.send("invoice.paid")
     await bench.final(event_id)
-    code, said = await doorbell("replay", source.key, event_id, "--json", anywhere=True)
+    code, said = await doorbell("replay", source.key, event_id, "--json")
     [entry] = json_lines(said)
     assert (code, entry["replay_of"], entry["status"]) == (0, event_id, "succeeded")
     assert len(knock.calls) == 4
 
     knock.answers.extend(error(422, "invalid", "no such workflow") for _ in range(2))
-    code, said = await doorbell("replay", source.key, event_id, "--mappings", "original", anywhere=True)
+    code, said = await doorbell("replay", source.key, event_id, "--mappings", "original")
     assert code == 1
     assert "invoice.paid  failed" in said
     assert "(replay)" in said
@@ -271,12 +271,28 @@ async def test_a_replay_shows_what_became_of_it(
 
 async def test_a_replay_that_nobody_runs_says_so(source: BenchSource, doorbell: Doorbell) -> None:
     event_id = await source.send("invoice.paid")
-    code, said = await doorbell("replay", source.key, event_id, "--wait", "0", anywhere=True)
+    code, said = await doorbell("replay", source.key, event_id, "--wait", "0")
     assert code == 1
     assert "worker" in said
     with pytest.raises(CommandError, match=f"404 .*no log entry {GONE}"):
-        await doorbell("replay", source.key, GONE, anywhere=True)
-    assert (await doorbell("replay", source.key, "no-id", anywhere=True))[0] == 2
+        await doorbell("replay", source.key, GONE)
+    assert (await doorbell("replay", source.key, "no-id"))[0] == 2
+
+
+async def test_an_event_of_another_environment_is_not_replayed(
+    bench: Bench, source: BenchSource, doorbell: Doorbell
+) -> None:
+    event_id = await source.send("invoice.paid")
+    with pytest.raises(CommandError) as refused:
+        await doorbell("replay", source.key, event_id, anywhere=True)
+    assert str(refused.value) == (
+        f"event {event_id} is of {bench.environment}, not of development: pass -e {bench.environment}"
+    )
+    assert [each["id"] for each in json_lines((await doorbell("logs", source.key, "--json"))[1])] == [
+        event_id
+    ]
+    with pytest.raises(CommandError, match="404 There is no source 'nosuch'"):
+        await doorbell("replay", "nosuch", event_id)
 
 
 @pytest.mark.usefixtures("worker")
@@ -325,9 +341,12 @@ async def test_ctrl_c_leaves_the_replay_to_the_server(
     _, said = await asyncio.wait_for(process.communicate(), 60)
     [row] = await bench.rows("SELECT id FROM replays")
     assert process.returncode == 1
-    assert f"goes on at the server. Cancel it with `doorbell replay {source.key} --cancel {row['id']}`" in (
-        said.decode()
-    )
+    assert (
+        f"goes on at the server. Cancel it with `doorbell replay {source.key} -e {bench.environment} "
+        f"--cancel {row['id']}`"
+    ) in said.decode()
+    with pytest.raises(CommandError, match=f"is of {bench.environment}, not of development: pass -e "):
+        await doorbell("replay", source.key, "--cancel", str(row["id"]), anywhere=True)
     code, shown = await doorbell("replay", source.key, "--cancel", str(row["id"]))
     assert code == 0
     assert "cancelled 0 of 1 replayed" in shown

@@ -72,7 +72,8 @@ def agrees(console: Console, question: str) -> bool:
     """
     if not console.is_terminal:
         raise CommandError("there is nobody to ask: give --yes to go on without asking")
-    return console.input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    # As plain text: as markup, the answers to choose from would be a style.
+    return console.input(plain(f"{question} [y/N] ")).strip().lower() in ("y", "yes")
 
 
 def _escaped(character: str) -> str:

@@ -59,6 +59,11 @@ def shortened(text: str) -> str:
     return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}…"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 event`, `2 events`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def time_text(moment: str | None) -> str:
     """A time of an answer, in UTC, to the second."""
     return "" if moment is None else f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M:%S}Z"

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from app.commands.logs import FAILED, UNFINISHED, check_environment
 from app.commands.management import ManagementClient, source_path
-from app.commands.printing import agrees, plain, print_json, status_text
+from app.commands.printing import agrees, counted, plain, print_json, status_text
 
 LOOK_EVERY = 0.3
 OPEN = frozenset({"queued", "running"})
@@ -53,13 +53,13 @@ def replay_many(
     if dry_run or not total:
         _show_matches(matches, console, as_json=as_json)
         return 0
-    if not confirmed and not agrees(console, f"Replay {total} events of {asked.source}?"):
+    if not confirmed and not agrees(console, f"Replay {counted(total, 'event')} of {asked.source}?"):
         console.print("Nothing was replayed.")
         return FAILED
     started = asked.post(client, dry_run=False)["replay"]
     aside = Console(stderr=True)
     try:
-        _print(aside, f"Replay {started['id']} of {started['total']} events has begun")
+        _print(aside, f"Replay {started['id']} of {counted(started['total'], 'event')} has begun")
         replay = _follow(client, asked.source, started, wait, aside)
     except KeyboardInterrupt:
         how = f"`doorbell replay {asked.source} -e {asked.environment} --cancel {started['id']}`"
@@ -99,8 +99,9 @@ def show_replay(replay: dict[str, Any], console: Console, *, as_json: bool) -> N
     _print(console, status_text(replay["status"]), f" {replay['replayed']} of {replay['total']} replayed")
     for status, number in sorted(replay["outcomes"].items()):
         _print(console, "    ", status_text(status), f" {number}")
-    if replay["payloads_missing"]:
-        _print(console, f"    {replay['payloads_missing']} have no payload any more: retention took it")
+    if missing := replay["payloads_missing"]:
+        have = "has" if missing == 1 else "have"
+        _print(console, f"    {missing} {have} no payload any more: retention or an erasure took it")
     if replay["failed"]:
         _print(console, f"    {replay['failed']} could not be replayed")
     for each in replay["failures"]:
@@ -115,8 +116,9 @@ def _show_matches(matches: dict[str, Any], console: Console, *, as_json: bool) -
     if as_json:
         print_json(console, matches)
         return
-    sample = matches["sample"]
-    _print(console, f"{matches['total']} events match{', the first are' if sample else ''}")
+    total, sample = matches["total"], matches["sample"]
+    first = "" if not sample else ":" if total == len(sample) else ", the first are"
+    _print(console, f"{counted(total, 'event')} {'matches' if total == 1 else 'match'}{first}")
     for each in sample:
         _print(console, f"    {each}")
 

@@ -14,15 +14,18 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from app.api.management import follow
 from app.cli.commands import cli
 from app.commands import logs
 from app.errors import CommandError
+from app.runtime import Runtime
 from tests.conftest import ADMIN_TOKEN
 from tests.knock import KnockServer, error
 from tests.servers import eventually
@@ -304,7 +307,7 @@ async def test_many_events_are_counted_asked_about_and_replayed(
     await bench.final(await source.send("invoice.paid"))
     many = ("replay", source.key, "--status", "failed")
     code, said = await doorbell(*many, "--dry-run")
-    assert (code, said) == (0, f"2 events match, the first are\n    {failed[0]}\n    {failed[1]}\n")
+    assert (code, said) == (0, f"2 events match:\n    {failed[0]}\n    {failed[1]}\n")
     with pytest.raises(CommandError, match="--yes"):
         await doorbell(*many)
     with pytest.raises(CommandError, match="not both"):
@@ -329,6 +332,25 @@ async def test_many_events_are_counted_asked_about_and_replayed(
     assert (code, said) == (0, "0 events match\n")
 
 
+@pytest.mark.usefixtures("worker")
+async def test_an_event_without_a_payload_is_counted_by_itself(
+    bench: Bench, source: BenchSource, doorbell: Doorbell, runtime: Runtime
+) -> None:
+    event_id = await source.send("invoice.paid")
+    await bench.final(event_id)
+    async with runtime.engine.begin() as connection:
+        for statement in (
+            "DELETE FROM event_payloads WHERE id = :id",
+            "UPDATE events SET erased_at = now() WHERE id = :id",
+        ):
+            await connection.execute(text(statement), {"id": UUID(event_id)})
+    code, said = await doorbell("replay", source.key, "--dry-run")
+    assert (code, said) == (0, f"1 event matches:\n    {event_id}\n")
+    code, said = await doorbell("replay", source.key, "--yes")
+    assert code == 1
+    assert "    1 has no payload any more: retention or an erasure took it\n" in said
+
+
 async def test_ctrl_c_leaves_the_replay_to_the_server(
     bench: Bench, source: BenchSource, doorbell: Doorbell
 ) -> None:
@@ -336,7 +358,7 @@ async def test_ctrl_c_leaves_the_replay_to_the_server(
     where = ("--environment", bench.environment, *connection(bench.api))
     process = await start("replay", source.key, "--status", "rejected", "--yes", *where)
     assert process.stderr is not None
-    assert b"1 events has begun" in await asyncio.wait_for(process.stderr.readline(), 60)
+    assert b"1 event has begun" in await asyncio.wait_for(process.stderr.readline(), 60)
     process.send_signal(signal.SIGINT)
     _, said = await asyncio.wait_for(process.communicate(), 60)
     [row] = await bench.rows("SELECT id FROM replays")

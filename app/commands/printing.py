@@ -69,6 +69,11 @@ def time_text(moment: str | None) -> str:
     return "" if moment is None else f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M:%S}Z"
 
 
+def minute_text(moment: str) -> str:
+    """A time of an answer, in UTC, to the minute."""
+    return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M}Z"
+
+
 def agrees(console: Console, question: str) -> bool:
     """Whether the person at the terminal says yes.
 

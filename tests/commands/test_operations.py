@@ -49,11 +49,13 @@ def doorbell(bench: Bench) -> Doorbell:
     A command that cannot raises its CommandError.
     """
 
-    async def run(*arguments: str, typed: str | None = None, anywhere: bool = False) -> tuple[int, str]:
+    async def run(
+        *arguments: str, typed: str | None = None, anywhere: bool = False, columns: int = 200
+    ) -> tuple[int, str]:
         where = [] if anywhere else ["--environment", bench.environment]
         given = [*arguments, *where, "--url", str(bench.api.base_url), "--token", ADMIN_TOKEN]
         invoke = CliRunner().invoke
-        result = await asyncio.to_thread(invoke, cli, given, input=typed, env={"COLUMNS": "200"})
+        result = await asyncio.to_thread(invoke, cli, given, input=typed, env={"COLUMNS": str(columns)})
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result.exit_code, result.stdout
@@ -167,9 +169,14 @@ async def test_statistics(bench: Bench, source: BenchSource, doorbell: Doorbell)
     assert code == 0
     (found,) = json_lines(output)
     assert found["events"] == {"succeeded": 1}
-    code, output = await doorbell("stats", "--period", "hour")
+    await source.post(source.example("invoice.paid"), headers={})
+    code, output = await doorbell("stats", "--period", "hour", columns=80)
     assert code == 0
-    assert re.search(r"^all +1 +0 +2 +0 ", output, re.MULTILINE), output
+    above, heading, *points = output.splitlines()
+    assert above.strip() == "failed or"
+    assert " ".join(heading.split()) == "from events rejected actions failed p50 ms p95 ms p99 ms"
+    assert re.match(r"20\d\d-\d\d-\d\d \d\d:\d\dZ +\d", points[0])
+    assert re.search(r"^all +2 +1 +2 +0 ", output, re.MULTILINE), output
     assert re.search(rf"^{source.key} +invoice\.paid +1 +0", output, re.MULTILINE), output
 
 

@@ -22,11 +22,18 @@ def print_json(console: Console, value: Any) -> None:
     console.file.flush()
 
 
-def print_table(console: Console, columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
-    """A table without lines, whose cells wrap and are never cut off."""
+def print_table(
+    console: Console,
+    columns: Iterable[str],
+    rows: Iterable[Iterable[str | Text]],
+    *,
+    whole: str | None = None,
+) -> None:
+    """A table without lines, whose cells wrap and are never cut off; those of the column `whole` stay on one line."""
     table = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in table.columns:
         column.overflow = "fold"
+        column.no_wrap = column.header == whole
     for row in rows:
         table.add_row(*(plain(each) if isinstance(each, str) else each for each in row))
     console.print(table)

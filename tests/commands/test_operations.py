@@ -104,6 +104,8 @@ async def test_a_piped_secret_verifies_and_is_never_shown(
     code, table = await doorbell("secret", "list", source.key)
     assert code == 0
     assert re.search(rf"{newest['id']} +\S+ \S+Z +never", table)
+    _, narrow = await doorbell("secret", "list", source.key, columns=80)
+    assert {newest["id"], oldest["id"]} <= {*narrow.split()}
     assert "bmV3" not in said + listed + table
 
 

@@ -143,7 +143,7 @@ def show_entry(entry: dict[str, Any], console: Console, *, as_json: bool) -> Non
         *origin,
         *erased,
     )
-    for why in filter(None, (entry["error"], entry["verification_reason"])):
+    for why in _reasons(entry):
         console.print(Text("    ") + plain(why), soft_wrap=True, highlight=False)
     for action in entry["actions"] or []:
         result = action["error"] or _result(action["action_result"])
@@ -154,6 +154,12 @@ def show_entry(entry: dict[str, Any], console: Console, *, as_json: bool) -> Non
             _took(action),
             plain(result),
         )
+
+
+def _reasons(entry: dict[str, Any]) -> list[str]:
+    """Why an event failed and why it is not verified, which the error of a rejected one says already."""
+    error, unverified = entry["error"] or "", entry["verification_reason"] or ""
+    return [each for each in (error, "" if unverified in error else unverified) if each]
 
 
 def _result(result: Any) -> str:

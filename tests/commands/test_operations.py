@@ -217,6 +217,14 @@ async def test_logs_show_the_newest_last_with_their_actions(
     assert (await doorbell("logs", source.key, "--status", "odd"))[0] == 2
 
 
+async def test_logs_say_once_why_an_event_was_rejected(source: BenchSource, doorbell: Doorbell) -> None:
+    await source.post(source.example("invoice.paid"), headers={})
+    _, said = await doorbell("logs", source.key)
+    event, *reasons = said.splitlines()
+    assert "rejected" in event
+    assert reasons == ["    the event could not be verified: header stripe-signature is missing"]
+
+
 async def test_what_senders_write_moves_no_cursor_and_is_no_markup(
     source: BenchSource, doorbell: Doorbell
 ) -> None:
@@ -452,6 +460,8 @@ async def test_mappings_that_are_not_there_and_events_that_are_none(
         await doorbell("mappings", "test", source.key, "invoice.paid", "--payload", str(tmp_path / "none"))
     with pytest.raises(CommandError, match="two different events"):
         await doorbell("mappings", "test", source.key, "invoice.paid", *on_it, "--event-id", GONE)
+    with pytest.raises(CommandError, match="`doorbell events SOURCE` the event types of one"):
+        await doorbell("mappings", "test", source.key, "no.such")
 
 
 async def test_what_cannot_be_done_leaves_with_2_and_the_next_step(api: Api) -> None:

@@ -1,10 +1,20 @@
 """Arguments and options that several commands take."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from app.commands.completion import complete_environment, complete_source
+
+
+def moment(text: str) -> str:
+    """A time as the Management API reads it."""
+    try:
+        return datetime.fromisoformat(text).isoformat()
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a time like 2026-01-15T12:00Z") from None
+
 
 Source = Annotated[str, typer.Argument(help="The source's key.", autocompletion=complete_source)]
 Environment = Annotated[

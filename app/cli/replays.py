@@ -6,7 +6,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from app.cli.options import AsJson, Environment, Source, Token, Url, Wait
+from app.cli.options import AsJson, Environment, Source, Token, Url, Wait, moment
 from app.commands.completion import complete_event_type
 from app.commands.management import management_client
 from app.errors import CommandError
@@ -36,13 +36,20 @@ def replay(
         str | None, typer.Option(help="Only events with an action of this status, for example failed.")
     ] = None,
     starting_at: Annotated[
-        str | None, typer.Option(help="Only received at or after this time, for example 2026-01-15T12:00Z.")
+        str | None,
+        typer.Option(
+            parser=moment,
+            metavar="TIME",
+            help="Only received at or after this time, for example 2026-01-15T12:00Z.",
+        ),
     ] = None,
-    ending_at: Annotated[str | None, typer.Option(help="Only received at or before this time.")] = None,
+    ending_at: Annotated[
+        str | None, typer.Option(parser=moment, metavar="TIME", help="Only received at or before this time.")
+    ] = None,
     include_replays: Annotated[
         bool, typer.Option("--include-replays", help="Also what replays and rehearsals made.")
     ] = False,
-    rate: Annotated[int | None, typer.Option(min=1, help="Events in a second at most.")] = None,
+    rate: Annotated[int | None, typer.Option(min=1, max=200, help="Events in a second at most.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many events match.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Replay without asking.")] = False,
     cancel: Annotated[UUID | None, typer.Option(help="End this replay of many instead.")] = None,
@@ -74,10 +81,19 @@ def replay(
     with management_client(Settings(), url, token) as client:
         console = Console()
         if cancel is not None:
-            raise typer.Exit(replays.cancel(client, source, cancel, console, as_json=as_json))
+            raise typer.Exit(replays.cancel(client, source, environment, cancel, console, as_json=as_json))
         if event_id is not None:
             raise typer.Exit(
-                logs.replay(client, source, event_id, console, mappings=mappings, wait=wait, as_json=as_json)
+                logs.replay(
+                    client,
+                    source,
+                    environment,
+                    event_id,
+                    console,
+                    mappings=mappings,
+                    wait=wait,
+                    as_json=as_json,
+                )
             )
         asked = replays.Asked(source, environment, mappings, rate, filters)
         raise typer.Exit(

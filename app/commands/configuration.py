@@ -19,11 +19,13 @@ DIFFERENT = 1
 
 @dataclass(frozen=True)
 class Difference:
-    """What a source is on the server (None: not there) and what its file says (None: there is no file)."""
+    """What a source is on the server (None: not there) and what its file says (None: there is no file), in the
+    environments that the token opens; `unseen` are the others of the file."""
 
     key: str
     server: SourceFile | None
     file: SourceFile | None
+    unseen: list[str]
 
     @property
     def changes(self) -> bool:
@@ -122,6 +124,7 @@ def _server_sources(client: ManagementClient) -> dict[str, SourceFile]:
 def _compare(client: ManagementClient, directory: Path) -> list[Difference]:
     """Every source of the files and of the server. Environments that a file leaves out are left alone."""
     files, server = read_files(directory), _server_sources(client)
+    opened = client.get("/v1/whoami")["service_token_environments"]
     differences = []
     for key in sorted(files.keys() | server.keys()):
         file, there = files.get(key), server.get(key)
@@ -132,7 +135,11 @@ def _compare(client: ManagementClient, directory: Path) -> list[Difference]:
                     f"{file.content['provider']}. A source keeps its provider: choose another key"
                 )
             there = there.limited_to(file)
-        differences.append(Difference(key, there, file))
+        unseen = []
+        if file and opened is not None:
+            unseen = [slug for slug in file.content["environments"] if slug not in opened]
+            file = file.within(opened)
+        differences.append(Difference(key, there, file, unseen))
     return differences
 
 
@@ -141,8 +148,17 @@ def _show(differences: list[Difference], console: Console, *, as_json: bool) -> 
         for each in differences:
             change = "none" if not each.changes else "change" if each.server else "create"
             lines = list(each.lines()) if each.changes else []
-            print_json(console, {"source": each.key, "change": change, "diff": lines})
+            found = {"source": each.key, "change": change, "diff": lines, "not_looked_at": each.unseen}
+            print_json(console, found)
         return
+    if unseen := sorted({slug for each in differences for slug in each.unseen}):
+        console.print(
+            f"not looked at, the token does not open them: {', '.join(unseen)}",
+            style="yellow",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     for each in differences:
         if each.file is None:
             console.print(f"{each.key}: only on the server, left as it is", style="dim", highlight=False)

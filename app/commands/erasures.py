@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from app.commands.management import ManagementClient
-from app.commands.printing import print_json, print_table
+from app.commands.printing import agrees, print_json, print_table
 from app.errors import CommandError
 
 LOOK_EVERY = 0.3
@@ -55,7 +55,7 @@ def _agrees(
     if not console.is_terminal:
         raise CommandError("there is nobody to ask: give --yes to delete without asking, or --dry-run")
     _show(_run(client, {**wanted, "dry_run": True}, environment, wait), console)
-    return console.input("Delete this for ever? [y/N] ").strip().lower() in ("y", "yes")
+    return agrees(console, "Delete this for ever?")
 
 
 def _run(client: ManagementClient, wanted: dict[str, Any], environment: str, wait: float) -> dict[str, Any]:

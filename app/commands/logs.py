@@ -20,6 +20,7 @@ from app.commands.printing import (
     status_text,
     time_text,
 )
+from app.errors import CommandError
 
 FAILED = 1
 UNFINISHED = frozenset({"received", "processing"})
@@ -82,6 +83,7 @@ def follow_logs(
 def replay(
     client: ManagementClient,
     source: str,
+    environment: str,
     event_id: UUID,
     console: Console,
     *,
@@ -89,7 +91,14 @@ def replay(
     wait: float,
     as_json: bool,
 ) -> int:
-    """Run an event again and show what became of it; the exit code, which says whether it failed."""
+    """Run an event again and show what became of it; the exit code, which says whether it failed.
+
+    Raises:
+        CommandError: it is of another environment.
+    """
+    if _entry(client, Wanted(source, environment), str(event_id)) is None:
+        found = client.get(source_path(source, "logs", str(event_id)))
+        check_environment(f"event {event_id}", found["environment"], environment)
     path = source_path(source, "logs", str(event_id), "replay")
     started = client.post(path, {"replay": {"mappings": mappings}})["replay"]
     with Console(stderr=True).status("The event runs again"):
@@ -97,13 +106,23 @@ def replay(
     show_entry(entry, console, as_json=as_json)
     if entry["status"] in UNFINISHED and not as_json:
         console.print(
-            f"It was not over within {wait:g} s and goes on; `doorbell logs {source}` will tell. Is a worker of "
-            "its environment running?",
+            f"It was not over within {wait:g} s and goes on; `doorbell logs {source} -e {environment}` will tell. "
+            f"Is a worker of {environment} running?",
             highlight=False,
             markup=False,
             soft_wrap=True,
         )
     return FAILED if entry["status"] in BAD | UNFINISHED else 0
+
+
+def check_environment(what: str, environment: str, chosen: str) -> None:
+    """Refuse what is of another environment than the one that the command is about.
+
+    Raises:
+        CommandError: it is.
+    """
+    if environment != chosen:
+        raise CommandError(f"{what} is of {environment}, not of {chosen}: pass -e {environment}")
 
 
 def show_entry(entry: dict[str, Any], console: Console, *, as_json: bool) -> None:
@@ -124,7 +143,7 @@ def show_entry(entry: dict[str, Any], console: Console, *, as_json: bool) -> Non
         *origin,
         *erased,
     )
-    for why in filter(None, (entry["error"], entry["verification_reason"])):
+    for why in _reasons(entry):
         console.print(Text("    ") + plain(why), soft_wrap=True, highlight=False)
     for action in entry["actions"] or []:
         result = action["error"] or _result(action["action_result"])
@@ -135,6 +154,12 @@ def show_entry(entry: dict[str, Any], console: Console, *, as_json: bool) -> Non
             _took(action),
             plain(result),
         )
+
+
+def _reasons(entry: dict[str, Any]) -> list[str]:
+    """Why an event failed and why it is not verified, which the error of a rejected one says already."""
+    error, unverified = entry["error"] or "", entry["verification_reason"] or ""
+    return [each for each in (error, "" if unverified in error else unverified) if each]
 
 
 def _result(result: Any) -> str:

@@ -132,5 +132,8 @@ def _refusal(answer: httpx.Response) -> str:
     if answer.status_code == 401:
         lines.append("  make a token with `doorbell token create --name cli --scope write`")
     if answer.status_code == 404:
-        lines.append("  `doorbell sources` lists the sources, `doorbell logs SOURCE` the events of one")
+        lines.append(
+            "  `doorbell sources` lists the sources, `doorbell events SOURCE` the event types of one, "
+            "`doorbell logs SOURCE` its events"
+        )
     return "\n".join(lines)

@@ -22,11 +22,18 @@ def print_json(console: Console, value: Any) -> None:
     console.file.flush()
 
 
-def print_table(console: Console, columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
-    """A table without lines, whose cells wrap and are never cut off."""
+def print_table(
+    console: Console,
+    columns: Iterable[str],
+    rows: Iterable[Iterable[str | Text]],
+    *,
+    whole: str | None = None,
+) -> None:
+    """A table without lines, whose cells wrap and are never cut off; those of the column `whole` stay on one line."""
     table = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in table.columns:
         column.overflow = "fold"
+        column.no_wrap = column.header == whole
     for row in rows:
         table.add_row(*(plain(each) if isinstance(each, str) else each for each in row))
     console.print(table)
@@ -59,9 +66,19 @@ def shortened(text: str) -> str:
     return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}…"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 event`, `2 events`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def time_text(moment: str | None) -> str:
     """A time of an answer, in UTC, to the second."""
     return "" if moment is None else f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M:%S}Z"
+
+
+def minute_text(moment: str) -> str:
+    """A time of an answer, in UTC, to the minute."""
+    return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M}Z"
 
 
 def agrees(console: Console, question: str) -> bool:
@@ -72,7 +89,8 @@ def agrees(console: Console, question: str) -> bool:
     """
     if not console.is_terminal:
         raise CommandError("there is nobody to ask: give --yes to go on without asking")
-    return console.input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    # As plain text: as markup, the answers to choose from would be a style.
+    return console.input(plain(f"{question} [y/N] ")).strip().lower() in ("y", "yes")
 
 
 def _escaped(character: str) -> str:

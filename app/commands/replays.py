@@ -9,9 +9,9 @@ from uuid import UUID
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from app.commands.logs import FAILED, UNFINISHED
+from app.commands.logs import FAILED, UNFINISHED, check_environment
 from app.commands.management import ManagementClient, source_path
-from app.commands.printing import agrees, plain, print_json, status_text
+from app.commands.printing import agrees, counted, plain, print_json, status_text
 
 LOOK_EVERY = 0.3
 OPEN = frozenset({"queued", "running"})
@@ -53,25 +53,40 @@ def replay_many(
     if dry_run or not total:
         _show_matches(matches, console, as_json=as_json)
         return 0
-    if not confirmed and not agrees(console, f"Replay {total} events of {asked.source}?"):
+    if not confirmed and not agrees(console, f"Replay {counted(total, 'event')} of {asked.source}?"):
         console.print("Nothing was replayed.")
         return FAILED
     started = asked.post(client, dry_run=False)["replay"]
     aside = Console(stderr=True)
     try:
-        _print(aside, f"Replay {started['id']} of {started['total']} events has begun")
+        _print(aside, f"Replay {started['id']} of {counted(started['total'], 'event')} has begun")
         replay = _follow(client, asked.source, started, wait, aside)
     except KeyboardInterrupt:
-        how = f"`doorbell replay {asked.source} --cancel {started['id']}`"
+        how = f"`doorbell replay {asked.source} -e {asked.environment} --cancel {started['id']}`"
         _print(aside, f"The replay goes on at the server. Cancel it with {how}")
         return FAILED
     show_replay(replay, console, as_json=as_json)
     return 0 if _succeeded(replay) else FAILED
 
 
-def cancel(client: ManagementClient, source: str, replay_id: UUID, console: Console, *, as_json: bool) -> int:
-    """Let a replay make no further events; the exit code."""
-    replay = client.post(source_path(source, "replays", str(replay_id), "cancel"), {})["replay"]
+def cancel(
+    client: ManagementClient,
+    source: str,
+    environment: str,
+    replay_id: UUID,
+    console: Console,
+    *,
+    as_json: bool,
+) -> int:
+    """Let a replay make no further events; the exit code.
+
+    Raises:
+        CommandError: it is of another environment.
+    """
+    path = source_path(source, "replays", str(replay_id))
+    found = client.get(path)["replay"]
+    check_environment(f"replay {replay_id}", found["environment"], environment)
+    replay = client.post(f"{path}/cancel", {})["replay"]
     show_replay(replay, console, as_json=as_json)
     return 0
 
@@ -84,23 +99,26 @@ def show_replay(replay: dict[str, Any], console: Console, *, as_json: bool) -> N
     _print(console, status_text(replay["status"]), f" {replay['replayed']} of {replay['total']} replayed")
     for status, number in sorted(replay["outcomes"].items()):
         _print(console, "    ", status_text(status), f" {number}")
-    if replay["payloads_missing"]:
-        _print(console, f"    {replay['payloads_missing']} have no payload any more: retention took it")
+    if missing := replay["payloads_missing"]:
+        have = "has" if missing == 1 else "have"
+        _print(console, f"    {missing} {have} no payload any more: retention or an erasure took it")
     if replay["failed"]:
         _print(console, f"    {replay['failed']} could not be replayed")
     for each in replay["failures"]:
         _print(console, f"      {each['log_id']}  ", plain(each["message"]))
     if replay["error"]:
         _print(console, "    ", plain(replay["error"]))
-    _print(console, f"`doorbell logs {replay['source_key']} --replay {replay['id']}` shows the new events")
+    how = f"`doorbell logs {replay['source_key']} -e {replay['environment']} --replay {replay['id']}`"
+    _print(console, f"{how} shows the new events")
 
 
 def _show_matches(matches: dict[str, Any], console: Console, *, as_json: bool) -> None:
     if as_json:
         print_json(console, matches)
         return
-    sample = matches["sample"]
-    _print(console, f"{matches['total']} events match{', the first are' if sample else ''}")
+    total, sample = matches["total"], matches["sample"]
+    first = "" if not sample else ":" if total == len(sample) else ", the first are"
+    _print(console, f"{counted(total, 'event')} {'matches' if total == 1 else 'match'}{first}")
     for each in sample:
         _print(console, f"    {each}")
 

@@ -76,5 +76,5 @@ def list_all(
         )
         for each in found
     ]
-    print_table(console, ("secret", "created", "expires", "last matched"), rows)
+    print_table(console, ("secret", "created", "expires", "last matched"), rows, whole="secret")
     return 0

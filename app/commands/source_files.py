@@ -8,7 +8,7 @@ Files read the same whatever the order of their mappings.
 """
 
 import math
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,11 @@ class SourceFile:
                     name: value for name, value in configured["settings"].items() if name in named["settings"]
                 }
                 kept[slug] = {**configured, "settings": settings}
+        return SourceFile(self.key, {**self.content, "environments": kept})
+
+    def within(self, environments: Collection[str]) -> "SourceFile":
+        """The same with these environments only."""
+        kept = {slug: each for slug, each in self.content["environments"].items() if slug in environments}
         return SourceFile(self.key, {**self.content, "environments": kept})
 
     def says_the_same_as(self, other: "SourceFile") -> bool:

@@ -7,9 +7,11 @@ from typing import Any
 from rich.console import Console
 
 from app.commands.management import ManagementClient
-from app.commands.printing import BAD, print_json, print_table, time_text
+from app.commands.printing import BAD, minute_text, print_json, print_table
 
 SHOWN_TYPES = 10
+# In two lines, so that the table fits into 80 columns.
+_BAD_EVENTS = "failed or\nrejected"
 
 
 class Period(StrEnum):
@@ -50,8 +52,8 @@ def show_statistics(
     if as_json:
         print_json(console, found)
         return 0
-    rows = [(time_text(each["starts_at"]), *_row(each)) for each in found["points"]]
-    columns = ("from", "events", "failed", "actions", "failed", "p50 ms", "p95 ms", "p99 ms")
+    rows = [(minute_text(each["starts_at"]), *_row(each)) for each in found["points"]]
+    columns = ("from", "events", _BAD_EVENTS, "actions", "failed", "p50 ms", "p95 ms", "p99 ms")
     print_table(console, columns, [*rows, ("all", *_row(found))])
     if found["event_types"]:
         console.print()
@@ -59,7 +61,7 @@ def show_statistics(
             (each["source"], each["event"] or "(others)", *_counts(each["events"]))
             for each in found["event_types"][:SHOWN_TYPES]
         ]
-        print_table(console, ("source", "event type", "events", "failed"), types)
+        print_table(console, ("source", "event type", "events", _BAD_EVENTS), types)
     return 0
 
 
@@ -73,6 +75,6 @@ def _row(counted: dict[str, Any]) -> list[str]:
 
 
 def _counts(statuses: dict[str, int]) -> tuple[str, str]:
-    """All of them, and those that failed."""
-    failed = sum(count for status, count in statuses.items() if status in BAD)
-    return f"{sum(statuses.values()):,}", f"{failed:,}"
+    """All of them, and those that failed or were rejected."""
+    bad = sum(count for status, count in statuses.items() if status in BAD)
+    return f"{sum(statuses.values()):,}", f"{bad:,}"

@@ -1,6 +1,7 @@
 """Configuration as code, over HTTP against the real application: pull, edit, diff, push, pull again."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from io import StringIO
 from pathlib import Path
@@ -26,11 +27,13 @@ WHERE = {"environment": "development"}
 def command(api: Api) -> Command:
     """Run one of the commands against the application; its exit code and what it said."""
 
-    async def run(function: Callable[..., int], directory: Path, **options: Any) -> tuple[int, str]:
+    async def run(
+        function: Callable[..., int], directory: Path, token: str = ADMIN_TOKEN, **options: Any
+    ) -> tuple[int, str]:
         said = StringIO()
 
         def call() -> int:
-            headers = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+            headers = {"authorization": f"Bearer {token}"}
             with httpx.Client(base_url=api.base_url, headers=headers) as http:
                 return function(ManagementClient(http), directory, Console(file=said, width=200), **options)
 
@@ -217,6 +220,41 @@ async def test_push_asks_and_does_nothing_when_nobody_can_answer(
     with pytest.raises(CommandError, match="give --yes"):
         await command(configuration.push, tmp_path, confirmed=False)
     assert (await api.get("/v1/sources")).json()["entries"] == []
+
+
+async def test_environments_that_the_token_does_not_open_are_left_out(
+    api: Api, command: Command, tmp_path: Path
+) -> None:
+    asked = {"name": "dev", "scope": "write", "environments": ["development"]}
+    issued = await api.post("/v1/service_tokens", json={"service_token": asked})
+    token = issued.json()["service_token"]["token"]
+    await connect(api, "shop")
+    await connect(api, "stripe", preconfigured_provider="stripe")
+    await command(configuration.pull, tmp_path, confirmed=True)
+    unseen = "not looked at, the token does not open them: production\n"
+    same = (0, f"{unseen}No source differs.\n")
+    assert await command(configuration.diff, tmp_path, token, check=True) == same
+
+    content = load(tmp_path, "shop")
+    content["environments"]["production"]["settings"]["event_type_path"] = "body.kind"
+    save(tmp_path, "shop", content)
+    assert await command(configuration.push, tmp_path, token, confirmed=True) == same
+
+    content["environments"]["development"]["settings"]["event_type_path"] = "body.kind"
+    save(tmp_path, "shop", content)
+    _, lines = await command(configuration.diff, tmp_path, token, check=True, as_json=True)
+    found = [json.loads(line) for line in lines.splitlines()]
+    assert [(each["change"], each["not_looked_at"]) for each in found] == [
+        ("change", ["production"]),
+        ("none", ["production"]),
+    ]
+    code, said = await command(configuration.push, tmp_path, token, confirmed=True)
+    assert (code, said.startswith(unseen)) == (0, True)
+    assert said.endswith("1 of 2 sources differ.\nchanged shop\n")
+    source = (await api.get("/v1/sources/shop", params=WHERE)).json()["environment_settings"]
+    paths = {slug: each["settings"]["event_type_path"] for slug, each in source.items()}
+    assert paths["development"] == "body.kind"
+    assert paths["production"] != "body.kind"
 
 
 async def test_what_the_server_refuses_names_the_fields(api: Api, command: Command, tmp_path: Path) -> None:

@@ -14,15 +14,19 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from app.api.management import follow
 from app.cli.commands import cli
 from app.commands import logs
 from app.errors import CommandError
+from app.replays import MAXIMUM_RATE
+from app.runtime import Runtime
 from tests.conftest import ADMIN_TOKEN
 from tests.knock import KnockServer, error
 from tests.servers import eventually
@@ -46,11 +50,13 @@ def doorbell(bench: Bench) -> Doorbell:
     A command that cannot raises its CommandError.
     """
 
-    async def run(*arguments: str, typed: str | None = None, anywhere: bool = False) -> tuple[int, str]:
+    async def run(
+        *arguments: str, typed: str | None = None, anywhere: bool = False, columns: int = 200
+    ) -> tuple[int, str]:
         where = [] if anywhere else ["--environment", bench.environment]
         given = [*arguments, *where, "--url", str(bench.api.base_url), "--token", ADMIN_TOKEN]
         invoke = CliRunner().invoke
-        result = await asyncio.to_thread(invoke, cli, given, input=typed, env={"COLUMNS": "200"})
+        result = await asyncio.to_thread(invoke, cli, given, input=typed, env={"COLUMNS": str(columns)})
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result.exit_code, result.stdout
@@ -99,6 +105,8 @@ async def test_a_piped_secret_verifies_and_is_never_shown(
     code, table = await doorbell("secret", "list", source.key)
     assert code == 0
     assert re.search(rf"{newest['id']} +\S+ \S+Z +never", table)
+    _, narrow = await doorbell("secret", "list", source.key, columns=80)
+    assert {newest["id"], oldest["id"]} <= {*narrow.split()}
     assert "bmV3" not in said + listed + table
 
 
@@ -164,9 +172,14 @@ async def test_statistics(bench: Bench, source: BenchSource, doorbell: Doorbell)
     assert code == 0
     (found,) = json_lines(output)
     assert found["events"] == {"succeeded": 1}
-    code, output = await doorbell("stats", "--period", "hour")
+    await source.post(source.example("invoice.paid"), headers={})
+    code, output = await doorbell("stats", "--period", "hour", columns=80)
     assert code == 0
-    assert re.search(r"^all +1 +0 +2 +0 ", output, re.MULTILINE), output
+    above, heading, *points = output.splitlines()
+    assert above.strip() == "failed or"
+    assert " ".join(heading.split()) == "from events rejected actions failed p50 ms p95 ms p99 ms"
+    assert re.match(r"20\d\d-\d\d-\d\d \d\d:\d\dZ +\d", points[0])
+    assert re.search(r"^all +2 +1 +2 +0 ", output, re.MULTILINE), output
     assert re.search(rf"^{source.key} +invoice\.paid +1 +0", output, re.MULTILINE), output
 
 
@@ -202,6 +215,14 @@ async def test_logs_show_the_newest_last_with_their_actions(
     assert '"workflow_run_id":"123e4567-e89b-12d3-a456-426614174000"' in trigger
     assert (await doorbell("logs", source.key, "--status", "failed")) == (0, "")
     assert (await doorbell("logs", source.key, "--status", "odd"))[0] == 2
+
+
+async def test_logs_say_once_why_an_event_was_rejected(source: BenchSource, doorbell: Doorbell) -> None:
+    await source.post(source.example("invoice.paid"), headers={})
+    _, said = await doorbell("logs", source.key)
+    event, *reasons = said.splitlines()
+    assert "rejected" in event
+    assert reasons == ["    the event could not be verified: header stripe-signature is missing"]
 
 
 async def test_what_senders_write_moves_no_cursor_and_is_no_markup(
@@ -256,13 +277,13 @@ async def test_a_replay_shows_what_became_of_it(
 ) -> None:
     event_id = await source.send("invoice.paid")
     await bench.final(event_id)
-    code, said = await doorbell("replay", source.key, event_id, "--json", anywhere=True)
+    code, said = await doorbell("replay", source.key, event_id, "--json")
     [entry] = json_lines(said)
     assert (code, entry["replay_of"], entry["status"]) == (0, event_id, "succeeded")
     assert len(knock.calls) == 4
 
     knock.answers.extend(error(422, "invalid", "no such workflow") for _ in range(2))
-    code, said = await doorbell("replay", source.key, event_id, "--mappings", "original", anywhere=True)
+    code, said = await doorbell("replay", source.key, event_id, "--mappings", "original")
     assert code == 1
     assert "invoice.paid  failed" in said
     assert "(replay)" in said
@@ -271,12 +292,28 @@ async def test_a_replay_shows_what_became_of_it(
 
 async def test_a_replay_that_nobody_runs_says_so(source: BenchSource, doorbell: Doorbell) -> None:
     event_id = await source.send("invoice.paid")
-    code, said = await doorbell("replay", source.key, event_id, "--wait", "0", anywhere=True)
+    code, said = await doorbell("replay", source.key, event_id, "--wait", "0")
     assert code == 1
     assert "worker" in said
     with pytest.raises(CommandError, match=f"404 .*no log entry {GONE}"):
-        await doorbell("replay", source.key, GONE, anywhere=True)
-    assert (await doorbell("replay", source.key, "no-id", anywhere=True))[0] == 2
+        await doorbell("replay", source.key, GONE)
+    assert (await doorbell("replay", source.key, "no-id"))[0] == 2
+
+
+async def test_an_event_of_another_environment_is_not_replayed(
+    bench: Bench, source: BenchSource, doorbell: Doorbell
+) -> None:
+    event_id = await source.send("invoice.paid")
+    with pytest.raises(CommandError) as refused:
+        await doorbell("replay", source.key, event_id, anywhere=True)
+    assert str(refused.value) == (
+        f"event {event_id} is of {bench.environment}, not of development: pass -e {bench.environment}"
+    )
+    assert [each["id"] for each in json_lines((await doorbell("logs", source.key, "--json"))[1])] == [
+        event_id
+    ]
+    with pytest.raises(CommandError, match="404 There is no source 'nosuch'"):
+        await doorbell("replay", "nosuch", event_id)
 
 
 @pytest.mark.usefixtures("worker")
@@ -288,13 +325,11 @@ async def test_many_events_are_counted_asked_about_and_replayed(
     await bench.final(await source.send("invoice.paid"))
     many = ("replay", source.key, "--status", "failed")
     code, said = await doorbell(*many, "--dry-run")
-    assert (code, said) == (0, f"2 events match, the first are\n    {failed[0]}\n    {failed[1]}\n")
+    assert (code, said) == (0, f"2 events match:\n    {failed[0]}\n    {failed[1]}\n")
     with pytest.raises(CommandError, match="--yes"):
         await doorbell(*many)
     with pytest.raises(CommandError, match="not both"):
         await doorbell(*many, failed[0])
-    with pytest.raises(CommandError, match=r"replay\.filter\.starting_at"):
-        await doorbell(*many, "--starting-at", "yesterday")
     assert len(knock.calls) == 6, "nothing was replayed yet"
 
     code, said = await doorbell(*many, "--yes", "--mappings", "original", "--rate", "100", "--json")
@@ -313,6 +348,42 @@ async def test_many_events_are_counted_asked_about_and_replayed(
     assert (code, said) == (0, "0 events match\n")
 
 
+@pytest.mark.usefixtures("worker")
+async def test_an_event_without_a_payload_is_counted_by_itself(
+    bench: Bench, source: BenchSource, doorbell: Doorbell, runtime: Runtime
+) -> None:
+    event_id = await source.send("invoice.paid")
+    await bench.final(event_id)
+    async with runtime.engine.begin() as connection:
+        for statement in (
+            "DELETE FROM event_payloads WHERE id = :id",
+            "UPDATE events SET erased_at = now() WHERE id = :id",
+        ):
+            await connection.execute(text(statement), {"id": UUID(event_id)})
+    code, said = await doorbell("replay", source.key, "--dry-run")
+    assert (code, said) == (0, f"1 event matches:\n    {event_id}\n")
+    code, said = await doorbell("replay", source.key, "--yes")
+    assert code == 1
+    assert "    1 has no payload any more: retention or an erasure took it\n" in said
+
+
+async def test_options_of_a_replay_that_are_wrong_are_named(source: BenchSource, doorbell: Doorbell) -> None:
+    dry = ("replay", source.key, "--dry-run")
+
+    async def refusal(*options: str) -> str:
+        invoke = CliRunner().invoke
+        result = await asyncio.to_thread(invoke, cli, [*dry, *options], env={"COLUMNS": "200"})
+        assert result.exit_code == 2
+        return result.stderr
+
+    for option, value in (("--starting-at", "yesterday"), ("--ending-at", "25:00")):
+        assert f"'{option}': '{value}' is not a time like 2026-01-15T12:00Z" in await refusal(option, value)
+    assert "Invalid value for '--rate': " in await refusal("--rate", str(MAXIMUM_RATE + 1))
+    await source.send("invoice.paid")
+    times = ("--starting-at", "2026-01-15T12:00Z", "--ending-at", "2026-01-15")
+    assert await doorbell(*dry, *times, "--rate", str(MAXIMUM_RATE)) == (0, "0 events match\n")
+
+
 async def test_ctrl_c_leaves_the_replay_to_the_server(
     bench: Bench, source: BenchSource, doorbell: Doorbell
 ) -> None:
@@ -320,14 +391,17 @@ async def test_ctrl_c_leaves_the_replay_to_the_server(
     where = ("--environment", bench.environment, *connection(bench.api))
     process = await start("replay", source.key, "--status", "rejected", "--yes", *where)
     assert process.stderr is not None
-    assert b"1 events has begun" in await asyncio.wait_for(process.stderr.readline(), 60)
+    assert b"1 event has begun" in await asyncio.wait_for(process.stderr.readline(), 60)
     process.send_signal(signal.SIGINT)
     _, said = await asyncio.wait_for(process.communicate(), 60)
     [row] = await bench.rows("SELECT id FROM replays")
     assert process.returncode == 1
-    assert f"goes on at the server. Cancel it with `doorbell replay {source.key} --cancel {row['id']}`" in (
-        said.decode()
-    )
+    assert (
+        f"goes on at the server. Cancel it with `doorbell replay {source.key} -e {bench.environment} "
+        f"--cancel {row['id']}`"
+    ) in said.decode()
+    with pytest.raises(CommandError, match=f"is of {bench.environment}, not of development: pass -e "):
+        await doorbell("replay", source.key, "--cancel", str(row["id"]), anywhere=True)
     code, shown = await doorbell("replay", source.key, "--cancel", str(row["id"]))
     assert code == 0
     assert "cancelled 0 of 1 replayed" in shown
@@ -386,6 +460,8 @@ async def test_mappings_that_are_not_there_and_events_that_are_none(
         await doorbell("mappings", "test", source.key, "invoice.paid", "--payload", str(tmp_path / "none"))
     with pytest.raises(CommandError, match="two different events"):
         await doorbell("mappings", "test", source.key, "invoice.paid", *on_it, "--event-id", GONE)
+    with pytest.raises(CommandError, match="`doorbell events SOURCE` the event types of one"):
+        await doorbell("mappings", "test", source.key, "no.such")
 
 
 async def test_what_cannot_be_done_leaves_with_2_and_the_next_step(api: Api) -> None:

@@ -48,6 +48,7 @@ class LogResponse(BaseModel):
         verification_status="enforced:verified",
         inserted_at="2026-01-15T12:00:00Z",
         status="succeeded",
+        environment="development",
         source_key="stripe",
         headers={"content-type": "application/json"},
         verification_reason=None,
@@ -80,6 +81,7 @@ class LogResponse(BaseModel):
     status: str = Field(
         description="`received`, `processing`, `succeeded`, `failed`, `idempotent`, `rejected` or `ignored`."
     )
+    environment: str
     source_key: str
     headers: dict[str, str] = Field(description="The headers; those with credentials are `[redacted]`.")
     data_omitted: bool = Field(
@@ -157,6 +159,7 @@ def log_response(entry: LogEntry, settings: Settings, *, with_actions: bool) -> 
             include={
                 "id",
                 "status",
+                "environment",
                 "source_key",
                 "verification_status",
                 "verification_reason",

@@ -154,7 +154,7 @@ class ManyReplayResponse(BaseModel):
     total: int = Field(description="Events that matched when it was started.")
     replayed: int = Field(description="Events run again so far. Each is a log entry with this `replay_id`.")
     failed: int = Field(description="Events that could not be run again.")
-    payloads_missing: int = Field(description="Events whose payload retention took.")
+    payloads_missing: int = Field(description="Events whose payload retention or an erasure took.")
     failures: list[FailureResponse] = Field(
         description=f"Which could not be replayed, and why: the first {MAXIMUM_FAILURES}."
     )

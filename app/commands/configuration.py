@@ -53,7 +53,7 @@ def pull(
 ) -> int:
     """Write the server's sources into the directory, and ask before what is there is changed unless it is confirmed;
     the exit code."""
-    sources = list(_server_sources(client).values())
+    sources = _pulled(client, directory)
     try:
         plan = plan_files(directory, sources)
         replaced = {path: content for path, content in plan.items() if path.exists()}
@@ -73,6 +73,22 @@ def pull(
     if not plan and not as_json:
         console.print("The files are what the server has.")
     return 0
+
+
+def _pulled(client: ManagementClient, directory: Path) -> list[SourceFile]:
+    """The server's sources, with what their files say of environments that the token does not open."""
+    sources = list(_server_sources(client).values())
+    opened = _opened_environments(client)
+    if opened is None or not list((directory / FOLDER).glob("*.yaml")):
+        return sources
+    files = read_files(directory)
+    return [each.beside(files[each.key], opened) if each.key in files else each for each in sources]
+
+
+def _opened_environments(client: ManagementClient) -> list[str] | None:
+    """The environments that the token opens; None is all."""
+    opened: list[str] | None = client.get("/v1/whoami")["service_token_environments"]
+    return opened
 
 
 def _say(console: Console, path: Path, change: str, *, as_json: bool) -> None:
@@ -124,7 +140,7 @@ def _server_sources(client: ManagementClient) -> dict[str, SourceFile]:
 def _compare(client: ManagementClient, directory: Path) -> list[Difference]:
     """Every source of the files and of the server. Environments that a file leaves out are left alone."""
     files, server = read_files(directory), _server_sources(client)
-    opened = client.get("/v1/whoami")["service_token_environments"]
+    opened = _opened_environments(client)
     differences = []
     for key in sorted(files.keys() | server.keys()):
         file, there = files.get(key), server.get(key)

@@ -66,6 +66,15 @@ class SourceFile:
         kept = {slug: each for slug, each in self.content["environments"].items() if slug in environments}
         return SourceFile(self.key, {**self.content, "environments": kept})
 
+    def beside(self, other: "SourceFile", environments: Collection[str]) -> "SourceFile":
+        """The same with what the other says of environments that are none of these."""
+        added = {
+            slug: each for slug, each in other.content["environments"].items() if slug not in environments
+        }
+        return SourceFile(
+            self.key, {**self.content, "environments": {**self.content["environments"], **added}}
+        )
+
     def says_the_same_as(self, other: "SourceFile") -> bool:
         """Whether both are the same as JSON: `1` and `true` are not."""
         return _canonical(self._in_order()) == _canonical(other._in_order())

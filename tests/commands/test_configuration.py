@@ -239,6 +239,8 @@ async def test_environments_that_the_token_does_not_open_are_left_out(
     content["environments"]["production"]["settings"]["event_type_path"] = "body.kind"
     save(tmp_path, "shop", content)
     assert await command(configuration.push, tmp_path, token, confirmed=True) == same
+    await command(configuration.pull, tmp_path, token, confirmed=True)
+    assert load(tmp_path, "shop") == content
 
     content["environments"]["development"]["settings"]["event_type_path"] = "body.kind"
     save(tmp_path, "shop", content)

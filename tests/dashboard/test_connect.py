@@ -6,7 +6,15 @@ import httpx
 import orjson
 from playwright.async_api import Page, expect
 
-from tests.dashboard.conftest import Show, Stack, Watched, assert_accessible, assert_fits
+from tests.dashboard.conftest import (
+    DESKTOP,
+    PHONE,
+    Show,
+    Stack,
+    Watched,
+    assert_accessible,
+    assert_fits,
+)
 
 
 async def test_a_source_is_connected_and_rings(
@@ -108,6 +116,7 @@ async def test_a_refused_first_event_is_said_to_be_refused_and_the_next_one_is_r
     chosen = step.get_by_role("radio", name="headers.x-github-event ping")
     await expect(chosen).to_be_checked()
     await expect(step).not_to_contain_text("choose another field")
+    await assert_paths_are_beside_their_buttons(page)
     await show(page, "setup-refused")
 
     # What somebody is typing stays while the step around it says what is true by now.
@@ -120,6 +129,18 @@ async def test_a_refused_first_event_is_said_to_be_refused_and_the_next_one_is_r
     await expect(step).to_contain_text("headers.x-github-event reads ping from the last event")
     await expect(typed).to_have_value("body.acti")
     await expect(chosen).to_be_checked()
+
+
+async def assert_paths_are_beside_their_buttons(page: Page) -> None:
+    """On a phone too, however long a path is."""
+    await page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    for label in await page.locator(".choices label").all():
+        button, path = await label.locator("input").bounding_box(), await label.locator("code").bounding_box()
+        assert button is not None
+        assert path is not None
+        assert path["x"] > button["x"] + button["width"]
+        assert path["y"] < button["y"] + button["height"]
+    await page.set_viewport_size(DESKTOP)  # type: ignore[arg-type]
 
 
 async def test_test_events_are_not_sent_in_production(page: Page, stack: Stack, watched: Watched) -> None:

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from app.mapping import child_path
+from app.log_entries import LogEntry
+from app.mapping import DecodedEvent, child_path
+from app.models.status import EventStatus
+from app.reception import read_event_type
 
 MAXIMUM_DEPTH = 3
 MAXIMUM_CHOICES = 12
@@ -44,6 +47,19 @@ def event_type_choices(body: dict[str, Any] | None, headers: dict[str, str]) -> 
         if len(each.value) <= MAXIMUM_VALUE_LENGTH and _NAME.fullmatch(each.value) and "@" not in each.value
     ]
     return sorted(likely, key=_unlikeliness)[:MAXIMUM_CHOICES]
+
+
+def event_type_in(entry: LogEntry, path: str | None) -> str | None:
+    """The type that a path reads from an event of the log, which of a refused one is none.
+
+    Of an event whose body is not there any more it is the type that was read at its receipt.
+    """
+    if entry.event.status == EventStatus.REJECTED:
+        return None
+    if entry.data is None:
+        return entry.event.event_type
+    event_type, _ = read_event_type(path, DecodedEvent(entry.data, entry.headers, entry.preprocess_output))
+    return event_type
 
 
 def _unlikeliness(choice: Choice) -> tuple[int, bool, int]:

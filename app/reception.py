@@ -293,7 +293,7 @@ def _identify(
         # On top of the provider's own values, which its default mappings use.
         preprocess = {**(preprocess or {}), **run.output}
     decoded = DecodedEvent(body, headers, preprocess)
-    event_type, unidentified = _event_type(endpoint.event_type_path, decoded)
+    event_type, unidentified = read_event_type(endpoint.event_type_path, decoded)
     unmapped = event_type is None or event_type not in endpoint.mappings
     return replace(
         event,
@@ -324,7 +324,7 @@ def _preprocess(
         )
 
 
-def _event_type(path: str | None, event: DecodedEvent) -> tuple[str | None, str | None]:
+def read_event_type(path: str | None, event: DecodedEvent) -> tuple[str | None, str | None]:
     """The event type, or why it is not known."""
     if path is None:
         return None, "event type: event_type_path is not set"

@@ -237,6 +237,34 @@ async def test_shares_stuck_events_tests_and_deliveries_that_fail(
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        "nope",
+        "whsec_bm9wZQ==",
+        SECRET.removeprefix("whsec_"),
+        f"{SECRET[:-1]}!",
+        f"whsec_{'A' * 33}",
+        f"whsec_{'A' * 88}",
+    ],
+)
+async def test_a_secret_that_is_none_is_refused_and_the_one_before_stays(
+    source: BenchSource, value: str
+) -> None:
+    saved = await call(source, "PUT", "/secret", json={"secret": {"value": SECRET}})
+    answer = await source.bench.api.put(
+        f"/v1/sources/{source.key}/alerts/secret",
+        params={"environment": source.bench.environment},
+        json={"secret": {"value": value}},
+    )
+    assert answer.status_code == 422
+    [wrong] = answer.json()["errors"]
+    assert wrong["field"] == "secret.value"
+    assert "base64 of 24 to 64 random bytes" in wrong["message"]
+    assert value not in answer.text
+    assert await call(source, "GET", "/secret") == saved
+
+
+@pytest.mark.parametrize(
     ("alert", "wrong"),
     [
         ({"emails": ["ops@example.com"]}, ["failed_events"]),

@@ -68,7 +68,7 @@ async def write_one_of_each(bench: Bench) -> None:
     source = await bench.source("http", secret=None, enforce_verification=False)
     (await source.post(b'{"type": "a"}', {"authorization": "Bearer sent-secret"})).raise_for_status()
     stripe = await bench.source("stripe")
-    signing = {"secret": {"value": "whsec_YWxlcnRzLWFyZS1zaWduZWQ="}}
+    signing = {"secret": {"value": "whsec_c2VjcmV0LW9mLWF0LWxlYXN0LTI0LWJ5dGVz"}}
     alerts = f"/v1/sources/{stripe.key}/alerts/secret"
     (await bench.api.put(alerts, params=here, json=signing)).raise_for_status()
     erasure = {"erasure": {"user_id": "eve", "search": ["eve@example.com"]}}

@@ -28,6 +28,7 @@ async def test_rules_are_saved_and_a_signed_test_arrives(
     save = rules.get_by_role("button", name="Save")
     await expect(sent).to_contain_text("None yet")
     await expect(sent.get_by_role("button", name="Send a test alert")).to_have_count(0)
+    await show(page, "alerts-none")
 
     # Bad input stays, with what is wrong beside it.
     watched.expect(422)
@@ -49,7 +50,7 @@ async def test_rules_are_saved_and_a_signed_test_arrives(
     await rules.get_by_label("Window").select_option("1 h")
     await rules.get_by_label("Failed share").select_option("100 %")
     await rules.get_by_label("Webhook").fill(f"{web.url}/alerts")
-    await rules.get_by_label("Emails").fill("")
+    await rules.get_by_label("Emails").fill("ops@example.com")
     await save.click()
     await expect(page.get_by_role("status")).to_contain_text("Saved")
     await expect(rules.locator(".error")).to_have_count(0)
@@ -64,15 +65,16 @@ async def test_rules_are_saved_and_a_signed_test_arrives(
         "failed_share": 1.0,
         "stuck_after_minutes": None,
         "webhook_url": f"{web.url}/alerts",
-        "emails": [],
+        "emails": ["ops@example.com"],
     }
+    await expect(sent.get_by_role("button", name="Send a test alert")).to_be_visible()
 
     await page.reload()
     await expect(rules.get_by_label("Window")).to_have_value("60")
     await expect(rules.get_by_label("Failed share")).to_have_value("1.0")
-    await sent.get_by_label("Secret that signs webhooks").fill("whsec_short")
+    await sent.get_by_label("Secret that signs webhooks").fill("nope")
     await sent.get_by_role("button", name="Save secret").click()
-    await expect(sent.locator("#alert_secret-error")).to_be_visible()
+    await expect(sent.locator("#alert_secret-error")).to_contain_text("base64 of 24 to 64 random bytes")
     await sent.get_by_label("Secret that signs webhooks").fill(SECRET)
     await sent.get_by_role("button", name="Save secret").click()
     await expect(sent).to_contain_text("Signed with a secret")
@@ -80,11 +82,15 @@ async def test_rules_are_saved_and_a_signed_test_arrives(
     await expect(sent.get_by_text("Test", exact=True)).to_be_visible()
     # The list follows the delivery; what is typed beside it stays.
     await sent.get_by_label("Replace the secret").fill("whsec_typing")
-    await expect(sent.get_by_text("delivered")).to_be_visible()
+    webhook = sent.get_by_role("paragraph").filter(has_text=f"{web.url}/alerts")
+    await expect(webhook).to_contain_text("delivered")
+    # No server takes emails here.
+    email = sent.get_by_role("paragraph").filter(has_text="ops@example.com")
+    await expect(email).to_contain_text("failed")
+    await expect(email).to_contain_text("DOORBELL_SMTP_FROM")
     await expect(sent.get_by_label("Replace the secret")).to_have_value("whsec_typing")
     hit = await eventually(lambda: web.hits and web.hits[0])
     assert Webhook(SECRET).verify(hit.body, hit.headers)["type"] == "source.alert_test"
-    await expect(sent.get_by_text(f"{web.url}/alerts")).to_be_visible()
     await assert_accessible(page)
     await assert_fits(page)
     await show(page, "alerts")
@@ -94,6 +100,7 @@ async def test_rules_are_saved_and_a_signed_test_arrives(
     await rules.get_by_role("switch", name="On").uncheck()
     await save.click()
     await expect(rules.get_by_label("Failed events")).to_have_value("")
+    await expect(sent.get_by_role("button", name="Send a test alert")).to_have_count(0)
     await page.goto("/settings/audit-log")
     await expect(page.get_by_text("alert_secret.deleted")).to_be_visible()
 

@@ -6,7 +6,15 @@ import httpx
 import orjson
 from playwright.async_api import Page, expect
 
-from tests.dashboard.conftest import Show, Stack, Watched, assert_accessible, assert_fits
+from tests.dashboard.conftest import (
+    DESKTOP,
+    PHONE,
+    Show,
+    Stack,
+    Watched,
+    assert_accessible,
+    assert_fits,
+)
 
 
 async def test_a_source_is_connected_and_rings(
@@ -89,6 +97,50 @@ async def test_the_event_type_is_chosen_from_the_first_event(
     async with httpx.AsyncClient(base_url=stack.url) as client:
         answer = await client.post(source.path, content=body)
     assert (await stack.bench.event(answer.json()["id"]))["event_type"] == "order.created"
+    await expect(step).to_contain_text("body.event.name reads order.created from the last event")
+    await expect(step.get_by_role("radio", name="body.event.name order.created")).to_be_checked()
+
+
+async def test_a_refused_first_event_is_said_to_be_refused_and_the_next_one_is_read(
+    page: Page, stack: Stack, show: Show
+) -> None:
+    source = await stack.bench.source("github", secret=None)
+    await page.goto(f"/sources/{source.key}/setup")
+    send = page.get_by_role("button", name="Send a test event")
+    await send.click()
+    step = page.locator("#event-type-step")
+    await expect(step).to_contain_text(
+        "The last event was refused; the step above says why. "
+        "The type is read from headers.x-github-event when one is accepted."
+    )
+    chosen = step.get_by_role("radio", name="headers.x-github-event ping")
+    await expect(chosen).to_be_checked()
+    await expect(step).not_to_contain_text("choose another field")
+    await assert_paths_are_beside_their_buttons(page)
+    await show(page, "setup-refused")
+
+    # What somebody is typing stays while the step around it says what is true by now.
+    typed = step.get_by_label("Another path")
+    await typed.fill("body.acti")
+    await page.get_by_label("Webhook secret").fill("a-secret-of-ours")
+    await page.get_by_role("button", name="Add secret").click()
+    await expect(page.get_by_text("1 secret stored")).to_be_visible()
+    await send.click()
+    await expect(step).to_contain_text("headers.x-github-event reads ping from the last event")
+    await expect(typed).to_have_value("body.acti")
+    await expect(chosen).to_be_checked()
+
+
+async def assert_paths_are_beside_their_buttons(page: Page) -> None:
+    """On a phone too, however long a path is."""
+    await page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    for label in await page.locator(".choices label").all():
+        button, path = await label.locator("input").bounding_box(), await label.locator("code").bounding_box()
+        assert button is not None
+        assert path is not None
+        assert path["x"] > button["x"] + button["width"]
+        assert path["y"] < button["y"] + button["height"]
+    await page.set_viewport_size(DESKTOP)  # type: ignore[arg-type]
 
 
 async def test_test_events_are_not_sent_in_production(page: Page, stack: Stack, watched: Watched) -> None:

@@ -61,6 +61,12 @@ async def test_overview_from_empty_to_failing(page: Page, stack: Stack, show: Sh
     await expect(figures).to_contain_text(re.compile(r"Events\s*6"))
     await expect(page.locator("[data-chart=events] canvas[data-kept]")).to_be_visible()
     await expect(page.locator("#events-numbers")).to_be_visible()
+    types = page.get_by_role("table").filter(has=page.get_by_role("columnheader", name="Event type"))
+    await expect(types.get_by_role("columnheader").last).to_have_text("Failed or rejected")
+    # One was refused, for its signature.
+    await expect(
+        types.get_by_role("row").filter(has_text="without a type").get_by_role("cell").last
+    ).to_have_text("1")
     await assert_accessible(page)
     await show(page, "overview")
 

@@ -101,7 +101,7 @@ async def test_settings_are_saved_and_bad_ones_stay_beside_their_field(
     await expect(general.get_by_role("alert")).to_contain_text("has changed since you read it")
 
 
-async def test_secrets_and_addresses_are_rotated(page: Page, stack: Stack) -> None:
+async def test_secrets_and_addresses_are_rotated(page: Page, stack: Stack, show: Show) -> None:
     page.on("dialog", lambda dialog: dialog.accept())
     source = await stack.bench.source("stripe")
     await page.goto(f"/sources/{source.key}/settings")
@@ -120,6 +120,8 @@ async def test_secrets_and_addresses_are_rotated(page: Page, stack: Stack) -> No
     await page.get_by_role("dialog").get_by_role("button", name="Rotate", exact=True).click()
     await expect(endpoint.locator("code")).to_have_count(2)
     await expect(endpoint.locator("code").nth(1)).to_have_text(before)
+    await assert_fits(page)
+    await show(page, "settings-rotated")
     assert (await source.post(b"{}", headers={})).status_code == 401
     await endpoint.get_by_role("button", name="End the old ones now").click()
     await expect(endpoint.locator("code")).to_have_count(1)

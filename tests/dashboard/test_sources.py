@@ -57,6 +57,13 @@ async def test_an_unknown_environment_and_an_unknown_source_are_pages(page: Page
     await assert_accessible(page)
 
 
+async def test_sections_lead_to_their_first_page(page: Page) -> None:
+    for section, first in (("directory", "users"), ("settings", "environments")):
+        await page.goto(f"/{section}?environment=production")
+        await expect(page).to_have_url(re.compile(f"/{section}/{first}\\?environment=production$"))
+        await expect(page.get_by_role("heading", level=1)).to_have_text(first.capitalize())
+
+
 async def test_the_theme_is_kept(page: Page) -> None:
     await page.goto("/sources")
     await page.get_by_role("button", name="Dark theme").click()

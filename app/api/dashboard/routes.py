@@ -19,6 +19,7 @@ from app.api.dashboard import (
     overview,
     replays,
     retention,
+    sections,
     setup,
     source_settings,
     sources,
@@ -33,6 +34,7 @@ from app.api.dashboard.pages import ASSETS, Assets
 ROUTERS = (
     login.router,
     overview.router,
+    sections.router,
     sources.router,
     connect.router,
     setup.router,

@@ -1,10 +1,10 @@
 """Setting a source up, step by step: its URL and the vendor's steps, the secret, the first event as it comes in, the
 field that names its type."""
 
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 from markupsafe import Markup
 
@@ -18,7 +18,7 @@ from app.api.management.dependencies import save
 from app.api.receive import take_in
 from app.directory.pages import PageRequest
 from app.errors import ConfigurationError, Rejected, RequestError
-from app.event_type_fields import event_type_choices
+from app.event_type_fields import event_type_choices, event_type_in
 from app.examples import example_request
 from app.log_entries import LogEntry
 from app.log_queries import LogFilter
@@ -40,30 +40,34 @@ async def show(key: str, visit: ReadVisit) -> Response:
         "sources/setup.html",
         page=page,
         since=since,
-        latest=latest,
         saved=False,
         out_of_band=False,
         **await _secret_step(visit, page),
-        **_choices(latest),
+        **_type_step(page.settings.event_type_path, latest),
     )
 
 
 @router.get("/stream")
-async def stream(
-    key: str, visit: ReadVisit, since: UUID, first: Annotated[bool, Query()] = False
-) -> StreamingResponse:
-    """Each event as it arrives and is processed; of the `first` one, the fields that may name its type."""
+async def stream(key: str, visit: ReadVisit, since: UUID) -> StreamingResponse:
+    """Each event as it arrives and is processed, and what it says of the field that names the type."""
     page = await open_source_page(visit, key)
-    is_first = first
+    newest, shown_step = since, Markup()
 
     def write(entry: LogEntry) -> Markup:
-        nonlocal is_first
-        shown = template_part("sources/arrived.html", visit=visit, page=page, latest=entry)
-        if is_first:
-            is_first = False
-            given = {"page": page, "latest": entry, "errors": {}, "saved": False, "out_of_band": True}
-            shown += template_part("sources/event_type_step.html", visit=visit, **given, **_choices(entry))
-        return shown
+        nonlocal newest, shown_step
+        if entry.event.id < newest:
+            return Markup()
+        newest = entry.event.id
+        # What was saved since this stream began is there, unless the source is gone.
+        endpoint = visit.runtime.configuration.endpoint(visit.environment.slug, page.key) or page.settings
+        given = {"visit": visit, "page": page, "errors": {}, "saved": False, "out_of_band": True}
+        given |= _type_step(endpoint.event_type_path, entry)
+        arrived = template_part("sources/arrived.html", **given)
+        step = template_part("sources/event_type_step.html", **given)
+        if step == shown_step:
+            return arrived
+        shown_step = step
+        return arrived + step
 
     return await follow_log(visit, _filter(visit, page), write, since=since)
 
@@ -115,18 +119,15 @@ async def choose_event_type(key: str, visit: WriteVisit) -> Response:
     page = await open_source_page(visit, key)
     form = await read_form(visit.request)
     latest = await _latest(visit, page)
-    context = {"latest": latest, "out_of_band": False, **_choices(latest)}
     path = form.text("own") or form.text("path")
     try:
         await change_settings(visit, page, {"event_type_path": path or None})
     except RequestError as error:
         errors = field_messages(error, within=page.settings_field)
-        given = {"page": page, "errors": errors, "saved": False, **context}
-        return visit.part("sources/event_type_step.html", error.status, **given)
+        return _type_step_part(visit, page, latest, error.status, errors=errors)
     await save(visit.session, visit.runtime)
     page = await open_source_page(visit, key)
-    given = {"page": page, "errors": {}, "saved": True, **context}
-    return visit.part("sources/event_type_step.html", toast="Event type field saved", **given)
+    return _type_step_part(visit, page, latest, toast="Event type field saved", saved=True)
 
 
 def _filter(visit: Visit, page: SourcePage) -> LogFilter:
@@ -144,5 +145,25 @@ async def _secret_step(visit: Visit, page: SourcePage) -> dict[str, Any]:
     return {"secrets": await list_secrets(visit.session, page.settings), "errors": {}}
 
 
-def _choices(entry: LogEntry | None) -> dict[str, Any]:
-    return {"choices": event_type_choices(entry.data, entry.headers) if entry else []}
+def _type_step(path: str | None, latest: LogEntry | None) -> dict[str, Any]:
+    return {
+        "current": path,
+        "latest": latest,
+        "event_type": event_type_in(latest, path) if latest else None,
+        "choices": event_type_choices(latest.data, latest.headers) if latest else [],
+    }
+
+
+def _type_step_part(
+    visit: Visit,
+    page: SourcePage,
+    latest: LogEntry | None,
+    status: int = 200,
+    *,
+    toast: str | None = None,
+    errors: dict[str, str] | None = None,
+    saved: bool = False,
+) -> Response:
+    given = {"page": page, "errors": errors or {}, "saved": saved, "out_of_band": False}
+    given |= _type_step(page.settings.event_type_path, latest)
+    return visit.part("sources/event_type_step.html", status, toast=toast, **given)

@@ -111,7 +111,7 @@ class AlertSecretRequest(BaseModel):
     value: SecretStr = Field(
         min_length=1,
         max_length=MAXIMUM_SECRET_LENGTH,
-        description="A secret of Standard Webhooks, `whsec_...`. It is never shown again.",
+        description="`whsec_`, and after it base64 of 24 to 64 random bytes. It is never shown again.",
     )
 
 

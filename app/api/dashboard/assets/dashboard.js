@@ -4,6 +4,7 @@ import htmx from "htmx.org";
 import "htmx-ext-sse";
 import "./clipboard.js";
 import "./dialogs.js";
+import "./keep.js";
 import "./keyboard.js";
 import "./layout.js";
 import { announceStored, toast } from "./toasts.js";

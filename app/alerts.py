@@ -4,7 +4,6 @@ A worker looks regularly (`app/alert_watch.py`). Whoever moves the window's end 
 deliveries in the same transaction; `app/alert_dispatch.py` starts the workflow that delivers them.
 """
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,8 +18,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.database import to_json
 from app.directory.pages import Page, PageRequest, fetch_page
-from app.errors import FieldError, RequestError
-from app.models.alert import Alert, AlertDelivery, AlertSecret
+from app.errors import FieldError
+from app.models.alert import Alert, AlertDelivery
 from app.models.contracts import AlertDeliveryRef
 from app.models.source import SourceEnvironment
 from app.models.status import AlertStatus, EventStatus
@@ -38,12 +37,6 @@ MAXIMUM_EXAMINED = 1000
 MAXIMUM_CAUSES = 5
 MAXIMUM_CAUSE_LENGTH = 500
 MAXIMUM_NAMED = 10
-# Of the key that signs alerts, as Standard Webhooks has it.
-MINIMUM_KEY_BYTES, MAXIMUM_KEY_BYTES = 24, 64
-NO_SIGNING_SECRET = (
-    f"is not whsec_ and after it base64 of {MINIMUM_KEY_BYTES} to {MAXIMUM_KEY_BYTES} random bytes, "
-    "as openssl rand -base64 32 prints it"
-)
 
 _WATCHED = text("""
 SELECT configured.id, configured.source_key, configured.environment, configured.failure_alert
@@ -407,49 +400,3 @@ async def deliveries_of(session: AsyncSession, alert_ids: list[UUID]) -> dict[UU
     for delivery in await session.exec(query.order_by(col(AlertDelivery.channel))):
         found[delivery.alert_id].append(delivery)
     return found
-
-
-async def find_alert_secret(session: AsyncSession, configured: SourceEnvironment) -> AlertSecret | None:
-    """The secret that signs a source's alerts in an environment, if there is one."""
-    return await session.get(AlertSecret, configured.id)
-
-
-async def get_alert_secret(session: AsyncSession, configured: SourceEnvironment) -> AlertSecret:
-    """The secret that signs a source's alerts in an environment.
-
-    Raises:
-        RequestError: 404, there is none.
-    """
-    secret = await find_alert_secret(session, configured)
-    if secret is None:
-        where = f"Source {configured.source_key!r} in {configured.environment!r}"
-        raise RequestError(404, "resource_missing", f"{where} has no secret for its alerts")
-    return secret
-
-
-async def set_alert_secret(
-    session: AsyncSession, box: SecretBox, configured: SourceEnvironment, value: str
-) -> AlertSecret:
-    """Sign alerts with this secret from now on.
-
-    Raises:
-        RequestError: 422, it is none of Standard Webhooks.
-    """
-    if not _is_signing_secret(value):
-        raise invalid_fields([FieldError("secret.value", NO_SIGNING_SECRET)])
-    secret = await find_alert_secret(session, configured) or AlertSecret(
-        source_environment_id=configured.id, ciphertext=b""
-    )
-    secret.ciphertext, secret.created_at = box.encrypt(value.encode()), now()
-    session.add(secret)
-    await session.flush()
-    return secret
-
-
-def _is_signing_secret(value: str) -> bool:
-    """Whether receivers' libraries verify with it, and nobody guesses it."""
-    try:
-        key = base64.b64decode(value.removeprefix("whsec_"), validate=True)
-    except ValueError:
-        return False
-    return value.startswith("whsec_") and MINIMUM_KEY_BYTES <= len(key) <= MAXIMUM_KEY_BYTES

@@ -29,9 +29,11 @@ MILLISECOND = timedelta(milliseconds=1)
 # The bits of a UUIDv7 behind its time.
 _WITHIN_MILLISECOND = 2**80 - 1
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
-# An action that failed or waits is of an event that failed or is being processed.
-_SHOWN_BY_EVENT = (ActionStatus.FAILED, ActionStatus.PENDING)
-_UNSUCCESSFUL = (EventStatus.PROCESSING, EventStatus.FAILED)
+# What an action's status says of its event's, earlier ones first. A replay has its actions before it is claimed.
+_OF_EVENT: dict[ActionStatus | None, tuple[EventStatus, ...]] = {
+    ActionStatus.FAILED: (EventStatus.PROCESSING, EventStatus.FAILED),
+    ActionStatus.PENDING: (EventStatus.RECEIVED, EventStatus.PROCESSING, EventStatus.FAILED),
+}
 # OFFSET 0 keeps these as one look for each event, in the order of events, so that they stop at the limit. The bounds
 # say it again, for the planner: else it looks at the partitions of all days.
 _RAN = text("""
@@ -209,22 +211,19 @@ def _action_branch(
 
 
 def statuses_of(wanted: LogFilter) -> Sequence[EventStatus | None]:
-    """The statuses that an entry may have, earlier ones first; None is any. An action's failure or wait shows in its
-    event's."""
+    """The statuses that an entry may have, earlier ones first; None is any."""
     if wanted.status is not None:
         return [wanted.status]
     if wanted.idempotent:
         return [EventStatus.IDEMPOTENT]
-    if wanted.action_status in _SHOWN_BY_EVENT:
-        return _UNSUCCESSFUL
-    return [None]
+    return _OF_EVENT.get(wanted.action_status, [None])
 
 
 def _is_contradiction(wanted: LogFilter, status: EventStatus | None) -> bool:
     """Whether no event of this status is wanted. Looking for one would go through all that have it."""
     if None not in (wanted.idempotent, status) and wanted.idempotent != (status is EventStatus.IDEMPOTENT):
         return True
-    return wanted.action_status in _SHOWN_BY_EVENT and status not in (None, *_UNSUCCESSFUL)
+    return status is not None and status not in _OF_EVENT.get(wanted.action_status, [status])
 
 
 def _is_common(wanted: LogFilter, status: EventStatus | None) -> bool:

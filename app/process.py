@@ -28,8 +28,8 @@ def collect_seldom(thresholds: tuple[int, int, int] = SELDOM) -> None:
     """Keep the garbage collector away from what lives as long as the process. Call it when all is imported.
 
     Modules, routes and models are hundreds of thousands of objects: each look at them stops the process for some
-    hundred milliseconds. A request's and an event's own are freed by their reference counts; the few that are in
-    cycles wait for a while.
+    hundred milliseconds. A request's and an event's own are freed by their reference counts, or soon, when
+    they are in cycles: few of the edge, some 2,000 of a page of the log, whose statement SQLAlchemy builds.
     """
     gc.collect()
     gc.freeze()

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.alerts import get_alert_secret, set_alert_secret
+from app.alert_secrets import get_alert_secret, set_alert_secret
 from app.audit import Snapshot, note_change, note_source_change, snapshot, source_snapshot
 from app.endpoints import end_overlap, rotate_endpoint
 from app.models.alert import AlertSecret

@@ -54,16 +54,16 @@ INSERT INTO event_payloads (id, body, headers)
 SELECT id, convert_to('{"id": "' || idempotency_key || '", "padding": "' || repeat('x', 400) || '"}', 'UTF8'), '{}'
 FROM events
 """
-_ACTION_COLUMNS = """
+_ACTIONS = """
 INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status, attempts,
-                     started_at, finished_at{columns})
+                     started_at, finished_at, environment, source_key)
 SELECT (left(e.id::text, 13) || '-7' || substr(m, 1, 3) || '-8' || substr(m, 4, 3) || '-' || substr(m, 7, 12))::uuid,
        e.id, e.id, CASE WHEN k = 2 AND n % 70001 = 5 THEN 'tenants_set' WHEN k = 1 THEN 'users_identify'
                         ELSE 'workflows_trigger' END,
-       '{{"id": "body.id"}}', CASE WHEN k = 2 AND n % 60013 = 1 THEN NULL ELSE '{{"id": "user"}}'::json END,
+       '{"id": "body.id"}', CASE WHEN k = 2 AND n % 60013 = 1 THEN NULL ELSE '{"id": "user"}'::json END,
        CASE WHEN k = 2 AND n % 60013 = 1 THEN NULL ELSE md5(m) END,
        CASE WHEN k = 2 AND n % 60013 = 1 THEN 'skipped' WHEN e.status = 'failed' THEN 'failed' ELSE 'succeeded' END,
-       1, e.received_at, e.finished_at{values}
+       1, e.received_at, e.finished_at, e.environment, e.source_key
 FROM (SELECT *, substr(idempotency_key, 5)::int AS n FROM events) AS e, generate_series(1, 2) AS k,
      LATERAL (SELECT md5(e.id::text || k) AS m) AS random
 WHERE e.status IN ('succeeded', 'failed')
@@ -102,17 +102,8 @@ def fill(stack: Stack, events: int) -> None:
             create_partitions(connection, now().date() - timedelta(days=ago))
     engine.dispose()
     with psycopg.connect(stack.database_url, autocommit=True) as connection:
-        known = connection.execute(
-            "SELECT count(*) FROM information_schema.columns WHERE table_name = 'actions' AND column_name = 'source_key'"
-        ).fetchone()
-        extra = (
-            {"columns": ", environment, source_key", "values": ", e.environment, e.source_key"}
-            if known and known[0]
-            else {"columns": "", "values": ""}
-        )
-        actions = _ACTION_COLUMNS.format(**extra)
         connection.execute(_EVENTS, {"events": events, "step": timedelta(days=DAYS) / events})
-        for statement in (_PAYLOADS, actions):
+        for statement in (_PAYLOADS, _ACTIONS):
             connection.execute(statement.encode())
         connection.execute("VACUUM ANALYZE events, event_payloads, actions")
 
@@ -129,17 +120,11 @@ def measure_insert(stack: Stack) -> dict[str, float]:
     """
     finish = "UPDATE events SET status = 'succeeded', finished_at = now() WHERE id = ANY(%s) AND id >= %s"
     with psycopg.connect(stack.database_url, autocommit=True) as connection:
-        known = connection.execute(
-            "SELECT count(*) FROM information_schema.columns WHERE table_name = 'actions' AND column_name = 'source_key'"
-        ).fetchone()
-        columns, values = (
-            (", environment, source_key", ", 'production', 'busy'") if known and known[0] else ("", "")
-        )
-        action = f"""
+        action = """
             INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status,
-                                 attempts{columns})
-            SELECT uuidv7(), uuidv7(), uuidv7(), 'users_identify', '{{}}', '{{}}', gen_random_uuid()::text, 'pending', 0
-                   {values} FROM generate_series(1, 50) RETURNING id
+                                 attempts, environment, source_key)
+            SELECT uuidv7(), uuidv7(), uuidv7(), 'users_identify', '{}', '{}', gen_random_uuid()::text, 'pending', 0,
+                   'production', 'busy' FROM generate_series(1, 50) RETURNING id
         """
         end = "UPDATE actions SET status = 'succeeded', attempts = 1 WHERE id = ANY(%s) AND id >= %s"
         spent: dict[str, list[float]] = {}

@@ -439,6 +439,15 @@ async def plan_of(runtime: Runtime, statement: str, parameters: Any) -> str:
         return "\n".join(explained.scalars())
 
 
+async def test_an_action_may_wait_before_its_event_is_claimed(client: httpx.AsyncClient, log: Log) -> None:
+    """A replay of the actions as they were evaluated has them from its beginning."""
+    waits = {"action_type": "users_identify", "parameters": {}, "attempts": 0, "status": ActionStatus.PENDING}
+    waiting = await log.add(status=EventStatus.RECEIVED, actions=[waits])
+    for query in ("&action_status=pending", "&action_status=pending&status=received"):
+        assert [each["id"] for each in await listed(client, query)] == [str(waiting)]
+    assert await listed(client, "&action_status=failed&status=received") == []
+
+
 async def test_doorbells_own_filters(client: httpx.AsyncClient, log: Log, put: Put) -> None:
     await put("other", {"name": "Other"})
     ran = {"action_type": "users_identify", "parameters": {}, "attempts": 1}

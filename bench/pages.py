@@ -61,10 +61,11 @@ FROM generate_series(1, %(events)s) AS n, LATERAL (SELECT (n - %(events)s) * %(s
 """
 _RECENT_ACTIONS = """
 INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, payload, status, error, attempts,
-                     started_at, finished_at)
+                     started_at, finished_at, environment, source_key)
 SELECT (left(id::text, 13) || '-7' || substr(m, 1, 3) || '-8' || substr(m, 4, 3) || '-' || substr(m, 7, 12))::uuid,
        id, id, 'users_identify', '{}', '{"id": "user"}', status,
-       CASE WHEN status = 'failed' THEN '422 invalid_params: email is not an address' END, 1, received_at, finished_at
+       CASE WHEN status = 'failed' THEN '422 invalid_params: email is not an address' END, 1, received_at, finished_at,
+       environment, source_key
 FROM events, LATERAL (SELECT md5(id::text) AS m) AS random WHERE idempotency_key LIKE 'recent-%'
 """
 

@@ -1,14 +1,19 @@
 """Ports on this machine: whether one is free, who holds it, and a few that nobody uses."""
 
 import errno
+import random
 import socket
 from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 
 import psutil  # type: ignore[import-untyped]
 
 from app.errors import ConfigurationError
+
+# Below the ports that kernels give to outgoing connections (Linux from 32768 on, others from 49152): one of those would
+# take a port between its choice and its use.
+CHOSEN_FROM = range(20_000, 32_768)
 
 
 def require_free(host: str, port: int, what: str, remedy: str) -> None:
@@ -57,8 +62,19 @@ def require_all_free(wanted: Iterable[Wanted]) -> None:
 
 def find_free(host: str, count: int) -> list[int]:
     """Ports that are free now, all different."""
-    with ExitStack() as stack:
-        return [stack.enter_context(_bound(host, 0)).getsockname()[1] for _ in range(count)]
+    # Not the module's generator: processes that seeded it alike would choose alike.
+    candidates = random.SystemRandom().sample(CHOSEN_FROM, len(CHOSEN_FROM))
+    return list(islice((port for port in candidates if _is_free(host, port)), count))
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        _bound(host, port).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return False
+        raise
+    return True
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -40,6 +40,7 @@ from app.alert_watch import AlertWatch
 from app.api.directory.app import DirectoryApp
 from app.bulk_dispatch import BulkDispatcher
 from app.claims import Leases
+from app.core.settings import Settings
 from app.destinations import Destinations
 from app.directory.run_log import RunLog
 from app.dispatch import Dispatcher
@@ -56,7 +57,6 @@ from app.row_dispatch import RowDispatcher
 from app.run_dispatch import RunDispatcher
 from app.runtime import Runtime, background, open_runtime
 from app.scrape import serve_metrics
-from app.settings import Settings
 from app.temporal import connect_when_up, prepare_namespace, task_queue
 from app.workflows.bulk_operation import BulkOperation
 from app.workflows.deliver_alert import DeliverAlert

@@ -4,12 +4,12 @@ import base64
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.errors import FieldError, RequestError
+from app.core.errors import FieldError, RequestError
+from app.core.secrets import SecretBox
+from app.core.validation import invalid_fields
 from app.models.alert import AlertSecret
 from app.models.source import SourceEnvironment
 from app.models.types import now
-from app.secrets import SecretBox
-from app.validation import invalid_fields
 
 MINIMUM_KEY_BYTES, MAXIMUM_KEY_BYTES = 24, 64
 _NO_SECRET = (

@@ -16,16 +16,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.errors import FieldError
+from app.core.secrets import SecretBox
+from app.core.validation import invalid_fields
 from app.database import to_json
 from app.directory.pages import Page, PageRequest, fetch_page
-from app.errors import FieldError
 from app.models.alert import Alert, AlertDelivery
 from app.models.contracts import AlertDeliveryRef
 from app.models.source import SourceEnvironment
 from app.models.status import AlertStatus, EventStatus
 from app.models.types import first_id_at, new_id, now, time_of
-from app.secrets import SecretBox
-from app.validation import invalid_fields
 
 # A worker hears of a new alert of its environment on this channel.
 CHANNEL = "doorbell_alerts"

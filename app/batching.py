@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
-from app.errors import DoorbellError
+from app.core.errors import DoorbellError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

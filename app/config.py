@@ -19,7 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.errors import Permanent
+from app.core.errors import Permanent
+from app.core.outages import Outage
+from app.core.secrets import SecretBox, token_hash
 from app.listener import Listener
 from app.models.environment import Environment
 from app.models.source import (
@@ -31,10 +33,8 @@ from app.models.source import (
     SourceKey,
 )
 from app.models.types import digest_of, now
-from app.outages import Outage
 from app.providers.base import Provider
 from app.providers.registry import providers
-from app.secrets import SecretBox, token_hash
 from app.variables import Variables, read_variables
 from app.verification import Secret
 

@@ -15,12 +15,12 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.errors import ConfigurationError, Permanent, RequestError
+from app.core.secrets import SecretBox, new_token, token_hash
+from app.core.settings import Settings
 from app.database import open_engine
-from app.errors import ConfigurationError, Permanent, RequestError
 from app.models.dashboard import DashboardSession
 from app.models.types import now
-from app.secrets import SecretBox, new_token, token_hash
-from app.settings import Settings
 from app.tokens import Access, check_token, check_token_hash
 
 SESSION_LIFE = timedelta(hours=12)

@@ -8,10 +8,10 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
+from app.core.settings import Settings
 from app.models.types import now
 from app.partitions import create_partitions
-from app.settings import Settings
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 

@@ -2,12 +2,12 @@
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.errors import FieldError, Permanent, Retryable
+from app.core.secrets import SecretBox
+from app.core.validation import invalid_fields
 from app.destinations import Refused
-from app.errors import FieldError, Permanent, Retryable
 from app.models.environment import Environment
 from app.models.types import now
-from app.secrets import SecretBox
-from app.validation import invalid_fields
 
 
 async def set_destination(

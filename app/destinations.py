@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from app.config import Configuration, Destination
-from app.errors import Permanent
+from app.core.errors import Permanent
 
 if TYPE_CHECKING:
     from knockapi import AsyncKnock

@@ -21,12 +21,12 @@ from temporalio.service import RPCError, RPCStatusCode
 from app import metrics, tracing
 from app.claims import Claimed, Claims, Leases, Run
 from app.config import Configuration
+from app.core.outages import Outage
 from app.event_log import CHANNEL, EventLog, Finished
 from app.event_start import EventStarter
 from app.listener import Listener
 from app.models.status import EventStatus
 from app.models.types import first_id_at, now
-from app.outages import Outage
 
 Result = TypeVar("Result")
 

@@ -7,13 +7,13 @@ from typing import Any
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.errors import FieldError, RequestError
+from app.core.validation import invalid_fields
 from app.environments import list_environments
-from app.errors import FieldError, RequestError
 from app.models.environment import Environment
 from app.models.types import now
 from app.source_changes import MAXIMUM_NAME_LENGTH
 from app.sources import configure_missing
-from app.validation import invalid_fields
 
 # Its name in URLs, task queues and workflow ids.
 SLUG_PATTERN = r"[a-z0-9][a-z0-9_-]*"

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.errors import FieldError, RequestError
+from app.core.validation import invalid_fields
 from app.directory.pages import Page, PageRequest
-from app.errors import FieldError, RequestError
 from app.models.environment import Environment
-from app.validation import invalid_fields
 
 
 async def list_environments(session: AsyncSession) -> Sequence[Environment]:

@@ -18,10 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import metrics
 from app.batching import PACE, Batcher
-from app.errors import Permanent
+from app.core.errors import Permanent
+from app.core.secrets import SecretBox
 from app.mapping import DecodedEvent
 from app.models.status import EventStatus
-from app.secrets import SecretBox
 from app.sensitive import withheld
 
 # Events that wait in the log are told of on this channel, with their environment as payload.

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.secrets import SecretBox
 from app.log_entries import LogEntry, complete, load_events
 from app.models.event import Event
 from app.models.types import first_id_at, now, time_of
-from app.secrets import SecretBox
 
 RECENT = timedelta(days=30)
 MAXIMUM_EVENT_TYPES = 1000

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from app.config import Endpoint
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
 from app.mapping import MISSING, DecodedEvent, Path, parse_path, resolve
 from app.models.types import now
 from app.providers.base import Example

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
 from app.runtime import Runtime
 from app.side_server import serve_beside
 

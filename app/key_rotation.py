@@ -12,7 +12,8 @@ from sqlalchemy import Column, Row, Select, Table, and_, bindparam, select, tupl
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel
 
-from app.errors import Permanent
+from app.core.errors import Permanent
+from app.core.secrets import SecretBox
 from app.models.alert import AlertSecret
 from app.models.environment import Environment
 from app.models.erasure import Erasure
@@ -20,7 +21,6 @@ from app.models.event import EventPayload
 from app.models.source import SigningSecret
 from app.models.variable import Variable, VariableValue
 from app.models.workflow import WorkflowDefinition
-from app.secrets import SecretBox
 
 BATCH = 500
 

@@ -14,8 +14,8 @@ from urllib.parse import unquote
 import orjson
 from starlette.types import ASGIApp, Message, Scope
 
+from app.core.errors import Permanent, Retryable
 from app.destinations import Refused, capped
-from app.errors import Permanent, Retryable
 
 
 @contextmanager

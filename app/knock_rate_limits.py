@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.errors import Retryable
+from app.core.errors import Retryable
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from liquid.exceptions import LiquidError, ResourceLimitError
 from liquid.filter import liquid_filter
 from markupsafe import Markup
 
-from app.errors import Permanent
+from app.core.errors import Permanent
 from app.templating import InvalidTemplate
 
 MAXIMUM_OUTPUT_BYTES = 1024 * 1024

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import psycopg
 from psycopg import sql
 
-from app.outages import Outage
-from app.settings import Settings
+from app.core.outages import Outage
+from app.core.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from app.settings import Settings
+from app.core.settings import Settings
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 # Libraries that narrate at INFO what our own lines already say.

@@ -12,15 +12,15 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.errors import FieldError, RequestError
+from app.core.secrets import SecretBox
+from app.core.validation import invalid_fields
 from app.directory.pages import Page, PageRequest
-from app.errors import FieldError, RequestError
 from app.log_entries import LogEntry, complete, load_events
 from app.log_queries import LogFilter, Span, select_count, select_entries, statuses_of
 from app.models.event import Event
 from app.models.status import ActionStatus
 from app.models.types import now
-from app.secrets import SecretBox
-from app.validation import invalid_fields
 
 # Entries that a follower gets at a time; the rest comes with the next look.
 MAXIMUM_CHANGES = 200

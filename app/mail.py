@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from html.parser import HTMLParser
 
-from app.errors import Permanent
-from app.settings import Settings
+from app.core.errors import Permanent
+from app.core.settings import Settings
 
 _BLOCKS = frozenset(
     {"p", "div", "br", "tr", "table", "ul", "ol", "li", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote"}

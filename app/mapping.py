@@ -15,7 +15,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, Final
 
-from app.errors import DoorbellError
+from app.core.errors import DoorbellError
 
 ROOTS = ("body", "headers", "preprocess")
 MAXIMUM_PATH_LENGTH = 1024

@@ -22,7 +22,8 @@ from app.activities.actions.parameters import (
 )
 from app.activities.actions.registry import action_types
 from app.config import ActiveMapping, Endpoint
-from app.errors import FieldError, RequestError
+from app.core.errors import FieldError, RequestError
+from app.core.validation import invalid_fields
 from app.mapping import MISSING, DecodedEvent
 from app.mappings import list_mappings
 from app.models.event import Event
@@ -35,7 +36,6 @@ from app.samples import get_sample
 from app.scripting import ScriptsBusy
 from app.sensitive import withheld
 from app.sources import find_source
-from app.validation import invalid_fields
 
 TestedOn = Literal["payload", "received", "example"]
 

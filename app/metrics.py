@@ -21,8 +21,8 @@ from prometheus_client import (
 )
 
 from app.config import Endpoint
+from app.core.errors import Permanent, Retryable
 from app.destinations import Refused
-from app.errors import Permanent, Retryable
 from app.models.status import ActionStatus, EventStatus, ReceivedThrough
 from app.models.types import now
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from app.errors import Permanent, Retryable
+from app.core.errors import Permanent, Retryable
 from app.models.types import now
 from app.verification import StandardWebhook
 

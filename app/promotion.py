@@ -11,12 +11,12 @@ from typing import Any
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.errors import FieldError
+from app.core.errors import FieldError
+from app.core.validation import invalid_fields
 from app.models.source import Mapping, SourceEnvironment
 from app.models.types import now
 from app.source_changes import MappingChange, canonical
 from app.sources import Configured, ConfiguredSource, get_source, lock_source, replace_mappings
-from app.validation import invalid_fields
 from app.versions import check_match, source_version
 
 # What a source has of its own in each environment.

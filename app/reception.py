@@ -16,13 +16,13 @@ import orjson
 from app import tracing
 from app.assessment import Assessment, assess, hidden_values
 from app.config import Endpoint
-from app.errors import Rejected
+from app.core.errors import Rejected
+from app.core.raw_json import MAXIMUM_DEPTH, is_too_deep
+from app.core.secrets import SecretBox
 from app.mapping import MISSING, DecodedEvent, PathError, parse_path, resolve
 from app.models.status import EventStatus, ReceivedThrough, VerificationStatus
 from app.models.types import new_id, now
-from app.raw_json import MAXIMUM_DEPTH, is_too_deep
 from app.scripting import MINIMUM_MASKED_LENGTH, ScriptRun, Scripts
-from app.secrets import SecretBox
 from app.verification import Delivery, FirstEventHmac, verify
 
 MAXIMUM_NAME_LENGTH = 255

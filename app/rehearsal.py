@@ -8,11 +8,11 @@ import orjson
 
 from app.assessment import hidden_values, run_script
 from app.config import Endpoint
-from app.errors import FieldError, RequestError
+from app.core.errors import FieldError, RequestError
+from app.core.validation import invalid_fields
 from app.models.types import now
 from app.runtime import Runtime
 from app.scripting import ScriptError, ScriptRun, ScriptsBusy, mask
-from app.validation import invalid_fields
 from app.verification import Delivery, verify
 
 

@@ -17,8 +17,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.assessment import assess
 from app.config import Endpoint
+from app.core.errors import FieldError, Rejected, RequestError
+from app.core.secrets import SecretBox
+from app.core.validation import invalid_fields
 from app.environments import get_environment
-from app.errors import FieldError, Rejected, RequestError
 from app.event_log import CHANNEL
 from app.models.action import Action
 from app.models.event import Event, EventPayload
@@ -33,10 +35,8 @@ from app.models.status import (
 from app.models.types import derived_id, digest_of, id_time_range
 from app.reception import ReceivedEvent, Refusal, authenticated_events, receive_event, received_part
 from app.runtime import Runtime
-from app.secrets import SecretBox
 from app.sources import get_configured
 from app.tracking import UNSIGNED, events_of
-from app.validation import invalid_fields
 from app.verification import Delivery
 
 # A rehearsal's caller waits for its result; an event whose actions are tried again takes longer than anyone waits.

@@ -16,11 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.errors import FieldError
+from app.core.errors import FieldError
+from app.core.settings import Settings
+from app.core.validation import invalid_fields
 from app.models.retention import Retention
 from app.models.types import first_id_at, now
-from app.settings import Settings
-from app.validation import invalid_fields
 
 MAXIMUM_DAYS = 3650
 # Rows deleted in one transaction: short enough that nobody waits for it.

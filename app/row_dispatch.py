@@ -26,8 +26,8 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
+from app.core.outages import Outage
 from app.listener import Listener
-from app.outages import Outage
 from app.temporal import ENVIRONMENT, task_queue
 
 logger = logging.getLogger(__name__)

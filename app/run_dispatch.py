@@ -27,6 +27,7 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from app.core.outages import Outage
 from app.directory.fan_outs import (
     CHANNEL,
     ClaimedFanOut,
@@ -39,7 +40,6 @@ from app.directory.workflow_runs import workflow_id
 from app.listener import Listener
 from app.models.contracts import FanOutRef, RunRef
 from app.models.status import RunStatus
-from app.outages import Outage
 from app.temporal import ENVIRONMENT, task_queue
 from app.workflows.fan_out import FanOut
 from app.workflows.recipient_run import RecipientRun

@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.config import Configuration
+from app.core.secrets import SecretBox
+from app.core.settings import Settings
 from app.database import open_engine
 from app.listener import Listener
 from app.scripting import Scripts
-from app.secrets import SecretBox
-from app.settings import Settings
 from app.timeline import Timelines
 
 

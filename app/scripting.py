@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from app.errors import Retryable
+from app.core.errors import Retryable
 
 TIME_LIMIT = 0.5
 OUTPUT_LIMIT = 256 * 1024

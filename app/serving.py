@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from app.core.settings import Settings
 from app.log import setup_logging
 from app.process import WORKFLOWS, collect_seldom
-from app.settings import Settings
 
 
 def api() -> None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
 
 
 @asynccontextmanager

@@ -7,13 +7,13 @@ from uuid import UUID
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.errors import FieldError, RequestError
+from app.core.errors import FieldError, RequestError
+from app.core.secrets import SecretBox
+from app.core.validation import invalid_fields
 from app.models.source import SigningSecret, Source, SourceEnvironment
 from app.models.types import now
 from app.providers.base import Provider
 from app.providers.registry import providers
-from app.secrets import SecretBox
-from app.validation import invalid_fields
 from app.verification import CannotSign, UnusableSecret
 
 # Each one is tried on each delivery that none before it signed.

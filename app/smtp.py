@@ -8,10 +8,10 @@ from email.utils import format_datetime
 
 import aiosmtplib
 
-from app.errors import Permanent, Retryable
+from app.core.errors import Permanent, Retryable
+from app.core.settings import Settings
 from app.mail import Email
 from app.models.types import now
-from app.settings import Settings
 
 # Within the time that a cancel waits for a send under way (app/outbound.py has the same).
 TIMEOUT = 15.0

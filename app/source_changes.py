@@ -23,11 +23,11 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from app.activities.actions.parameters import check_parameters
 from app.activities.actions.registry import action_types
-from app.errors import FieldError
+from app.core.errors import FieldError
+from app.core.validation import field_errors
 from app.mapping import PathError, parse_path
 from app.providers.registry import providers
 from app.scripting import Scripts
-from app.validation import field_errors
 
 DEFAULT_PROVIDER = "custom_http"
 KEY_PATTERN = r"[a-z0-9][a-z0-9_-]*"

@@ -11,12 +11,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.alert_secrets import get_alert_secret, set_alert_secret
 from app.audit import Snapshot, note_change, note_source_change, snapshot, source_snapshot
+from app.core.secrets import SecretBox
 from app.endpoints import end_overlap, rotate_endpoint
 from app.models.alert import AlertSecret
 from app.models.source import SigningSecret, Source, SourceEnvironment
 from app.promotion import Promotion, promote
 from app.scripting import Scripts
-from app.secrets import SecretBox
 from app.signing_secrets import add_secret, delete_secret
 from app.source_changes import script_errors
 from app.sources import ConfiguredSource, get_source, lock_source, upsert_source

@@ -10,14 +10,14 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.audit import note_source_change, snapshot
-from app.errors import FieldError, RequestError
+from app.core.errors import FieldError, RequestError
+from app.core.secrets import new_token, token_hash
+from app.core.validation import invalid_fields
 from app.models.source import Source, SourceEnvironment, SourceKey
 from app.models.types import now
 from app.providers.base import Provider
 from app.providers.registry import providers
-from app.secrets import new_token, token_hash
 from app.tokens import KEY_PREFIX, Access
-from app.validation import invalid_fields
 
 SOURCE_KEY_PREFIX = f"{KEY_PREFIX}src_"
 

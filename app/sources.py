@@ -17,8 +17,9 @@ from sqlmodel import SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.activities.actions.registry import action_types
+from app.core.errors import FieldError, RequestError
+from app.core.validation import invalid_fields
 from app.environments import list_environments, unknown_environment
-from app.errors import FieldError, RequestError
 from app.models.environment import Environment
 from app.models.source import Mapping, Source, SourceEnvironment
 from app.models.types import now
@@ -37,7 +38,6 @@ from app.source_changes import (
     canonical,
     check_change,
 )
-from app.validation import invalid_fields
 
 # Two requests that change one source wait for each other, also when it does not exist yet.
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('source/' || :key, 0))")

@@ -15,9 +15,9 @@ from typing import Any
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.errors import FieldError
+from app.core.errors import FieldError
+from app.core.validation import invalid_fields
 from app.models.types import first_id_at, now, time_of
-from app.validation import invalid_fields
 
 # Latencies are counted in steps, four for each doubling: step n is up to 2^(n/4) milliseconds.
 LATENCY_STEPS = 4

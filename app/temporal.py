@@ -14,8 +14,8 @@ from temporalio.service import RPCError
 
 from app import sdk_metrics, tracing
 from app.config import Configuration
-from app.errors import ConfigurationError
-from app.settings import Settings
+from app.core.errors import ConfigurationError
+from app.core.settings import Settings
 
 logger = logging.getLogger(__name__)
 

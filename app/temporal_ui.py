@@ -2,7 +2,7 @@
 
 from urllib.parse import quote
 
-from app.settings import Settings
+from app.core.settings import Settings
 
 
 def run_url(settings: Settings, workflow_id: str | None, run_id: str | None) -> str | None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from app.claims import Claimed, workflow_id
 from app.config import Configuration
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
+from app.core.settings import Settings
 from app.models.event import Event
 from app.models.status import EventStatus
-from app.settings import Settings
 
 if TYPE_CHECKING:
     from temporalio.client import Client

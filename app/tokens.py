@@ -14,14 +14,14 @@ from uuid import UUID
 from sqlmodel import col, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.errors import ConfigurationError, FieldError, RequestError
+from app.core.secrets import new_token, token_hash
+from app.core.settings import Settings
+from app.core.validation import invalid_fields
 from app.database import open_engine
 from app.environments import get_environment, list_environments, unknown_environment
-from app.errors import ConfigurationError, FieldError, RequestError
 from app.models.credential import EnvironmentKey, ServiceToken
 from app.models.types import now
-from app.secrets import new_token, token_hash
-from app.settings import Settings
-from app.validation import invalid_fields
 
 TOKEN_PREFIX = "dbl_st_"
 KEY_PREFIX = "sk_"

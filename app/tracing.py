@@ -18,8 +18,8 @@ from opentelemetry import context, trace
 from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from app.core.errors import Retryable
 from app.destinations import Refused
-from app.errors import Retryable
 
 if TYPE_CHECKING:
     from fastapi.telemetry import TelemetryConfig

@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import orjson
 
-from app.errors import Rejected
+from app.core.errors import Rejected
+from app.core.raw_json import is_too_deep
 from app.models.types import now
 from app.providers.base import Tracking
-from app.raw_json import is_too_deep
 from app.reception import MAXIMUM_EVENTS, TOO_DEEP
 
 BATCHES = frozenset({"batch", "b", "import"})

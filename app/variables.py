@@ -9,13 +9,13 @@ from sqlalchemy import text
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.errors import FieldError, Permanent, RequestError
+from app.core.secrets import SecretBox
+from app.core.validation import invalid_fields
 from app.directory.pages import Page, PageRequest, fetch_page
 from app.environments import list_environments, unknown_environment
-from app.errors import FieldError, Permanent, RequestError
 from app.models.types import now
 from app.models.variable import Variable, VariableValue
-from app.secrets import SecretBox
-from app.validation import invalid_fields
 
 VariableType = Literal["public", "secret"]
 

@@ -17,8 +17,8 @@ from uuid import UUID
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from app.core.raw_json import elements
 from app.models.status import VerificationStatus
-from app.raw_json import elements
 
 Headers = dict[str, str]
 

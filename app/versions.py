@@ -6,7 +6,7 @@ A version follows from the rows' ids and times of change, so that it is the same
 import re
 from collections.abc import Iterable
 
-from app.errors import RequestError
+from app.core.errors import RequestError
 from app.models.source import Mapping
 from app.models.types import digest_of
 from app.sources import ConfiguredSource

@@ -5,6 +5,7 @@ from typing import Any
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.audit import note_change, workflow_snapshot
+from app.core.secrets import SecretBox
 from app.directory.definitions import (
     StoredWorkflow,
     delete_workflow,
@@ -12,7 +13,6 @@ from app.directory.definitions import (
     get_workflow,
     save_workflow,
 )
-from app.secrets import SecretBox
 from app.tokens import Access
 
 

@@ -23,12 +23,12 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.settings import Settings
 from app.database import upgrade
 from app.inbox import Inbox
 from app.models.source import Mapping, Source, SourceEnvironment
 from app.reception import ReceivedEvent, receive_event
 from app.runtime import Runtime, open_runtime
-from app.settings import Settings
 from app.stack.postgres import EmbeddedPostgres
 from app.stack.temporal import EmbeddedTemporal
 

@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 import psycopg
 
 from app.claims import Claims, Leases
+from app.core.settings import Settings
 from app.database import open_engine
 from app.dispatch import CLAIM_SINCE
 from app.models.types import first_id_at, now
-from app.settings import Settings
 from app.stack import ports
 from bench.figures import CPU_OBSERVED, CPU_OF_ALL, CPU_OF_EMPTY, Figures
 from bench.stack import ENVIRONMENT, ROOT, Stack, cpu_ms_each, wait

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from app.activities.actions.base import ActionType, Kind, Parameter
 from app.activities.actions.parameters import evaluate_parameters
 from app.activities.actions.registry import action_types
-from app.errors import Permanent
+from app.core.errors import Permanent
 from app.knock import connect_in_process
 from app.mapping import DecodedEvent
 

@@ -23,10 +23,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from temporalio.client import Client
 
 from app.api.app import create_app
+from app.core.settings import Settings
 from app.database import upgrade
 from app.models.environment import Environment
 from app.runtime import Runtime, open_runtime
-from app.settings import Settings
 from app.stack.postgres import EmbeddedPostgres
 from app.stack.temporal import EmbeddedTemporal
 from app.temporal import connect, prepare_namespace

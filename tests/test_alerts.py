@@ -14,8 +14,8 @@ from temporalio.worker import Replayer
 
 from app.activities.deliver_alert import email_of
 from app.alerts import make_due_alerts
+from app.core.settings import Settings
 from app.runtime import Runtime
-from app.settings import Settings
 from app.temporal import connect
 from app.workflows.deliver_alert import DeliverAlert
 from tests.knock import KnockServer, error

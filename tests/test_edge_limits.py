@@ -13,7 +13,7 @@ import pytest
 from app import reception
 from app.api import protocol
 from app.api.protocol import MAXIMUM_HEAD_BYTES, MAXIMUM_HEADERS
-from app.raw_json import MAXIMUM_DEPTH
+from app.core.raw_json import MAXIMUM_DEPTH
 from app.reception import MAXIMUM_EVENTS
 from tests.servers import eventually
 from tests.sources import Api, Bench

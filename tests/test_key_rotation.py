@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from app import key_rotation
 from app.cli.commands import cli
-from app.errors import Permanent
+from app.core.errors import Permanent
+from app.core.secrets import SecretBox
 from app.key_rotation import ENCRYPTED, Tally, rotate_keys
-from app.secrets import SecretBox
 from tests.sources import Bench
 
 NEW = "n" * 32

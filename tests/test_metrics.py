@@ -11,12 +11,12 @@ from sqlalchemy import text
 
 from app import backlog, metrics
 from app.backlog import Backlog
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
+from app.core.settings import Settings
 from app.models.status import ActionStatus
 from app.models.types import now
 from app.runtime import Runtime
 from app.scrape import serve_metrics
-from app.settings import Settings
 from app.stack.ports import find_free
 from tests.knock import KnockServer, error
 from tests.servers import eventually

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from app import outages
-from app.outages import Outage
+from app.core import outages
+from app.core.outages import Outage
 
 
 def test_an_outage_is_said_when_it_begins_each_minute_and_when_it_is_over(

@@ -12,11 +12,11 @@ from temporalio import activity
 
 from app.activities.failures import tried_later
 from app.activities.follow_run import verdict_on
+from app.core.errors import Permanent, Retryable
 from app.directory.definition import FetchStep
 from app.directory.recipients import Json
 from app.directory.requests import RenderedRequest, outgoing
 from app.directory.run_log import LoadedRun, RunLog, StoredStep
-from app.errors import Permanent, Retryable
 from app.mail import Email, Mailer
 from app.models.contracts import StepRef, StepVerdict
 from app.models.status import StepStatus

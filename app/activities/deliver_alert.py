@@ -18,13 +18,13 @@ from app.alerts import (
     load_delivery,
     record_delivery,
 )
-from app.errors import Permanent, Retryable
+from app.core.errors import Permanent, Retryable
+from app.core.secrets import SecretBox
 from app.mail import Email, Mailer
 from app.models.contracts import AlertDeliveryRef, AlertRef
 from app.models.status import AlertStatus
 from app.outbound import Outbound, webhook_headers
 from app.outbound import Outgoing as Request
-from app.secrets import SecretBox
 
 
 class DeliverAlerts:

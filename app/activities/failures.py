@@ -6,7 +6,7 @@ from typing import Any
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from app.errors import Permanent, Retryable
+from app.core.errors import Permanent, Retryable
 from app.models.contracts import PERMANENT
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from temporalio import activity
 
+from app.core.errors import Permanent
 from app.directory.conditions import holds
 from app.directory.definition import AnyStep, DelayStep, EmailStep, FetchStep, InAppStep, WebhookStep
 from app.directory.delays import UnknownTime, wait_until
 from app.directory.recipients import Json
 from app.directory.requests import outgoing
 from app.directory.run_log import LoadedRun, NewMessage, RunLog, StoredStep
-from app.errors import Permanent
 from app.mail import Mailer, text_of
 from app.models.contracts import RunOutcome, RunPlan, RunRef, StepRef, StepVerdict
 from app.models.status import StepStatus

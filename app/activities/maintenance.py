@@ -19,10 +19,10 @@ from temporalio.client import (
     ScheduleSpec,
 )
 
+from app.core.settings import Settings
 from app.models.types import now
 from app.partitions import clear_default_partitions, create_partitions, drop_partitions, unfinished_days
 from app.retention import BATCH_SIZE, get_retention, log_retention, prune
-from app.settings import Settings
 from app.workflows.maintenance import Maintenance
 
 logger = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from app.action_log import ActionLog, Attempt, StoredAction
 from app.activities.actions.base import ActionType
 from app.activities.actions.registry import action_types
 from app.activities.failures import tried_later
+from app.core.errors import Permanent, Retryable
 from app.destinations import Destinations
-from app.errors import Permanent, Retryable
 from app.knock import attempt
 from app.knock_rate_limits import Limit, NotYet, RateLimits
 from app.models.contracts import ActionOutcome, ActionRef

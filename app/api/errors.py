@@ -15,8 +15,8 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics
-from app.errors import FieldError, Rejected, RequestError
-from app.validation import field_errors, invalid_fields
+from app.core.errors import FieldError, Rejected, RequestError
+from app.core.validation import field_errors, invalid_fields
 
 logger = logging.getLogger(__name__)
 

@@ -32,10 +32,10 @@ from app.api.directory.requests import (
     profile_of,
     reference_of,
 )
+from app.core.errors import FieldError, RequestError
 from app.directory.bulk_operations import BulkOperation, Name
 from app.directory.recipients import Json, Profile, Recipient, Reference
 from app.directory.subscriptions import Subscription
-from app.errors import FieldError, RequestError
 from app.models.types import now, time_of
 from app.reception import ReceivedEvent
 

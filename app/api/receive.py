@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 from app.api.errors import RESPONSES
 from app.batching import QueueFull, is_about_content
 from app.config import Endpoint
-from app.errors import Rejected
+from app.core.errors import Rejected
 from app.models.status import ReceivedThrough
 from app.providers.base import Provider
 from app.reception import ReceivedEvent, Refusal, receive_events, refused_request

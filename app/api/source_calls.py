@@ -23,8 +23,8 @@ from app.api.directory.request import DirectoryRoute
 from app.api.knock_calls import CALLS, ID, Arguments, Call, invalid, operation
 from app.api.receive import keep, limit_rate
 from app.config import Endpoint
+from app.core.errors import FieldError, RequestError
 from app.directory.recipients import Json
-from app.errors import FieldError, RequestError
 from app.models.directory import USERS
 from app.models.status import ReceivedThrough, VerificationStatus
 from app.models.types import new_id

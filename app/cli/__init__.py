@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from app import serving
-from app.errors import DoorbellError
+from app.core.errors import DoorbellError
 from app.process import leave
 
 

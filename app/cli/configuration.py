@@ -8,7 +8,7 @@ from rich.console import Console
 
 from app.cli.options import AsJson, Token, Url
 from app.commands.management import management_client
-from app.settings import Settings
+from app.core.settings import Settings
 
 Directory = Annotated[Path, typer.Argument(help="The directory of the files.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

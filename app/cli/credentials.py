@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from app.cli.options import AsJson, Token
 from app.commands.completion import complete_environment
-from app.settings import Settings
+from app.core.settings import Settings
 
 tokens = typer.Typer(help="Service tokens, which open the Management API.", no_args_is_help=True)
 keys = typer.Typer(help="Secret keys, which open an environment's directory.", no_args_is_help=True)

@@ -3,8 +3,8 @@
 import typer
 
 from app.cli.options import AsJson
-from app.errors import ConfigurationError
-from app.settings import Settings
+from app.core.errors import ConfigurationError
+from app.core.settings import Settings
 
 group = typer.Typer(help="The database.", no_args_is_help=True)
 

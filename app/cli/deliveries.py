@@ -8,7 +8,7 @@ import typer
 
 from app.cli.options import Environment, Source, Wait
 from app.commands.completion import complete_event_type
-from app.settings import Settings
+from app.core.settings import Settings
 
 EventsAsJson = Annotated[bool, typer.Option("--json", help="Print a line of JSON for each event.")]
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from app.cli.options import AsJson, Environment, Token, Url
 from app.commands.management import management_client
-from app.settings import Settings
+from app.core.settings import Settings
 
 group = typer.Typer(help="Delete what is stored of somebody, on request.", no_args_is_help=True)
 

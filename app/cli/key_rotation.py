@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from app.settings import Settings
+from app.core.settings import Settings
 
 group = typer.Typer(help="Everything that is encrypted in the database.", no_args_is_help=True)
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from app.cli.options import AsJson, Environment, Source, Token, Url
 from app.commands.completion import complete_event_type
 from app.commands.management import management_client
+from app.core.settings import Settings
 from app.models.status import EventStatus
-from app.settings import Settings
 
 
 def logs(

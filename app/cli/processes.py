@@ -6,7 +6,7 @@ import typer
 
 from app import serving
 from app.commands.completion import complete_environment
-from app.settings import Settings
+from app.core.settings import Settings
 
 Environments = Annotated[
     list[str],

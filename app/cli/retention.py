@@ -7,7 +7,7 @@ from rich.console import Console
 
 from app.cli.options import AsJson, Token, Url
 from app.commands.management import management_client
-from app.settings import Settings
+from app.core.settings import Settings
 
 Days = Annotated[int | None, typer.Option(min=1, metavar="DAYS", help="Days to keep them from now on.")]
 

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from app.cli.options import AsJson, Environment, Source, Token, Url
 from app.commands.management import management_client
-from app.settings import Settings
+from app.core.settings import Settings
 
 
 def sources(

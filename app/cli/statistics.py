@@ -9,7 +9,7 @@ from app.cli.options import AsJson, Environment, Token, Url
 from app.commands.completion import complete_source
 from app.commands.management import management_client
 from app.commands.statistics import Period
-from app.settings import Settings
+from app.core.settings import Settings
 
 
 def stats(

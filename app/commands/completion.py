@@ -8,8 +8,8 @@ import httpx
 import typer
 
 from app.commands.management import ManagementClient, management_client, source_path
-from app.errors import CommandError
-from app.settings import Settings
+from app.core.errors import CommandError
+from app.core.settings import Settings
 
 # Longer than a server nearby takes, shorter than people wait for a Tab.
 TIMEOUT = 2.0

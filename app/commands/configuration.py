@@ -12,7 +12,7 @@ from rich.text import Text
 from app.commands.management import ManagementClient, source_path
 from app.commands.printing import agrees, print_json
 from app.commands.source_files import FOLDER, SourceFile, from_answer, plan_files, read_files, write_files
-from app.errors import CommandError
+from app.core.errors import CommandError
 
 DIFFERENT = 1
 

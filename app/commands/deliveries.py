@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 
 from app.config import Endpoint
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
 from app.examples import Request, signed
 
 # What belongs to one connection and not to the event.

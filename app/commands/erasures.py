@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from app.commands.management import ManagementClient
 from app.commands.printing import agrees, print_json, print_table
-from app.errors import CommandError
+from app.core.errors import CommandError
 
 LOOK_EVERY = 0.3
 FAILED = 1

@@ -3,10 +3,10 @@
 from rich.console import Console
 
 from app.commands.printing import print_table
+from app.core.secrets import SecretBox
+from app.core.settings import Settings
 from app.database import open_engine
 from app.key_rotation import Tally, rotate_keys
-from app.secrets import SecretBox
-from app.settings import Settings
 
 
 async def rotate(settings: Settings, console: Console, *, check: bool) -> int:

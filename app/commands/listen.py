@@ -21,11 +21,11 @@ from app.commands.deliveries import forwarded_headers, record_of, recorded_reque
 from app.commands.results import result_of
 from app.commands.send import Output, post, send_all
 from app.commands.target import Target, open_target
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
+from app.core.settings import Settings
 from app.examples import Request, signed
 from app.models.types import now
 from app.process import stop_requested
-from app.settings import Settings
 
 HOST = "127.0.0.1"
 

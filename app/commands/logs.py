@@ -20,7 +20,7 @@ from app.commands.printing import (
     status_text,
     time_text,
 )
-from app.errors import CommandError
+from app.core.errors import CommandError
 
 FAILED = 1
 UNFINISHED = frozenset({"received", "processing"})

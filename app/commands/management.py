@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import httpx
 
-from app.errors import CommandError
-from app.settings import Settings
+from app.core.errors import CommandError
+from app.core.settings import Settings
 from app.stack.keys import admin_token_path
 
 TIMEOUT = 30.0

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from app.commands.management import ManagementClient, source_path
 from app.commands.printing import compact, plain, print_json, print_table, shortened, status_text
-from app.errors import CommandError
+from app.core.errors import CommandError
 
 NOT_ALL_RUN = 1
 _ORIGINS = {"payload": "your payload", "received": "a received event", "example": "the provider's example"}

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.errors import CommandError
+from app.core.errors import CommandError
 
 GOOD = frozenset({"succeeded", "success", "ignored", "idempotent", "runs"})
 BAD = frozenset({"failed", "rejected"})

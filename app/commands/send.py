@@ -10,10 +10,10 @@ from rich.console import Console
 from app.commands.deliveries import own_request
 from app.commands.results import Result, result_of, show
 from app.commands.target import Target, open_target
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
+from app.core.settings import Settings
 from app.examples import Request, example_request
 from app.models.types import now
-from app.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from app.commands.management import ManagementClient, source_path
 from app.commands.printing import print_json, print_table, time_text
-from app.errors import CommandError
+from app.core.errors import CommandError
 
 
 def read_value(prompt: Callable[[], str]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import yaml
 
-from app.errors import CommandError
+from app.core.errors import CommandError
 
 FOLDER = "sources"
 # The fields of a source that are settings of the account, in the order in which a file shows them.

@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.config import Configuration, Endpoint
+from app.core.errors import ConfigurationError, RequestError
+from app.core.secrets import SecretBox
+from app.core.settings import Settings
 from app.database import open_engine
 from app.environments import get_environment
-from app.errors import ConfigurationError, RequestError
-from app.secrets import SecretBox
-from app.settings import Settings
 from app.sources import get_configured
 
 

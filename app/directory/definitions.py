@@ -14,14 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.errors import FieldError, RequestError
+from app.core.secrets import SecretBox
+from app.core.validation import field_errors, invalid_fields
 from app.directory.definition import KEY_PATTERN, NOT_FIELDS, Workflow, WrappedWorkflow
 from app.directory.pages import Page, PageRequest, fetch_page
-from app.errors import FieldError, RequestError
 from app.models.directory import WorkflowRun
 from app.models.types import now
 from app.models.workflow import WorkflowDefinition, WorkflowVersion
-from app.secrets import SecretBox
-from app.validation import field_errors, invalid_fields
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.core.errors import RequestError
 from app.database import to_json
-from app.errors import RequestError
 
 MAXIMUM_KEY_LENGTH = 255
 

@@ -11,7 +11,7 @@ from sqlalchemy import Label, Row, Select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped
 
-from app.errors import FieldError, RequestError
+from app.core.errors import FieldError, RequestError
 
 Item = TypeVar("Item")
 Column = Mapped[Any]

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.core.errors import FieldError
+from app.core.validation import invalid_fields
 from app.database import to_json
-from app.errors import FieldError
 from app.models.directory import TENANTS, USERS
-from app.validation import invalid_fields
 
 Json = dict[str, Any]
 

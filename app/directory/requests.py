@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from app.core.errors import Permanent
 from app.directory.definition import RequestTemplate
 from app.directory.recipients import Json
-from app.errors import Permanent
 from app.outbound import Outgoing
 from app.templating import render
 

@@ -12,14 +12,14 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.core.errors import Permanent
+from app.core.secrets import SecretBox
 from app.database import to_json
 from app.directory.definition import AnyStep, EmailStep, InAppStep, WebhookStep, Workflow
 from app.directory.recipients import Json, Recipient, Reference, recipient_of
-from app.errors import Permanent
 from app.models.directory import USERS
 from app.models.status import RunStatus, StepStatus
 from app.models.types import new_id
-from app.secrets import SecretBox
 
 # A run that is looked at again after this time: its workflow may have ended without a word.
 LEASE = timedelta(minutes=15)

@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
+from app.core.errors import RequestError
 from app.database import to_json
 from app.directory.pages import Page, PageRequest, fetch_page
 from app.directory.recipients import Json, Profile, Recipient, Reference, set_recipients
-from app.errors import RequestError
 from app.models.directory import DirectoryRecipient, DirectorySubscription
 
 # What is given on a subscription that is there is merged with what it has, as on recipients.

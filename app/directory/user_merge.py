@@ -3,10 +3,10 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.core.errors import FieldError
+from app.core.validation import invalid_fields
 from app.directory.recipients import Recipient, Reference, delete_recipients, get_recipient
-from app.errors import FieldError
 from app.models.directory import USERS
-from app.validation import invalid_fields
 
 # Both at once and in one order, so that merges of the same users wait for each other.
 _HOLD = text("""

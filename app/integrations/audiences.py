@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.core.errors import Permanent, Retryable
 from app.destinations import Destinations
-from app.errors import Permanent, Retryable
 
 # What Knock takes in one call.
 MEMBERS_A_CALL = 1000

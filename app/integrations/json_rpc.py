@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from app.errors import DoorbellError
+from app.core.errors import DoorbellError
 
 Json = dict[str, Any]
 Method = Callable[[Json], Awaitable[Json | None]]

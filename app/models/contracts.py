@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from app.models.status import ActionStatus, EventStatus, RunStatus, StepStatus
 
-# The type of a failure that retrying does not mend (`app.errors.Permanent`), as Temporal shows it.
+# The type of a failure that retrying does not mend (`app.core.errors.Permanent`), as Temporal shows it.
 PERMANENT = "Permanent"
 
 

@@ -6,8 +6,8 @@ https://segment.com/docs/connections/spec/
 from collections.abc import Sequence
 from typing import Any
 
+from app.core.raw_json import elements
 from app.providers.base import DefaultMapping, Example
-from app.raw_json import elements
 
 # Traits that have a field of their own on a Knock user; the rest become custom properties.
 RESERVED_TRAITS = frozenset({"name", "email", "phone", "avatar", "locale", "timezone"})

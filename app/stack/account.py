@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ import psycopg
 from pydantic import SecretStr
 from rich.table import Table
 
-from app.errors import ConfigurationError
-from app.settings import Settings
+from app.core.errors import ConfigurationError
+from app.core.settings import Settings
 from app.stack import ports
 from app.stack.directories import make_directory
 from app.stack.keys import Keys, admin_token_path

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
 
 
 def make_directory(path: Path, mode: int = 0o700) -> None:

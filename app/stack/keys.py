@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 
-from app.settings import Settings
+from app.core.settings import Settings
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,7 +9,7 @@ from itertools import islice
 
 import psutil  # type: ignore[import-untyped]
 
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
 
 # Below the ports that kernels give to outgoing connections (Linux from 32768 on, others from 49152): one of those would
 # take a port between its choice and its use.

@@ -19,7 +19,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 from psycopg import sql
 
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
 from app.stack.account import Account, choose_account, hand_over, let_reach, require_runnable
 from app.stack.directories import make_directory
 from app.stack.processes import (

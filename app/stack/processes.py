@@ -15,7 +15,7 @@ from typing import IO, TypeVar
 
 import psutil  # type: ignore[import-untyped]
 
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
 
 Found = TypeVar("Found")
 

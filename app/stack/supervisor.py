@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, Self
 
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
 from app.stack.processes import last_lines
 from app.stack.terminal import Terminal
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
 from app.stack import ports
 from app.stack.directories import make_directory
 from app.stack.processes import (

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.app import create_app
 from app.api.security_headers import DATA_ONLY, SecurityHeaders
 from app.api.tracking import PATHS
-from app.settings import Settings
+from app.core.settings import Settings
 from tests.servers import serve
 from tests.sources import Api, Bench
 

@@ -17,10 +17,10 @@ from app.commands.deliveries import record_of, recorded_requests
 from app.commands.listen import listen, replay_file
 from app.commands.send import Output, send
 from app.commands.target import find_installation
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
+from app.core.settings import Settings
 from app.examples import Request, example_request
 from app.providers.registry import providers
-from app.settings import Settings
 from tests.servers import eventually
 from tests.sources import Api, Bench, BenchSource
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from app.commands import configuration
 from app.commands.management import ManagementClient
 from app.commands.source_files import FOLDER
-from app.errors import CommandError
+from app.core.errors import CommandError
 from tests.conftest import ADMIN_TOKEN
 from tests.sources import Api
 

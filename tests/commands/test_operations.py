@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from app.api.management import follow
 from app.cli.commands import cli
 from app.commands import logs
-from app.errors import CommandError
+from app.core.errors import CommandError
 from app.replays import MAXIMUM_RATE
 from app.runtime import Runtime
 from tests.conftest import ADMIN_TOKEN

@@ -28,10 +28,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.api.app import create_app
 from app.api.dashboard.pages import BUILT
 from app.api.dashboard.session import COOKIE
+from app.core.settings import Settings
 from app.dashboard_sessions import SessionKeys, log_in
 from app.models.environment import Environment
 from app.runtime import Runtime, open_runtime
-from app.settings import Settings
 from app.stack.postgres import EmbeddedPostgres
 from app.stack.temporal import EmbeddedTemporal
 from app.temporal import connect, prepare_namespace

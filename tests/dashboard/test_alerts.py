@@ -4,7 +4,7 @@ import pytest
 from playwright.async_api import BrowserContext, Page, expect
 from standardwebhooks import Webhook
 
-from app.settings import Settings
+from app.core.settings import Settings
 from tests.dashboard.conftest import Show, Stack, Watched, assert_accessible, assert_fits, enter
 from tests.runs.far import WebServer
 from tests.servers import eventually

@@ -10,8 +10,8 @@ from sqlalchemy import text
 from app.api.app import create_app
 from app.api.dashboard.login import MAXIMUM_FAILURES
 from app.api.dashboard.pages import Assets
+from app.core.settings import Settings
 from app.dashboard_sessions import issue_link
-from app.settings import Settings
 from app.tokens import issue_token
 from tests.conftest import ADMIN_TOKEN
 from tests.dashboard.conftest import Show, Stack, Watched, assert_accessible, enter

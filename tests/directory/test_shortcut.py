@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import event, text
 
 from app.api.directory.app import DirectoryApp
+from app.core.errors import Permanent
 from app.destinations import Refused
-from app.errors import Permanent
 from app.knock import attempt, connect_in_process
 from app.runtime import Runtime
 

@@ -18,13 +18,13 @@ from pydantic import SecretStr
 from app.activities.actions.parameters import evaluate_parameters
 from app.activities.actions.registry import action_types
 from app.config import Endpoint
+from app.core.secrets import SecretBox
 from app.mapping import DecodedEvent
 from app.models.status import EventStatus
 from app.providers.base import Provider
 from app.providers.registry import providers
 from app.reception import ReceivedEvent, receive_events
 from app.scripting import Scripts
-from app.secrets import SecretBox
 from app.verification import (
     Delivery,
     Headers,

@@ -9,8 +9,8 @@ import pytest
 from knockapi import AsyncKnock
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.settings import Settings
 from app.runtime import Runtime
-from app.settings import Settings
 from app.tokens import add_key
 from tests.runs.far import MailServer
 from tests.servers import eventually

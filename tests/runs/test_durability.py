@@ -10,8 +10,8 @@ from temporalio.testing import ActivityEnvironment
 
 from app.activities.deliver import Deliver
 from app.activities.follow_run import FollowRun
+from app.core.errors import Permanent
 from app.directory.run_log import RunLog
-from app.errors import Permanent
 from app.mail import Mailer
 from app.models.contracts import RunRef, StepRef, StepVerdict
 from app.models.status import StepStatus

@@ -3,9 +3,9 @@
 import pytest
 from pydantic import SecretStr
 
-from app.errors import Permanent, Retryable
+from app.core.errors import Permanent, Retryable
+from app.core.settings import Settings
 from app.mail import Email, Mailer, text_of
-from app.settings import Settings
 from tests.runs.far import MailServer
 
 

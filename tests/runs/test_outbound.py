@@ -8,7 +8,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from starlette.responses import RedirectResponse, Response
 
-from app.errors import Permanent, Retryable
+from app.core.errors import Permanent, Retryable
 from app.outbound import MAXIMUM_ANSWER_BYTES, Outbound, Outgoing, is_public
 from tests.runs.conftest import Runs, fetch, statuses
 from tests.runs.far import WebServer

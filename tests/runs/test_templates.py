@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from app.core.errors import Permanent
 from app.directory.conditions import ConditionGroup, holds
 from app.directory.definition import RequestTemplate
 from app.directory.delays import MAXIMUM_DELAY, DelaySettings, UnknownTime, wait_until
 from app.directory.requests import outgoing
-from app.errors import Permanent
 from app.templating import InvalidTemplate, check, render
 
 MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)

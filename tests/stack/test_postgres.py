@@ -11,7 +11,7 @@ import psutil
 import psycopg
 import pytest
 
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
 from app.stack.account import Account, let_reach
 from app.stack.postgres import EmbeddedPostgres
 from tests.stack.parents import ends, forget_parent, parent_of

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
 from app.stack import ports
 from app.stack.service import Service, stop_leftovers
 from app.stack.supervisor import Interrupted, Supervisor

@@ -13,7 +13,7 @@ import pytest
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
 from app.stack.temporal import SEARCH_ATTRIBUTES, EmbeddedTemporal
 from tests.stack.parents import ends, forget_parent, parent_of
 

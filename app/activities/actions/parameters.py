@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from app.activities.actions.base import ActionType, Kind, Parameter, Payload
+from app.core.errors import DoorbellError, FieldError
 from app.database import to_json
-from app.errors import DoorbellError, FieldError
 from app.mapping import (
     MISSING,
     DecodedEvent,

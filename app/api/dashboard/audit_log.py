@@ -9,10 +9,10 @@ from fastapi import APIRouter, Response
 from app.api.dashboard.request import PageRoute, page_request
 from app.api.dashboard.session import AccountAdminVisit
 from app.audit import AuditFilter, list_audit_log
-from app.errors import FieldError
+from app.core.errors import FieldError
+from app.core.validation import invalid_fields
 from app.models.audit import AuditEntry
 from app.models.types import now
-from app.validation import invalid_fields
 
 router = APIRouter(prefix="/settings/audit-log", route_class=PageRoute)
 

@@ -9,13 +9,13 @@ from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute
 from app.api.dashboard.session import WriteVisit
 from app.api.management.dependencies import save
-from app.errors import FieldError, RequestError
+from app.core.errors import FieldError, RequestError
+from app.core.validation import invalid_fields
 from app.models.source import Source
 from app.providers.base import Provider
 from app.providers.registry import providers
 from app.source_edits import edit_source
 from app.sources import lock_source
-from app.validation import invalid_fields
 
 router = APIRouter(route_class=PageRoute)
 

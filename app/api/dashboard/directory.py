@@ -13,6 +13,8 @@ from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute, page_request
 from app.api.dashboard.session import AdminVisit, ReadVisit
 from app.api.management.erasures import WrappedNewErasure, erase_user
+from app.core.errors import FieldError, RequestError
+from app.core.validation import invalid_fields
 from app.directory.audiences import list_members
 from app.directory.lists import list_recipients, list_runs
 from app.directory.messages import MessageFilter, list_messages
@@ -26,10 +28,8 @@ from app.directory.search import (
     search_recipients,
 )
 from app.directory.subscriptions import list_subscribers, list_subscriptions
-from app.errors import FieldError, RequestError
 from app.models.directory import TENANTS, USERS
 from app.touching_events import find_touches
-from app.validation import invalid_fields
 
 router = APIRouter(prefix="/directory", route_class=PageRoute)
 # What a page shows of each list that belongs to a recipient.

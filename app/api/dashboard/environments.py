@@ -29,9 +29,9 @@ from app.api.management.environments import (
     save_destination,
 )
 from app.audit import environment_snapshot, note_change
+from app.core.errors import RequestError
 from app.environment_changes import change_environment
 from app.environments import get_environment, list_environments
-from app.errors import RequestError
 from app.tokens import list_keys
 
 router = APIRouter(prefix="/settings/environments", route_class=PageRoute)

@@ -14,7 +14,8 @@ from app.api.dashboard.request import PageRoute
 from app.api.dashboard.session import ReadVisit, WriteVisit
 from app.api.dashboard.source_page import open_source_page
 from app.api.dashboard.timeline_bars import Bar, timeline_bars
-from app.errors import FieldError, RequestError
+from app.core.errors import FieldError, RequestError
+from app.core.validation import invalid_fields
 from app.event_relations import find_relations
 from app.log_entries import LogEntry
 from app.logs import get_entry
@@ -23,7 +24,6 @@ from app.models.types import digest_of
 from app.reruns import Rehearsal, rehearse, replay
 from app.temporal_ui import run_url
 from app.timeline import Timeline
-from app.validation import invalid_fields
 
 router = APIRouter(route_class=PageRoute)
 

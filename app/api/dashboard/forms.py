@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from app.errors import FieldError, RequestError
-from app.validation import field_errors, invalid_fields
+from app.core.errors import FieldError, RequestError
+from app.core.validation import field_errors, invalid_fields
 
 # Room for a script or a sample event and what stands around it, with every character escaped.
 MAXIMUM_FORM_BYTES = 4 * 1024 * 1024

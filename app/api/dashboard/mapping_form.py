@@ -12,10 +12,10 @@ from app.activities.actions.parameters import template_of
 from app.activities.actions.registry import action_types
 from app.api.dashboard.forms import Form, field_messages
 from app.api.dashboard.json_view import json_text
+from app.core.validation import field_errors, invalid_fields
 from app.mapping import is_constant
 from app.models.source import Mapping
 from app.source_changes import MappingChange
-from app.validation import field_errors, invalid_fields
 
 # How a field is read: as a path into the event, as the text that stands there, or as a template in JSON.
 Mode = Literal["path", "fixed", "json"]

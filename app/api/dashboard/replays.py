@@ -11,8 +11,9 @@ from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute
 from app.api.dashboard.session import ReadVisit, WriteVisit
 from app.api.dashboard.source_page import open_source_page
+from app.core.errors import FieldError, RequestError
+from app.core.validation import invalid_fields
 from app.directory.pages import PageRequest
-from app.errors import FieldError, RequestError
 from app.models.replay import Replay
 from app.models.status import EventStatus, ReplayMappings
 from app.models.types import now
@@ -29,7 +30,6 @@ from app.replays import (
     list_replays,
     start_replay,
 )
-from app.validation import invalid_fields
 
 PAGE_SIZE = 25
 # Filters of the log that a replay does not have.

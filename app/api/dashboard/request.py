@@ -14,9 +14,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.api.dashboard.pages import NOT_BUILT, NotBuilt, redirect, render, say, secured
 from app.api.dashboard.session import NotLoggedIn
+from app.core.errors import RequestError
+from app.core.validation import field_errors, invalid_fields
 from app.directory.pages import PageRequest
-from app.errors import RequestError
-from app.validation import field_errors, invalid_fields
 
 logger = logging.getLogger(__name__)
 PAGE_SIZE = 25

@@ -9,8 +9,8 @@ from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute, page_request
 from app.api.dashboard.session import AccountAdminVisit, AccountReadVisit
 from app.api.management.retention import WrappedRetentionRequest, write_retention
+from app.core.errors import RequestError
 from app.erasure import list_erasures, progress_of
-from app.errors import RequestError
 from app.retention import MAXIMUM_DAYS, Kind, get_retention
 from app.tokens import Scope
 

@@ -17,11 +17,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.api.dashboard.forms import read_form
 from app.api.dashboard.pages import ENVIRONMENT_COOKIE, Visit
 from app.api.management.dependencies import RuntimeDep, SessionDep
+from app.core.errors import RequestError
+from app.core.settings import Settings
 from app.dashboard_sessions import SESSION_LIFE, LoggedIn, SessionKeys, find_session
 from app.environments import list_environments, unknown_environment
-from app.errors import RequestError
 from app.runtime import Runtime
-from app.settings import Settings
 from app.tokens import Scope
 
 COOKIE = "doorbell_session"

@@ -7,14 +7,14 @@ from app.api.dashboard.forms import Form
 from app.api.dashboard.navigation import Entry
 from app.api.dashboard.pages import Visit
 from app.api.management.schemas import endpoint_url
-from app.errors import FieldError
+from app.core.errors import FieldError
+from app.core.validation import invalid_fields
 from app.models.source import Mapping, SourceEnvironment
 from app.providers.base import Provider
 from app.providers.registry import providers
 from app.source_edits import add_signing_secret, edit_source
 from app.source_keys import takes_keys
 from app.sources import ConfiguredSource, get_source, not_configured
-from app.validation import invalid_fields
 from app.versions import source_version
 
 

@@ -17,8 +17,9 @@ from app.api.dashboard.source_page import SourcePage, add_typed_secret, change_s
 from app.api.management.dependencies import save
 from app.api.management.schemas import endpoint_url
 from app.api.management.source_keys import WrappedSourceKeyRequest
+from app.core.errors import FieldError, RequestError
+from app.core.validation import invalid_fields
 from app.endpoints import list_replaced
-from app.errors import FieldError, RequestError
 from app.models.types import now
 from app.rehearsal import Rehearsal, rehearse
 from app.signing_secrets import list_secrets
@@ -30,7 +31,6 @@ from app.source_edits import (
 )
 from app.source_keys import issue_source_key, list_source_keys, revoke_source_key
 from app.sources import lock_source
-from app.validation import invalid_fields
 from app.verification import FirstEventHmac
 
 router = APIRouter(prefix="/sources/{key}/settings", route_class=PageRoute)

@@ -14,7 +14,7 @@ from app.api.management.service_tokens import (
     issue_service_token,
     revoke_service_token,
 )
-from app.errors import RequestError
+from app.core.errors import RequestError
 from app.tokens import list_tokens
 
 router = APIRouter(prefix="/settings/tokens", route_class=PageRoute)

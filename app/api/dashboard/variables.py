@@ -15,7 +15,7 @@ from app.api.management.variables import (
     variable_response,
     write_variable,
 )
-from app.errors import RequestError
+from app.core.errors import RequestError
 from app.sensitive import REDACTED
 from app.variables import FoundVariable, find_variable, get_variable, list_variables
 

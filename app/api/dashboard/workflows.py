@@ -10,9 +10,9 @@ from app.api.dashboard.forms import field_messages, read_form
 from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute, page_request
 from app.api.dashboard.session import ReadVisit, WriteVisit
+from app.core.errors import FieldError, RequestError
+from app.core.validation import invalid_fields
 from app.directory.definitions import StoredWorkflow, get_workflow, list_workflows
-from app.errors import FieldError, RequestError
-from app.validation import invalid_fields
 from app.workflow_edits import discard_workflow, write_workflow
 
 router = APIRouter(prefix="/directory/workflows", route_class=PageRoute)

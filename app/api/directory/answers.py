@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import orjson
 from starlette.responses import Response
 
+from app.core.errors import RequestError
+from app.core.settings import Settings
 from app.directory.audiences import Member
 from app.directory.bulk_operations import BulkOperation
 from app.directory.messages import StoredMessage
@@ -15,9 +17,7 @@ from app.directory.recipients import TENANT_PREFERENCE_SET, Json, Recipient, Ref
 from app.directory.run_log import engagement
 from app.directory.subscriptions import Subscription
 from app.directory.workflow_runs import RecipientRun, RunStep
-from app.errors import RequestError
 from app.models.directory import USERS
-from app.settings import Settings
 from app.temporal_ui import run_url
 
 Item = TypeVar("Item")

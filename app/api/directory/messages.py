@@ -13,6 +13,7 @@ from app.api.directory.access import CallerDep
 from app.api.directory.answers import Answer
 from app.api.directory.parameters import PageDep
 from app.api.directory.request import DirectoryRoute
+from app.core.errors import FieldError, RequestError
 from app.directory.messages import (
     Mark,
     MessageFilter,
@@ -22,7 +23,6 @@ from app.directory.messages import (
     mark_message,
 )
 from app.directory.recipients import Reference
-from app.errors import FieldError, RequestError
 
 router = APIRouter(prefix="/v1", tags=["Messages"], route_class=DirectoryRoute)
 

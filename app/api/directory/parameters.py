@@ -8,9 +8,9 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.api.directory.requests import RecipientReference, reference_of
+from app.core.errors import FieldError, RequestError
 from app.directory.pages import PageRequest
 from app.directory.recipients import Reference
-from app.errors import FieldError, RequestError
 
 Body = TypeVar("Body", bound=BaseModel)
 

@@ -13,7 +13,7 @@ from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.directory.storable import MAXIMUM_BODY_BYTES, check_storable, unstorable
-from app.errors import FieldError, RequestError
+from app.core.errors import FieldError, RequestError
 from app.models.types import new_id
 
 _BRACKETED = re.compile(r"([^\[\]]+)((?:\[\w*\])+)")

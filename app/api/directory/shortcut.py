@@ -18,11 +18,11 @@ from app.api.directory import answers
 from app.api.directory.requests import Id, IdentifyUserRequest, TriggerWorkflowRequest
 from app.api.directory.storable import MAXIMUM_BODY_BYTES, check_storable
 from app.api.directory.triggers import digest_of_request, trigger_of
+from app.core.errors import RequestError
 from app.directory.batched_writes import BatchedWrites, Identification
 from app.directory.idempotency import MAXIMUM_KEY_LENGTH
 from app.directory.recipients import Reference
 from app.directory.workflow_runs import KeyedTrigger
-from app.errors import RequestError
 from app.models.types import new_id
 
 Json = dict[str, Any]

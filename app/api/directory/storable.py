@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from app.errors import RequestError
+from app.core.errors import RequestError
 
 # Room for a workflow's data, 10 MB, and a thousand recipients beside it.
 MAXIMUM_BODY_BYTES = 16 * 1024 * 1024

@@ -3,9 +3,9 @@
 import orjson
 
 from app.api.directory.requests import TriggerWorkflowRequest, reference_of
+from app.core.errors import FieldError, RequestError
 from app.database import to_json
 from app.directory.workflow_runs import Trigger
-from app.errors import FieldError, RequestError
 from app.models.types import digest_of
 
 MAXIMUM_DATA_BYTES = 10 * 1024 * 1024

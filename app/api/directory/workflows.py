@@ -20,6 +20,7 @@ from app.api.directory.requests import (
     reference_of,
 )
 from app.api.directory.triggers import digest_of_request, trigger_of
+from app.core.settings import Settings
 from app.directory.idempotency import claim_key
 from app.directory.lists import list_runs
 from app.directory.recipients import set_recipients
@@ -34,7 +35,6 @@ from app.directory.workflow_runs import (
 from app.models.status import StepStatus
 from app.models.types import new_id
 from app.runtime import Runtime
-from app.settings import Settings
 
 router = APIRouter(prefix="/v1", tags=["Workflows"], route_class=DirectoryRoute)
 

@@ -16,9 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.api.management.environment_limits import check_environments
+from app.core.errors import Permanent, RequestError
 from app.directory.pages import PageRequest
 from app.environments import list_environments, unknown_environment
-from app.errors import Permanent, RequestError
 from app.models.environment import Environment
 from app.models.source import SourceEnvironment
 from app.runtime import Runtime

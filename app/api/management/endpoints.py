@@ -15,9 +15,9 @@ from app.api.management.dependencies import (
 )
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Timestamp, WrappedRequest, endpoint_url, example
+from app.core.settings import Settings
 from app.endpoints import MAXIMUM_OVERLAP_SECONDS, list_replaced
 from app.models.source import SourceEnvironment
-from app.settings import Settings
 from app.source_edits import end_rotation, rotate
 
 router = APIRouter(

@@ -20,14 +20,14 @@ from app.api.management.dependencies import ReadAccess, RuntimeDep, SessionDep
 from app.api.management.log_schemas import log_response
 from app.api.management.logs import environment_log, source_log
 from app.api.management.request import ManagementRoute
-from app.errors import RequestError
+from app.core.errors import RequestError
+from app.core.settings import Settings
 from app.log_entries import LogEntry
 from app.log_queries import LogFilter
 from app.logs import list_changes
 from app.models.status import EventStatus
 from app.models.types import first_id_at, now
 from app.runtime import Runtime
-from app.settings import Settings
 from app.sources import find_source
 
 logger = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from app.api.management.schemas import (
     Timestamp,
     example,
 )
+from app.core.settings import Settings
 from app.log_entries import LogAction, LogEntry
 from app.models.status import ActionStatus
-from app.settings import Settings
 from app.temporal_ui import run_url
 from app.timeline import Timeline
 

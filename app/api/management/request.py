@@ -7,9 +7,9 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from app.api.directory.request import DirectoryRequest
-from app.errors import FieldError
+from app.core.errors import FieldError
+from app.core.validation import invalid_fields
 from app.models.types import new_id
-from app.validation import invalid_fields
 
 
 class ManagementRoute(APIRoute):

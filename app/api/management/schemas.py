@@ -11,10 +11,10 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.core.settings import Settings
 from app.directory.pages import Page
 from app.models.environment import Environment
 from app.models.source import Mapping
-from app.settings import Settings
 from app.sources import Configured, ConfiguredSource
 from app.tokens import Access
 

@@ -9,7 +9,7 @@ from app.api.errors import RESPONSES
 from app.api.management.dependencies import ReadAccess, separated
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, Json, ScriptResponse, example, script_response
-from app.errors import RequestError
+from app.core.errors import RequestError
 from app.providers.base import Provider
 from app.providers.registry import providers
 

@@ -19,10 +19,10 @@ from app.api.management.dependencies import (
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Timestamp, WrappedRequest, example, page_of
 from app.audit import note_change, variable_snapshot
-from app.errors import FieldError
+from app.core.errors import FieldError
+from app.core.validation import invalid_fields
 from app.sensitive import REDACTED
 from app.tokens import Access
-from app.validation import invalid_fields
 from app.variables import (
     KEY_PATTERN,
     MAXIMUM_VALUE_LENGTH,

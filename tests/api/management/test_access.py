@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from sqlmodel import col, select, update
 
 from app.api.management.routes import ROUTERS
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
 from app.models.credential import ServiceToken
 from app.models.types import now
 from app.runtime import Runtime

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from app.api.management.environment_limits import OF_ACCOUNT, OF_ROWS, OPEN
-from app.errors import ConfigurationError
+from app.core.errors import ConfigurationError
 from app.runtime import Runtime
 from app.tokens import issue_token
 from tests.api.management.conftest import Put, fields

@@ -10,9 +10,9 @@ from pydantic import SecretStr
 
 from app.api import errors
 from app.api.management import routes
-from app.errors import Rejected
+from app.core.errors import Rejected
+from app.core.settings import Settings
 from app.runtime import Runtime, open_runtime
-from app.settings import Settings
 from tests.conftest import ADMIN_TOKEN
 
 

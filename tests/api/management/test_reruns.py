@@ -12,10 +12,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app import reruns
 from app.api.app import create_app
+from app.core.settings import Settings
 from app.models.environment import Environment
 from app.models.types import new_id
 from app.runtime import Runtime
-from app.settings import Settings
 from tests.api.management.conftest import fields
 from tests.conftest import ADMIN_TOKEN
 from tests.knock import KnockServer, error

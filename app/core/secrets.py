@@ -8,7 +8,7 @@ import secrets
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import SecretStr
 
-from app.errors import ConfigurationError, Permanent
+from app.core.errors import ConfigurationError, Permanent
 
 MINIMUM_KEY_LENGTH = 32
 

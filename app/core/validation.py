@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic_core import ErrorDetails
 
-from app.errors import FieldError, RequestError
+from app.core.errors import FieldError, RequestError
 
 
 def invalid_fields(errors: Sequence[FieldError]) -> RequestError:

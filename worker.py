@@ -41,13 +41,13 @@ from app.api.directory.app import DirectoryApp
 from app.bulk_dispatch import BulkDispatcher
 from app.claims import Leases
 from app.core.settings import Settings
+from app.database.listener import Listener
 from app.destinations import Destinations
 from app.directory.run_log import RunLog
 from app.dispatch import Dispatcher
 from app.erasure_dispatch import ErasureDispatcher
 from app.event_log import EventLog
 from app.knock_rate_limits import RateLimits
-from app.listener import Listener
 from app.mail import Mailer
 from app.outbound import Outbound, is_public
 from app.process import stop_requested

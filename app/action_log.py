@@ -12,9 +12,9 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.activities.actions.registry import action_types
-from app.batching import PACE, Batcher
 from app.core.errors import Permanent
-from app.database import to_json
+from app.database.batching import PACE, Batcher
+from app.database.engine import to_json
 from app.models.status import ActionStatus
 from app.models.types import id_time_range
 

@@ -19,8 +19,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.core.errors import FieldError
 from app.core.secrets import SecretBox
 from app.core.validation import invalid_fields
-from app.database import to_json
-from app.directory.pages import Page, PageRequest, fetch_page
+from app.database.engine import to_json
+from app.database.pages import Page, PageRequest, fetch_page
 from app.models.alert import Alert, AlertDelivery
 from app.models.contracts import AlertDeliveryRef
 from app.models.source import SourceEnvironment

@@ -12,8 +12,8 @@ from uuid import UUID
 from sqlmodel import SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.database.pages import Page, PageRequest, fetch_page
 from app.directory.definitions import StoredWorkflow
-from app.directory.pages import Page, PageRequest, fetch_page
 from app.models.audit import AuditEntry
 from app.models.environment import Environment
 from app.models.source import SourceEnvironment

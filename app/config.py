@@ -22,7 +22,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.core.errors import Permanent
 from app.core.outages import Outage
 from app.core.secrets import SecretBox, token_hash
-from app.listener import Listener
+from app.database.listener import Listener
 from app.models.environment import Environment
 from app.models.source import (
     Mapping,

@@ -18,7 +18,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.core.errors import ConfigurationError, Permanent, RequestError
 from app.core.secrets import SecretBox, new_token, token_hash
 from app.core.settings import Settings
-from app.database import open_engine
+from app.database.engine import open_engine
 from app.models.dashboard import DashboardSession
 from app.models.types import now
 from app.tokens import Access, check_token, check_token_hash

@@ -7,7 +7,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
-from app.directory.pages import Page, PageRequest
+from app.database.pages import Page, PageRequest
 from app.models.environment import Environment
 
 

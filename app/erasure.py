@@ -22,9 +22,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app import event_erasure
 from app.core.errors import RequestError
 from app.core.secrets import SecretBox
-from app.database import to_json
+from app.database.engine import to_json
+from app.database.pages import Page, PageRequest, fetch_page
 from app.directory import erasure as directory_erasure
-from app.directory.pages import Page, PageRequest, fetch_page
 from app.models.erasure import Erasure
 from app.models.types import first_id_at, id_time_range, now, time_of
 

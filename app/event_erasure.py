@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.activities.actions.registry import action_types
 from app.activities.actions.subjects import users_of
-from app.database import to_json
+from app.database.engine import to_json
 from app.models.types import id_time_range
 from app.needles import needles
 

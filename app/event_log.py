@@ -17,9 +17,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import metrics
-from app.batching import PACE, Batcher
 from app.core.errors import Permanent
 from app.core.secrets import SecretBox
+from app.database.batching import PACE, Batcher
 from app.mapping import DecodedEvent
 from app.models.status import EventStatus
 from app.sensitive import withheld

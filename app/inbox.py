@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import metrics
-from app.batching import Batcher
-from app.database import to_json
+from app.database.batching import Batcher
+from app.database.engine import to_json
 from app.event_log import CHANNEL
 from app.models.status import EventStatus
 from app.reception import ReceivedEvent

@@ -15,7 +15,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.core.errors import FieldError, RequestError
 from app.core.secrets import SecretBox
 from app.core.validation import invalid_fields
-from app.directory.pages import Page, PageRequest
+from app.database.pages import Page, PageRequest
 from app.log_entries import LogEntry, complete, load_events
 from app.log_queries import LogFilter, Span, select_count, select_entries, statuses_of
 from app.models.event import Event

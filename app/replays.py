@@ -18,7 +18,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.audit import note_change, snapshot
 from app.core.errors import Permanent, RequestError
-from app.directory.pages import Page, PageRequest, fetch_page
+from app.database.pages import Page, PageRequest, fetch_page
 from app.log_queries import LogFilter
 from app.logs import count_events, list_following
 from app.models.contracts import ReplayedChunk

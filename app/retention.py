@@ -1,6 +1,6 @@
 """Retention: how long each kind of thing is kept, and the end of what is past it.
 
-Logs and payloads go by whole days, with their partitions (`app/partitions.py`), which all environments share: so the
+Logs and payloads go by whole days, with their partitions (`app/database/partitions.py`), which all environments share: so the
 days hold for all of them. What the directory gathers has no partitions, and goes in batches here. The hourly
 maintenance (`app/activities/maintenance.py`) applies it. Nothing that is unfinished is ever taken.
 """

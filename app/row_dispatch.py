@@ -27,7 +27,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from app.core.outages import Outage
-from app.listener import Listener
+from app.database.listener import Listener
 from app.temporal import ENVIRONMENT, task_queue
 
 logger = logging.getLogger(__name__)

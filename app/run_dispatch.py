@@ -28,6 +28,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from app.core.outages import Outage
+from app.database.listener import Listener
 from app.directory.fan_outs import (
     CHANNEL,
     ClaimedFanOut,
@@ -37,7 +38,6 @@ from app.directory.fan_outs import (
 )
 from app.directory.run_log import LEASE
 from app.directory.workflow_runs import workflow_id
-from app.listener import Listener
 from app.models.contracts import FanOutRef, RunRef
 from app.models.status import RunStatus
 from app.temporal import ENVIRONMENT, task_queue

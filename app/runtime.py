@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.config import Configuration
 from app.core.secrets import SecretBox
 from app.core.settings import Settings
-from app.database import open_engine
-from app.listener import Listener
+from app.database.engine import open_engine
+from app.database.listener import Listener
 from app.scripting import Scripts
 from app.timeline import Timelines
 

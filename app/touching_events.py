@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.activities.actions.registry import action_types
 from app.activities.actions.subjects import users_of
-from app.database import to_json
+from app.database.engine import to_json
 from app.directory.recipients import Reference
 from app.models.directory import TENANTS, USERS
 from app.models.types import first_id_at, now, time_of

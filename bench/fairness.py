@@ -24,7 +24,7 @@ from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.settings import Settings
-from app.database import upgrade
+from app.database.engine import upgrade
 from app.inbox import Inbox
 from app.models.source import Mapping, Source, SourceEnvironment
 from app.reception import ReceivedEvent, receive_event

@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import create_engine
 
+from app.database.partitions import create_partitions
 from app.models.types import now
-from app.partitions import create_partitions
 from bench.stack import ENVIRONMENT, TOKEN, Stack
 
 DAYS = 29

@@ -19,7 +19,7 @@ import psycopg
 
 from app.claims import Claims, Leases
 from app.core.settings import Settings
-from app.database import open_engine
+from app.database.engine import open_engine
 from app.dispatch import CLAIM_SINCE
 from app.models.types import first_id_at, now
 from app.stack import ports

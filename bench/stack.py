@@ -14,7 +14,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 from cryptography.fernet import Fernet
 
-from app.database import upgrade
+from app.database.engine import upgrade
 from app.stack import ports
 from app.stack.postgres import EmbeddedPostgres
 from app.stack.service import Service

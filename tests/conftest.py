@@ -24,7 +24,7 @@ from temporalio.client import Client
 
 from app.api.app import create_app
 from app.core.settings import Settings
-from app.database import upgrade
+from app.database.engine import upgrade
 from app.models.environment import Environment
 from app.runtime import Runtime, open_runtime
 from app.stack.postgres import EmbeddedPostgres

@@ -11,8 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from temporalio.client import Client
 
-from app.batching import MAXIMUM_BATCH_BYTES, Batcher, QueueFull
 from app.config import Endpoint
+from app.database.batching import MAXIMUM_BATCH_BYTES, Batcher, QueueFull
 from app.event_log import MAXIMUM_CACHED, EventLog
 from app.providers.registry import providers
 from app.runtime import Runtime

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.batching import Batcher, QueueFull
+from app.database.batching import Batcher, QueueFull
 
 
 async def test_concurrent_callers_share_a_write() -> None:

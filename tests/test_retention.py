@@ -7,8 +7,8 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app.activities.maintenance import MaintenanceActivities
+from app.database.partitions import create_partitions
 from app.models.types import first_id_at, now
-from app.partitions import create_partitions
 from app.runtime import Runtime
 from tests.sources import Api, Bench
 

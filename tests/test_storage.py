@@ -27,9 +27,9 @@ import app.models.statistic
 import app.models.variable
 import app.models.workflow
 from app import alerts, claims, dispatch, event_log, replays
-from app.database import upgrade
+from app.database.engine import upgrade
+from app.database.partitions import create_partitions, drop_partitions
 from app.models.types import derived_id, first_id_at, id_time_range, new_id, now
-from app.partitions import create_partitions, drop_partitions
 from app.runtime import Runtime
 
 TODAY = date(2026, 3, 1)

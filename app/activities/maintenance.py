@@ -20,8 +20,13 @@ from temporalio.client import (
 )
 
 from app.core.settings import Settings
+from app.database.partitions import (
+    clear_default_partitions,
+    create_partitions,
+    drop_partitions,
+    unfinished_days,
+)
 from app.models.types import now
-from app.partitions import clear_default_partitions, create_partitions, drop_partitions, unfinished_days
 from app.retention import BATCH_SIZE, get_retention, log_retention, prune
 from app.workflows.maintenance import Maintenance
 

@@ -14,7 +14,7 @@ from app.action_log import ActionLog, StoredAction
 from app.activities.actions.parameters import outcome_of
 from app.activities.actions.registry import action_types
 from app.config import ActiveMapping, Configuration
-from app.database import to_json
+from app.database.engine import to_json
 from app.event_log import EventLog, StoredEvent
 from app.mapping import DecodedEvent
 from app.models.contracts import ActionRef, EventRef, MappedEvent

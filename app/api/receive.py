@@ -20,9 +20,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import ClientDisconnect
 
 from app.api.errors import RESPONSES
-from app.batching import QueueFull, is_about_content
 from app.config import Endpoint
 from app.core.errors import Rejected
+from app.database.batching import QueueFull, is_about_content
 from app.models.status import ReceivedThrough
 from app.providers.base import Provider
 from app.reception import ReceivedEvent, Refusal, receive_events, refused_request

@@ -17,7 +17,7 @@ def upgrade(as_json: AsJson = False) -> None:
     """
     from app.commands.printing import compact
     from app.commands.target import database_reached
-    from app.database import upgrade as upgrade_database
+    from app.database.engine import upgrade as upgrade_database
 
     settings = Settings()
     if settings.database_url is None:

@@ -5,7 +5,7 @@ from rich.console import Console
 from app.commands.printing import print_table
 from app.core.secrets import SecretBox
 from app.core.settings import Settings
-from app.database import open_engine
+from app.database.engine import open_engine
 from app.key_rotation import Tally, rotate_keys
 
 

@@ -15,7 +15,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.commands.printing import print_line
 from app.commands.target import Target
-from app.directory.pages import PageRequest
+from app.database.pages import PageRequest
 from app.log_entries import LogEntry
 from app.log_queries import LogFilter
 from app.logs import list_log

@@ -14,7 +14,7 @@ from app.config import Configuration, Endpoint
 from app.core.errors import ConfigurationError, RequestError
 from app.core.secrets import SecretBox
 from app.core.settings import Settings
-from app.database import open_engine
+from app.database.engine import open_engine
 from app.environments import get_environment
 from app.sources import get_configured
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from app.core.errors import RequestError
-from app.directory.pages import Page, PageRequest, fetch_page
+from app.database.pages import Page, PageRequest, fetch_page
 from app.directory.recipients import Profile, Recipient, Reference, set_recipients
 from app.models.directory import DirectoryAudienceMember, DirectoryRecipient
 

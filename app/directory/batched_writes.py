@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.batching import PACE, Batcher
+from app.database.batching import PACE, Batcher
 from app.directory.recipients import Profile, Recipient, Reference, properties_of, set_recipients
 from app.directory.workflow_runs import KeyedTrigger, record_first
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.errors import RequestError
-from app.database import to_json
+from app.database.engine import to_json
 from app.directory.recipients import Json, Profile, Reference, delete_recipients, set_recipients
 from app.directory.subscriptions import Subscribers, add_subscriptions, remove_subscriptions
 from app.models.types import new_id

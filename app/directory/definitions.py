@@ -17,8 +17,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.core.errors import FieldError, RequestError
 from app.core.secrets import SecretBox
 from app.core.validation import field_errors, invalid_fields
+from app.database.pages import Page, PageRequest, fetch_page
 from app.directory.definition import KEY_PATTERN, NOT_FIELDS, Workflow, WrappedWorkflow
-from app.directory.pages import Page, PageRequest, fetch_page
 from app.models.directory import WorkflowRun
 from app.models.types import now
 from app.models.workflow import WorkflowDefinition, WorkflowVersion

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.errors import RequestError
-from app.database import to_json
+from app.database.engine import to_json
 
 MAXIMUM_KEY_LENGTH = 255
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from app.directory.pages import Page, PageRequest, fetch_page
+from app.database.pages import Page, PageRequest, fetch_page
 from app.directory.recipients import Recipient, Reference, recipient_of
 from app.directory.workflow_runs import RecipientRun, recipient_run_of
 from app.models.directory import DirectoryRecipient, WorkflowRecipientRun, WorkflowRun

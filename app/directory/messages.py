@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB, array
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from app.directory.pages import Page, PageRequest, fetch_page
+from app.database.pages import Page, PageRequest, fetch_page
 from app.directory.recipients import Json, Reference
 from app.models.workflow import Message, WorkflowVersion
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.errors import FieldError
 from app.core.validation import invalid_fields
-from app.database import to_json
+from app.database.engine import to_json
 from app.models.directory import TENANTS, USERS
 
 Json = dict[str, Any]

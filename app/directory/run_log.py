@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.core.errors import Permanent
 from app.core.secrets import SecretBox
-from app.database import to_json
+from app.database.engine import to_json
 from app.directory.definition import AnyStep, EmailStep, InAppStep, WebhookStep, Workflow
 from app.directory.recipients import Json, Recipient, Reference, recipient_of
 from app.models.directory import USERS

@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from app.directory.pages import Page, PageRequest, fetch_page
+from app.database.pages import Page, PageRequest, fetch_page
 from app.directory.recipients import Json, Recipient, Reference, recipient_of
 from app.models.directory import DirectoryAudience
 

@@ -11,8 +11,8 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from app.core.errors import RequestError
-from app.database import to_json
-from app.directory.pages import Page, PageRequest, fetch_page
+from app.database.engine import to_json
+from app.database.pages import Page, PageRequest, fetch_page
 from app.directory.recipients import Json, Profile, Recipient, Reference, set_recipients
 from app.models.directory import DirectoryRecipient, DirectorySubscription
 

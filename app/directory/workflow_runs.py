@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.database import to_json
+from app.database.engine import to_json
 from app.directory.fan_outs import CHANNEL, begin_fan_out, cancel_fan_outs
 from app.directory.idempotency import CLAIM_GIVEN
 from app.directory.recipients import Json, Reference

@@ -1,6 +1,6 @@
 """The event log, which is also the inbox: one row for each event received, and its payload beside it.
 
-Both tables are partitioned by day of their id (see `app.partitions`).
+Both tables are partitioned by day of their id (see `app.database.partitions`).
 """
 
 from datetime import datetime

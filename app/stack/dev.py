@@ -96,7 +96,7 @@ class Dev:
         self._supervisor.watch()
 
     def _start_servers(self) -> None:
-        from app.database import upgrade
+        from app.database.engine import upgrade
 
         self._terminal.say("starting Postgres and Temporal ...")
         self._supervisor.add(self._postgres, self._temporal, patience=SERVERS_PATIENCE)

@@ -17,7 +17,7 @@ from app.activities.actions.parameters import (
     evaluate_parameters,
 )
 from app.activities.actions.registry import action_types
-from app.database import to_json
+from app.database.engine import to_json
 from app.mapping import DecodedEvent
 from tests.test_mapping import EVENTS, JSON, TEMPLATES
 

@@ -16,7 +16,7 @@ import psycopg
 from cryptography.fernet import Fernet
 from psycopg.rows import dict_row
 
-from app.database import upgrade
+from app.database.engine import upgrade
 from app.stack import ports
 from app.stack.postgres import EmbeddedPostgres
 from app.stack.processes import last_lines, spawn

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.activities.actions.base import ActionType, Kind, Parameter, Payload
 from app.core.errors import DoorbellError, FieldError
-from app.database import to_json
+from app.database.engine import to_json
 from app.mapping import (
     MISSING,
     DecodedEvent,

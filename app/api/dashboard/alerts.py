@@ -16,7 +16,7 @@ from app.api.dashboard.source_page import SourcePage, open_source_page
 from app.api.dashboard.wording import duration
 from app.api.management.alerts import WrappedAlertSecretRequest
 from app.core.errors import RequestError
-from app.directory.pages import PageRequest
+from app.database.pages import PageRequest
 from app.source_edits import remove_alert_secret, save_alert_secret
 
 router = APIRouter(prefix="/sources/{key}/settings/alerts", route_class=PageRoute)

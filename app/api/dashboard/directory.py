@@ -15,10 +15,10 @@ from app.api.dashboard.session import AdminVisit, ReadVisit
 from app.api.management.erasures import WrappedNewErasure, erase_user
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
+from app.database.pages import Page, PageRequest
 from app.directory.audiences import list_members
 from app.directory.lists import list_recipients, list_runs
 from app.directory.messages import MessageFilter, list_messages
-from app.directory.pages import Page, PageRequest
 from app.directory.recipients import Reference, get_recipient
 from app.directory.search import (
     get_channel_data,

@@ -17,7 +17,7 @@ from app.api.dashboard.request import PageRoute
 from app.api.dashboard.session import ReadVisit
 from app.api.dashboard.source_page import open_source_page
 from app.core.errors import RequestError
-from app.directory.pages import Page, PageRequest
+from app.database.pages import Page, PageRequest
 from app.event_types import list_event_types
 from app.log_entries import LogEntry
 from app.logs import list_log

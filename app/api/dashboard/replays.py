@@ -13,7 +13,7 @@ from app.api.dashboard.session import ReadVisit, WriteVisit
 from app.api.dashboard.source_page import open_source_page
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
-from app.directory.pages import PageRequest
+from app.database.pages import PageRequest
 from app.models.replay import Replay
 from app.models.status import EventStatus, ReplayMappings
 from app.models.types import now

@@ -16,7 +16,7 @@ from app.api.dashboard.pages import NOT_BUILT, NotBuilt, redirect, render, say, 
 from app.api.dashboard.session import NotLoggedIn
 from app.core.errors import RequestError
 from app.core.validation import field_errors, invalid_fields
-from app.directory.pages import PageRequest
+from app.database.pages import PageRequest
 
 logger = logging.getLogger(__name__)
 PAGE_SIZE = 25

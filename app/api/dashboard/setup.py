@@ -17,7 +17,7 @@ from app.api.dashboard.source_page import SourcePage, add_typed_secret, change_s
 from app.api.management.dependencies import save
 from app.api.receive import take_in
 from app.core.errors import ConfigurationError, Rejected, RequestError
-from app.directory.pages import PageRequest
+from app.database.pages import PageRequest
 from app.event_type_fields import event_type_choices, event_type_in
 from app.examples import example_request
 from app.log_entries import LogEntry

@@ -11,10 +11,10 @@ from app.api.dashboard.request import PageRoute, page_request
 from app.api.dashboard.session import ReadVisit, WriteVisit
 from app.api.directory.answers import message_content
 from app.core.errors import RequestError
+from app.database.pages import PageRequest
 from app.directory.definitions import get_version
 from app.directory.lists import list_runs
 from app.directory.messages import MessageFilter, StoredMessage, get_message, list_messages
-from app.directory.pages import PageRequest
 from app.directory.recipients import Reference
 from app.directory.workflow_runs import RecipientRun, cancel_run, get_run, get_steps, list_siblings, sends_end
 from app.models.status import RunStatus

@@ -9,10 +9,10 @@ from starlette.responses import Response
 
 from app.core.errors import RequestError
 from app.core.settings import Settings
+from app.database.pages import Page
 from app.directory.audiences import Member
 from app.directory.bulk_operations import BulkOperation
 from app.directory.messages import StoredMessage
-from app.directory.pages import Page
 from app.directory.recipients import TENANT_PREFERENCE_SET, Json, Recipient, Reference
 from app.directory.run_log import engagement
 from app.directory.subscriptions import Subscription

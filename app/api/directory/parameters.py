@@ -9,7 +9,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.api.directory.requests import RecipientReference, reference_of
 from app.core.errors import FieldError, RequestError
-from app.directory.pages import PageRequest
+from app.database.pages import PageRequest
 from app.directory.recipients import Reference
 
 Body = TypeVar("Body", bound=BaseModel)

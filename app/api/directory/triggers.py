@@ -4,7 +4,7 @@ import orjson
 
 from app.api.directory.requests import TriggerWorkflowRequest, reference_of
 from app.core.errors import FieldError, RequestError
-from app.database import to_json
+from app.database.engine import to_json
 from app.directory.workflow_runs import Trigger
 from app.models.types import digest_of
 

@@ -17,7 +17,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.api.management.environment_limits import check_environments
 from app.core.errors import Permanent, RequestError
-from app.directory.pages import PageRequest
+from app.database.pages import PageRequest
 from app.environments import list_environments, unknown_environment
 from app.models.environment import Environment
 from app.models.source import SourceEnvironment

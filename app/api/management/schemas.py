@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.core.settings import Settings
-from app.directory.pages import Page
+from app.database.pages import Page
 from app.models.environment import Environment
 from app.models.source import Mapping
 from app.sources import Configured, ConfiguredSource

@@ -14,11 +14,11 @@ from sqlalchemy import event, text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app import log_entries, log_queries, logs
+from app.database.partitions import create_partitions
 from app.models.action import Action
 from app.models.event import Event, EventPayload
 from app.models.status import ActionStatus, EventStatus, VerificationStatus
 from app.models.types import derived_id, first_id_at, new_id
-from app.partitions import create_partitions
 from app.runtime import Runtime
 from tests.api.management.conftest import Put, fields
 

@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
+from app.database.partitions import create_partitions
 from app.models.types import now
-from app.partitions import create_partitions
 
-MIGRATIONS = Path(__file__).parent.parent / "migrations"
+MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
 
 def open_engine(settings: Settings, *, plan_once: bool = False) -> AsyncEngine:

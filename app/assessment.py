@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import orjson
 
 from app.config import Endpoint
+from app.providers.verification import Delivery, FirstEventHmac, Scheme, Verdict, verify
 from app.scripting import ScriptError, ScriptInput, ScriptRun, Scripts, mask
-from app.verification import Delivery, FirstEventHmac, Scheme, Verdict, verify
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ from app.models.source import (
 from app.models.types import digest_of, now
 from app.providers.base import Provider
 from app.providers.registry import providers
+from app.providers.verification import Secret
 from app.variables import Variables, read_variables
-from app.verification import Secret
 
 Row = TypeVar("Row", SigningSecret, Mapping)
 

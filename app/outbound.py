@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from app.core.errors import Permanent, Retryable
 from app.models.types import now
-from app.verification import StandardWebhook
+from app.providers.verification import StandardWebhook
 
 if TYPE_CHECKING:
     import aiohttp

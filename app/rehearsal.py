@@ -11,9 +11,9 @@ from app.config import Endpoint
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.models.types import now
+from app.providers.verification import Delivery, verify
 from app.runtime import Runtime
 from app.scripting import ScriptError, ScriptRun, ScriptsBusy, mask
-from app.verification import Delivery, verify
 
 
 @dataclass(frozen=True)

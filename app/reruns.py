@@ -33,11 +33,11 @@ from app.models.status import (
     VerificationStatus,
 )
 from app.models.types import derived_id, digest_of, id_time_range
+from app.providers.verification import Delivery
 from app.reception import ReceivedEvent, Refusal, authenticated_events, receive_event, received_part
 from app.runtime import Runtime
 from app.sources import get_configured
 from app.tracking import UNSIGNED, events_of
-from app.verification import Delivery
 
 # A rehearsal's caller waits for its result; an event whose actions are tried again takes longer than anyone waits.
 REHEARSAL_DEADLINE = 20.0

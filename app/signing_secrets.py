@@ -14,7 +14,7 @@ from app.models.source import SigningSecret, Source, SourceEnvironment
 from app.models.types import now
 from app.providers.base import Provider
 from app.providers.registry import providers
-from app.verification import CannotSign, UnusableSecret
+from app.providers.verification import CannotSign, UnusableSecret
 
 # Each one is tried on each delivery that none before it signed.
 MAXIMUM_SECRETS = 10

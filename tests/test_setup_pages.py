@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.providers.registry import providers
-from app.setup_pages import DIRECTORY, INDEX, page, pages, write_pages
+from app.providers.setup_pages import DIRECTORY, INDEX, page, pages, write_pages
 from tests.conftest import ADMIN_TOKEN
 from tests.providers.case import case_of
 from tests.sources import Api
@@ -18,7 +18,9 @@ def test_committed_pages_are_up_to_date() -> None:
     committed = {path.name: path.read_text() for path in DIRECTORY.glob("*.md")}
     stale = sorted(name for name, text in pages().items() if committed.get(name) != text)
     gone = sorted(committed.keys() - pages().keys())
-    assert not stale + gone, f"run `python -m app.setup_pages`: {stale + gone} do not match app/providers"
+    assert not stale + gone, (
+        f"run `python -m app.providers.setup_pages`: {stale + gone} do not match app/providers"
+    )
 
 
 def test_writing_replaces_and_removes(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from app.config import Configuration
 from app.event_log import EventLog, StoredEvent
 from app.models.contracts import EventRef, Verdict
 from app.models.status import ReceivedThrough, VerificationStatus
+from app.providers.verification import Delivery
+from app.providers.verification import Verdict as Finding
 from app.scripting import Scripts
-from app.verification import Delivery
-from app.verification import Verdict as Finding
 
 
 class VerifyEvent:

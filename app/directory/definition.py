@@ -22,9 +22,9 @@ from pydantic import (
 from app.directory.conditions import ConditionGroup
 from app.directory.delays import DelaySettings
 from app.models.types import now
+from app.providers.verification import StandardWebhook, UnusableSecret
 from app.source_changes import Change, ReadOnly, Text
 from app.templating import check
-from app.verification import StandardWebhook, UnusableSecret
 
 KEY_PATTERN = r"^[a-z0-9_-]{3,255}$"
 MAXIMUM_STEPS = 50

@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
-from app.verification import SharedSecret
+from app.providers.verification import SharedSecret
 
 _EVENT = {
     "user_id": "user_42",

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import orjson
 
-from app.verification import Scheme
+from app.providers.verification import Scheme
 
 Category = Literal["Billing", "Infrastructure", "Analytics", "CRM", "Ecommerce", "Communications", "Identity"]
 # How it sends: one event in a request, a stream of tracking calls, or rows of a warehouse.

@@ -1,7 +1,7 @@
 """Clay, through an HTTP API column: https://www.clay.com/university/guide/http-api-integration-overview"""
 
 from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
-from app.verification import SharedSecret
+from app.providers.verification import SharedSecret
 
 provider = Provider(
     key="clay",

@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
-from app.verification import StandardWebhook
+from app.providers.verification import StandardWebhook
 
 _USER = {
     "object": "user",

@@ -1,7 +1,7 @@
 """Any HTTP service that can POST JSON with a secret in a header."""
 
 from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
-from app.verification import SharedSecret
+from app.providers.verification import SharedSecret
 
 # What the scheme below does, as the script that people start from (docs/scripts.md).
 _SCRIPT = """\

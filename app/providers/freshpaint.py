@@ -2,7 +2,7 @@
 
 from app.providers import segment_spec as spec
 from app.providers.base import Provider, SecretField, Sending, Tracking, here, there
-from app.verification import SharedSecret
+from app.providers.verification import SharedSecret
 
 provider = Provider(
     key="freshpaint",

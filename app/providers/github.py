@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.providers.base import Example, Provider, SecretField, Sending, here, there
-from app.verification import BodyHmac
+from app.providers.verification import BodyHmac
 
 _REPOSITORY = {
     "id": 1296269,

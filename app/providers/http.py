@@ -6,7 +6,7 @@ https://docs.knock.app/integrations/sources/legacy/http
 from typing import Any
 
 from app.providers.base import Example, Provider, SecretField, Sending, here, there
-from app.verification import SharedSecret
+from app.providers.verification import SharedSecret
 
 
 def _preprocess(body: Any, headers: dict[str, str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
-from app.verification import SharedSecret
+from app.providers.verification import SharedSecret
 
 _OBJECT = {"id": "1ea8f90a-8c1d-4b7f-9f38-0d5a3f6f0c11", "name": "Users"}
 _RECORD = {

@@ -1,7 +1,7 @@
 """PostHog, through its Knock destination: https://posthog.com/docs/cdp/destinations/knock"""
 
 from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
-from app.verification import SharedSecret
+from app.providers.verification import SharedSecret
 
 _IDENTIFY = {"id": "body.userId", "name": "body.properties.name", "email": "body.properties.email"}
 

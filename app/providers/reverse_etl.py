@@ -6,7 +6,7 @@
 from typing import Any
 
 from app.providers.base import DefaultMapping, Example, Step
-from app.verification import SharedSecret
+from app.providers.verification import SharedSecret
 
 EVENT_TYPE_PATH = "body.type"
 # A trigger's Idempotency-Key; Knock reads the header nowhere else.

@@ -5,7 +5,7 @@ https://segment.com/docs/connections/destinations/catalog/actions-webhook/
 
 from app.providers import segment_spec as spec
 from app.providers.base import DefaultMapping, Provider, SecretField, Sending, Tracking, here, there
-from app.verification import FirstEventHmac
+from app.providers.verification import FirstEventHmac
 
 provider = Provider(
     key="segment",

@@ -1,7 +1,7 @@
 """Any service that follows Standard Webhooks: https://www.standardwebhooks.com"""
 
 from app.providers.base import Example, Provider, SecretField, Sending, here, there
-from app.verification import StandardWebhook
+from app.providers.verification import StandardWebhook
 
 provider = Provider(
     key="standard_webhooks",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
-from app.verification import PairsHmac, SignedTimestamp
+from app.providers.verification import PairsHmac, SignedTimestamp
 
 _CUSTOMER = {
     "id": "cus_QXg1o8vcGmoR32",

@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
-from app.verification import SharedSecret
+from app.providers.verification import SharedSecret
 
 # What a row of auth.users holds beside the user: a password's hash, and tokens that stand for the user.
 _SECRET_COLUMNS = (

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
-from app.verification import PairsHmac, SignedTimestamp
+from app.providers.verification import PairsHmac, SignedTimestamp
 
 GROUPS = "directory_groups"
 

@@ -14,7 +14,7 @@ from temporalio.client import Client
 
 from app.models.types import now
 from app.providers.registry import providers
-from app.verification import Delivery, FirstEventHmac, Secret, verify
+from app.providers.verification import Delivery, FirstEventHmac, Secret, verify
 from tests.node import INTERPRETER
 from tests.sources import Bench, BenchSource
 from worker import run_workers

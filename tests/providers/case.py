@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from app.verification import Headers
+from app.providers.verification import Headers
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -23,9 +23,7 @@ from app.mapping import DecodedEvent
 from app.models.status import EventStatus
 from app.providers.base import Provider
 from app.providers.registry import providers
-from app.reception import ReceivedEvent, receive_events
-from app.scripting import Scripts
-from app.verification import (
+from app.providers.verification import (
     Delivery,
     Headers,
     Scheme,
@@ -35,6 +33,8 @@ from app.verification import (
     Verdict,
     verify,
 )
+from app.reception import ReceivedEvent, receive_events
+from app.scripting import Scripts
 from tests.providers.case import NOW, case_of
 
 PROVIDERS = sorted(providers())

@@ -8,7 +8,7 @@ import pytest
 
 from app.models.types import now
 from app.providers.registry import providers
-from app.verification import Headers
+from app.providers.verification import Headers
 from tests.providers.case import case_of
 from tests.sources import Bench, BenchSource
 

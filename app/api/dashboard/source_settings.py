@@ -21,6 +21,7 @@ from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.endpoints import list_replaced
 from app.models.types import now
+from app.providers.verification import FirstEventHmac
 from app.rehearsal import Rehearsal, rehearse
 from app.signing_secrets import list_secrets
 from app.source_edits import (
@@ -31,7 +32,6 @@ from app.source_edits import (
 )
 from app.source_keys import issue_source_key, list_source_keys, revoke_source_key
 from app.sources import lock_source
-from app.verification import FirstEventHmac
 
 router = APIRouter(prefix="/sources/{key}/settings", route_class=PageRoute)
 

@@ -13,7 +13,7 @@ from app.api.dashboard.session import ReadVisit
 from app.models.source import Source
 from app.providers.base import Kind, Provider
 from app.providers.registry import providers
-from app.setup_pages import KINDS
+from app.providers.setup_pages import KINDS
 from app.source_activity import SourceActivity, recent_activity
 from app.sources import ConfiguredSource, find_source, list_sources
 from app.tokens import Scope

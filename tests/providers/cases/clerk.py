@@ -4,7 +4,7 @@ from datetime import datetime
 
 import svix.webhooks
 
-from app.verification import Headers
+from app.providers.verification import Headers
 from tests.providers.case import Case, Outcome, Vector, joined
 
 

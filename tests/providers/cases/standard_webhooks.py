@@ -4,7 +4,7 @@ from datetime import datetime
 
 from standardwebhooks import Webhook
 
-from app.verification import Headers
+from app.providers.verification import Headers
 from tests.providers.case import Case, Outcome, Vector, joined
 
 _BODY = b'{"type":"contact.created","timestamp":"2026-01-01T00:00:00Z","data":{"id":"c_1"}}'

@@ -3,7 +3,7 @@
 import stripe
 
 from app.providers.stripe import provider
-from app.verification import Headers
+from app.providers.verification import Headers
 from tests.providers.case import Case, Outcome, Vector, joined
 
 

@@ -2,8 +2,8 @@
 
 from workos.webhooks._verification import verify_header
 
+from app.providers.verification import Headers
 from app.providers.workos import provider
-from app.verification import Headers
 from tests.providers.case import Case, Outcome, Vector, joined
 
 _BODY = (

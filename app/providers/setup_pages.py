@@ -1,6 +1,6 @@
 """The setup pages in docs/sources, one for each provider, written from its declaration.
 
-`python -m app.setup_pages` writes them; a test says when it has to be run.
+`python -m app.providers.setup_pages` writes them; a test says when it has to be run.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ import orjson
 from app.providers.base import DefaultMapping, Kind, Provider, Step
 from app.providers.registry import providers
 
-DIRECTORY = Path(__file__).parent.parent / "docs" / "sources"
+DIRECTORY = Path(__file__).parents[2] / "docs" / "sources"
 INDEX = "README.md"
 
 KINDS: dict[Kind, str] = {
@@ -110,7 +110,7 @@ def index() -> str:
         if rows:
             sections += [f"## {title}", _table(("Source", "Category", "Verified with", "Event type"), rows)]
     sections.append(
-        "These pages are written from `app/providers/` by `python -m app.setup_pages`. To add a kind of source, "
+        "These pages are written from `app/providers/` by `python -m app.providers.setup_pages`. To add a kind of source, "
         "write its declaration there and its cases in `tests/providers/cases/`; the conformance suite, the API and "
         "these pages follow."
     )
@@ -122,7 +122,7 @@ def page(provider: Provider) -> str:
     return _joined(
         [
             f"# {provider.name}",
-            f"<!-- Written from app/providers/{provider.key}.py by `python -m app.setup_pages`. Do not edit. -->",
+            f"<!-- Written from app/providers/{provider.key}.py by `python -m app.providers.setup_pages`. Do not edit. -->",
             f"{provider.description} {_links(provider)}",
             "## Connect it",
             _steps(provider),

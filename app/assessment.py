@@ -9,7 +9,7 @@ import orjson
 
 from app.config import Endpoint
 from app.providers.verification import Delivery, FirstEventHmac, Scheme, Verdict, verify
-from app.scripting import ScriptError, ScriptInput, ScriptRun, Scripts, mask
+from app.scripting.pool import ScriptError, ScriptInput, ScriptRun, Scripts, mask
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from app.reception import ReceivedEvent, Refusal, receive_event
 from app.reruns import delivery_in, endpoint_of, get_payload, receive_stored
 from app.runtime import Runtime
 from app.samples import get_sample
-from app.scripting import ScriptsBusy
+from app.scripting.pool import ScriptsBusy
 from app.sensitive import withheld
 from app.sources import find_source
 

@@ -23,7 +23,7 @@ from app.mapping import MISSING, DecodedEvent, PathError, parse_path, resolve
 from app.models.status import EventStatus, ReceivedThrough, VerificationStatus
 from app.models.types import new_id, now
 from app.providers.verification import Delivery, FirstEventHmac, verify
-from app.scripting import MINIMUM_MASKED_LENGTH, ScriptRun, Scripts
+from app.scripting.pool import MINIMUM_MASKED_LENGTH, ScriptRun, Scripts
 
 MAXIMUM_NAME_LENGTH = 255
 # A refused body is kept for debugging, not for processing.

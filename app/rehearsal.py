@@ -13,7 +13,7 @@ from app.core.validation import invalid_fields
 from app.models.types import now
 from app.providers.verification import Delivery, verify
 from app.runtime import Runtime
-from app.scripting import ScriptError, ScriptRun, ScriptsBusy, mask
+from app.scripting.pool import ScriptError, ScriptRun, ScriptsBusy, mask
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from app.core.secrets import SecretBox
 from app.core.settings import Settings
 from app.database.engine import open_engine
 from app.database.listener import Listener
-from app.scripting import Scripts
+from app.scripting.pool import Scripts
 from app.timeline import Timelines
 
 

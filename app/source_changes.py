@@ -27,7 +27,7 @@ from app.core.errors import FieldError
 from app.core.validation import field_errors
 from app.mapping import PathError, parse_path
 from app.providers.registry import providers
-from app.scripting import Scripts
+from app.scripting.pool import Scripts
 
 DEFAULT_PROVIDER = "custom_http"
 KEY_PATTERN = r"[a-z0-9][a-z0-9_-]*"

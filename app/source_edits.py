@@ -16,7 +16,7 @@ from app.endpoints import end_overlap, rotate_endpoint
 from app.models.alert import AlertSecret
 from app.models.source import SigningSecret, Source, SourceEnvironment
 from app.promotion import Promotion, promote
-from app.scripting import Scripts
+from app.scripting.pool import Scripts
 from app.signing_secrets import add_secret, delete_secret
 from app.source_changes import script_errors
 from app.sources import ConfiguredSource, get_source, lock_source, upsert_source

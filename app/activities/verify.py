@@ -9,7 +9,7 @@ from app.models.contracts import EventRef, Verdict
 from app.models.status import ReceivedThrough, VerificationStatus
 from app.providers.verification import Delivery
 from app.providers.verification import Verdict as Finding
-from app.scripting import Scripts
+from app.scripting.pool import Scripts
 
 
 class VerifyEvent:

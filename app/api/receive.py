@@ -27,7 +27,7 @@ from app.models.status import ReceivedThrough
 from app.providers.base import Provider
 from app.reception import ReceivedEvent, Refusal, receive_events, refused_request
 from app.runtime import Runtime
-from app.scripting import ScriptsBusy
+from app.scripting.pool import ScriptsBusy
 
 logger = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ from app.providers.verification import (
     verify,
 )
 from app.reception import ReceivedEvent, receive_events
-from app.scripting import Scripts
+from app.scripting.pool import Scripts
 from tests.providers.case import NOW, case_of
 
 PROVIDERS = sorted(providers())

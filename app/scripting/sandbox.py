@@ -1,4 +1,4 @@
-"""The process that runs scripts for `app/scripting.py`, one call after another, each in a fresh QuickJS context.
+"""The process that runs scripts for `app/scripting/pool.py`, one call after another, each in a fresh QuickJS context.
 
 Started as a file by an isolated Python, so that it imports nothing of Doorbell and knows nothing of its settings.
 Requests and answers go over standard input and output: four bytes of length, then JSON. A call that no limit

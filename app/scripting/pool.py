@@ -1,4 +1,4 @@
-"""JavaScript of a source, run in processes of its own (`app/sandbox/main.py`), never on the event loop.
+"""JavaScript of a source, run in processes of its own (`app/scripting/sandbox.py`), never on the event loop.
 
 `quickjs-rs` runs QuickJS in WebAssembly. Two things keep it out of our own process: its interrupts do not reach
 loops inside its native functions (`Array.prototype.indexOf` of an endless array-like), which only the end of the
@@ -32,7 +32,7 @@ CALL_DEADLINE = 10.0
 MASK = "[redacted]"
 # Shorter values are part of too many words.
 MINIMUM_MASKED_LENGTH = 4
-_SANDBOX = Path(__file__).parent / "sandbox" / "main.py"
+_SANDBOX = Path(__file__).with_name("sandbox.py")
 # Machine code, 2 MB, once a process has compiled it: that takes 1.5 s of CPU, which those after it are spared.
 _engine = b""
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")

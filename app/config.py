@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.account.variables import Variables, read_variables
 from app.core.errors import Permanent
 from app.core.outages import Outage
 from app.core.secrets import SecretBox, token_hash
@@ -36,7 +37,6 @@ from app.models.types import digest_of, now
 from app.providers.base import Provider
 from app.providers.registry import providers
 from app.providers.verification import Secret
-from app.variables import Variables, read_variables
 
 Row = TypeVar("Row", SigningSecret, Mapping)
 

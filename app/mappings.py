@@ -10,14 +10,14 @@ from uuid import UUID
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.audit import note_source_change, snapshot
+from app.account.audit import note_source_change, snapshot
+from app.account.tokens import Access
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.models.source import Mapping, Source, SourceEnvironment
 from app.models.types import now
 from app.source_changes import MAXIMUM_MAPPINGS, MappingChange, canonical
 from app.sources import lock_source
-from app.tokens import Access
 from app.versions import check_match, mapping_version
 
 

@@ -16,7 +16,8 @@ from sqlalchemy import text
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.audit import note_change, snapshot
+from app.account.audit import note_change, snapshot
+from app.account.tokens import Access
 from app.core.errors import Permanent, RequestError
 from app.database.pages import Page, PageRequest, fetch_page
 from app.log_queries import LogFilter
@@ -29,7 +30,6 @@ from app.models.types import now
 from app.reruns import PayloadMissing, endpoint_of, replay_event
 from app.runtime import Runtime
 from app.sources import get_configured, lock_source
-from app.tokens import Access
 
 # A worker hears of a new replay of its environment on this channel.
 CHANNEL = "doorbell_replays"

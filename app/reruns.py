@@ -15,12 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.account.environments import get_environment
 from app.assessment import assess
 from app.config import Endpoint
 from app.core.errors import FieldError, Rejected, RequestError
 from app.core.secrets import SecretBox
 from app.core.validation import invalid_fields
-from app.environments import get_environment
 from app.event_log import CHANNEL
 from app.models.action import Action
 from app.models.event import Event, EventPayload

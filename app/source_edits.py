@@ -9,8 +9,9 @@ from uuid import UUID
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.account.audit import Snapshot, note_change, note_source_change, snapshot, source_snapshot
+from app.account.tokens import Access
 from app.alert_secrets import get_alert_secret, set_alert_secret
-from app.audit import Snapshot, note_change, note_source_change, snapshot, source_snapshot
 from app.core.secrets import SecretBox
 from app.endpoints import end_overlap, rotate_endpoint
 from app.models.alert import AlertSecret
@@ -20,7 +21,6 @@ from app.scripting.pool import Scripts
 from app.signing_secrets import add_secret, delete_secret
 from app.source_changes import script_errors
 from app.sources import ConfiguredSource, get_source, lock_source, upsert_source
-from app.tokens import Access
 from app.versions import check_match, source_version
 
 

@@ -9,7 +9,8 @@ from uuid import UUID
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.audit import note_source_change, snapshot
+from app.account.audit import note_source_change, snapshot
+from app.account.tokens import KEY_PREFIX, Access
 from app.core.errors import FieldError, RequestError
 from app.core.secrets import new_token, token_hash
 from app.core.validation import invalid_fields
@@ -17,7 +18,6 @@ from app.models.source import Source, SourceEnvironment, SourceKey
 from app.models.types import now
 from app.providers.base import Provider
 from app.providers.registry import providers
-from app.tokens import KEY_PREFIX, Access
 
 SOURCE_KEY_PREFIX = f"{KEY_PREFIX}src_"
 

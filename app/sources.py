@@ -16,10 +16,10 @@ from sqlalchemy import text
 from sqlmodel import SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.account.environments import list_environments, unknown_environment
 from app.activities.actions.registry import action_types
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
-from app.environments import list_environments, unknown_environment
 from app.models.environment import Environment
 from app.models.source import Mapping, Source, SourceEnvironment
 from app.models.types import now

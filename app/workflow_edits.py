@@ -4,7 +4,8 @@ from typing import Any
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.audit import note_change, workflow_snapshot
+from app.account.audit import note_change, workflow_snapshot
+from app.account.tokens import Access
 from app.core.secrets import SecretBox
 from app.directory.definitions import (
     StoredWorkflow,
@@ -13,7 +14,6 @@ from app.directory.definitions import (
     get_workflow,
     save_workflow,
 )
-from app.tokens import Access
 
 
 async def write_workflow(

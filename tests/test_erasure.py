@@ -14,13 +14,13 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 from typer.testing import CliRunner
 
+from app.account.tokens import issue_key
 from app.activities.actions.registry import action_types
 from app.activities.actions.subjects import users_of
 from app.cli.commands import cli
 from app.core.errors import CommandError
 from app.erasure import work_off_batch
 from app.erasure_dispatch import ErasureDispatcher
-from app.tokens import issue_key
 from app.workflows.erasure import Erasure
 from tests.conftest import ADMIN_TOKEN
 from tests.servers import eventually

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.core.result import Ok
 
-from app.tokens import issue_key
+from app.account.tokens import issue_key
 from tests.api.management.contract import Error
 from tests.api.management.test_contract import is_management, quoted, text_of
 from tests.directory.test_openapi import PATHS as DIRECTORY

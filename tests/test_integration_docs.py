@@ -8,7 +8,7 @@ from string import Template
 import httpx
 import pytest
 
-from app.tokens import issue_key
+from app.account.tokens import issue_key
 from tests.conftest import ADMIN_TOKEN
 from tests.reverse_etl.keys import source_key
 from tests.sources import Bench

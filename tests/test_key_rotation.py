@@ -12,11 +12,11 @@ from sqlalchemy import LargeBinary, text
 from sqlmodel import SQLModel
 from typer.testing import CliRunner
 
-from app import key_rotation
+from app.account import key_rotation
+from app.account.key_rotation import ENCRYPTED, Tally, rotate_keys
 from app.cli.commands import cli
 from app.core.errors import Permanent
 from app.core.secrets import SecretBox
-from app.key_rotation import ENCRYPTED, Tally, rotate_keys
 from tests.sources import Bench
 
 NEW = "n" * 32

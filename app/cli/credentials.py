@@ -33,9 +33,9 @@ def create_token(
 
     Example: doorbell token create --name ci --scope admin
     """
+    from app.account.tokens import issue_token
     from app.commands.printing import compact
     from app.commands.target import database_reached, find_installation
-    from app.tokens import issue_token
 
     with database_reached():
         issued = asyncio.run(issue_token(find_installation(Settings()), name, scope, environment or None))
@@ -57,9 +57,9 @@ def create_key(
 
     Example: doorbell key create --environment development
     """
+    from app.account.tokens import issue_key
     from app.commands.printing import compact
     from app.commands.target import database_reached, find_installation
-    from app.tokens import issue_key
 
     with database_reached():
         issued = asyncio.run(issue_key(find_installation(Settings()), environment, name))
@@ -71,9 +71,9 @@ def login(token: Token = None) -> None:
 
     Example: doorbell login
     """
+    from app.account.sessions import issue_link
     from app.commands.management import bootstrap_token
     from app.commands.target import database_reached, find_installation
-    from app.dashboard_sessions import issue_link
 
     settings = find_installation(Settings())
     if token is None:

@@ -2,11 +2,11 @@
 
 from rich.console import Console
 
+from app.account.key_rotation import Tally, rotate_keys
 from app.commands.printing import print_table
 from app.core.secrets import SecretBox
 from app.core.settings import Settings
 from app.database.engine import open_engine
-from app.key_rotation import Tally, rotate_keys
 
 
 async def rotate(settings: Settings, console: Console, *, check: bool) -> int:

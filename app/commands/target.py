@@ -10,12 +10,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.account.environments import get_environment
 from app.config import Configuration, Endpoint
 from app.core.errors import ConfigurationError, RequestError
 from app.core.secrets import SecretBox
 from app.core.settings import Settings
 from app.database.engine import open_engine
-from app.environments import get_environment
 from app.sources import get_configured
 
 

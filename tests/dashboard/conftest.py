@@ -25,17 +25,17 @@ from playwright.async_api import (
 )
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.account.sessions import SessionKeys, log_in
+from app.account.tokens import Scope, add_token
 from app.api.app import create_app
 from app.api.dashboard.pages import BUILT
 from app.api.dashboard.session import COOKIE
 from app.core.settings import Settings
-from app.dashboard_sessions import SessionKeys, log_in
 from app.models.environment import Environment
 from app.runtime import Runtime, open_runtime
 from app.stack.postgres import EmbeddedPostgres
 from app.stack.temporal import EmbeddedTemporal
 from app.temporal import connect, prepare_namespace
-from app.tokens import Scope, add_token
 from tests.conftest import ADMIN_TOKEN, add_environment, fresh_database, settings_of
 from tests.servers import serve
 from tests.sources import Api, Bench

@@ -7,12 +7,12 @@ import httpx
 from playwright.async_api import BrowserContext, Page, expect
 from sqlalchemy import text
 
+from app.account.sessions import issue_link
+from app.account.tokens import issue_token
 from app.api.app import create_app
 from app.api.dashboard.login import MAXIMUM_FAILURES
 from app.api.dashboard.pages import Assets
 from app.core.settings import Settings
-from app.dashboard_sessions import issue_link
-from app.tokens import issue_token
 from tests.conftest import ADMIN_TOKEN
 from tests.dashboard.conftest import Show, Stack, Watched, assert_accessible, enter
 from tests.servers import serve

@@ -4,7 +4,7 @@ import httpx
 from playwright.async_api import BrowserContext, Page, expect
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.variables import read_variables
+from app.account.variables import read_variables
 from tests.dashboard.conftest import PHONE, Show, Stack, Watched, assert_accessible, enter
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import orjson
 
+from app.account.tokens import issue_key
 from app.api.directory.storable import MAXIMUM_BODY_BYTES
 from app.runtime import Runtime
-from app.tokens import issue_key
 from tests.sources import Api
 
 

@@ -9,9 +9,9 @@ import pytest
 from knockapi import AsyncKnock
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.account.tokens import add_key
 from app.core.settings import Settings
 from app.runtime import Runtime
-from app.tokens import add_key
 from tests.runs.far import MailServer
 from tests.servers import eventually
 from tests.sources import Api, Bench

@@ -6,9 +6,9 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from app.account.audit import AuditFilter, list_audit_log
 from app.api.dashboard.request import PageRoute, page_request
 from app.api.dashboard.session import AccountAdminVisit
-from app.audit import AuditFilter, list_audit_log
 from app.core.errors import FieldError
 from app.core.validation import invalid_fields
 from app.models.audit import AuditEntry

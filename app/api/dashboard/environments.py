@@ -9,6 +9,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Response
 
+from app.account.audit import environment_snapshot, note_change
+from app.account.environment_changes import change_environment
+from app.account.environments import get_environment, list_environments
+from app.account.tokens import list_keys
 from app.api.dashboard.forms import field_messages, parse_body, read_form
 from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute
@@ -28,11 +32,7 @@ from app.api.management.environments import (
     revoke_environment_key,
     save_destination,
 )
-from app.audit import environment_snapshot, note_change
 from app.core.errors import RequestError
-from app.environment_changes import change_environment
-from app.environments import get_environment, list_environments
-from app.tokens import list_keys
 
 router = APIRouter(prefix="/settings/environments", route_class=PageRoute)
 KNOCK = "https://api.knock.app"

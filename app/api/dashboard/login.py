@@ -7,13 +7,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from app.account.sessions import log_in, log_out, use_link
 from app.api.dashboard.forms import Form, field_messages, read_form
 from app.api.dashboard.pages import redirect, render
 from app.api.dashboard.request import PageRoute
 from app.api.dashboard.session import COOKIE, ReadVisit, VisitorDep, check_origin, logged_in, remember
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
-from app.dashboard_sessions import log_in, log_out, use_link
 
 router = APIRouter(route_class=PageRoute)
 

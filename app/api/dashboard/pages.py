@@ -16,14 +16,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope as AsgiScope
 
+from app.account.sessions import LoggedIn
+from app.account.tokens import Access, Scope
 from app.api.dashboard.icons import icon
 from app.api.dashboard.json_view import json_line, json_text, json_view
 from app.api.dashboard.navigation import Navigation
 from app.api.dashboard.wording import FILTERS
-from app.dashboard_sessions import LoggedIn
 from app.models.environment import Environment
 from app.runtime import Runtime
-from app.tokens import Access, Scope
 
 ASSETS = "/assets"
 BUILT = Path(__file__).parent / "static"

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from app.account.tokens import Scope
 from app.api.dashboard.forms import field_messages, parse_body, read_form
 from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute, page_request
@@ -12,7 +13,6 @@ from app.api.management.retention import WrappedRetentionRequest, write_retentio
 from app.core.errors import RequestError
 from app.erasure import list_erasures, progress_of
 from app.retention import MAXIMUM_DAYS, Kind, get_retention
-from app.tokens import Scope
 
 router = APIRouter(prefix="/settings/retention", route_class=PageRoute)
 _KINDS = (

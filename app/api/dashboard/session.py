@@ -14,15 +14,15 @@ from uuid import UUID
 from fastapi import Depends, Request, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.account.environments import list_environments, unknown_environment
+from app.account.sessions import SESSION_LIFE, LoggedIn, SessionKeys, find_session
+from app.account.tokens import Scope
 from app.api.dashboard.forms import read_form
 from app.api.dashboard.pages import ENVIRONMENT_COOKIE, Visit
 from app.api.management.dependencies import RuntimeDep, SessionDep
 from app.core.errors import RequestError
 from app.core.settings import Settings
-from app.dashboard_sessions import SESSION_LIFE, LoggedIn, SessionKeys, find_session
-from app.environments import list_environments, unknown_environment
 from app.runtime import Runtime
-from app.tokens import Scope
 
 COOKIE = "doorbell_session"
 CSRF_HEADER = "x-csrf-token"

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from app.account.tokens import Scope
 from app.api.dashboard.connect import find_provider, free_key
 from app.api.dashboard.pages import redirect
 from app.api.dashboard.request import PageRoute
@@ -16,7 +17,6 @@ from app.providers.registry import providers
 from app.providers.setup_pages import KINDS
 from app.source_activity import SourceActivity, recent_activity
 from app.sources import ConfiguredSource, find_source, list_sources
-from app.tokens import Scope
 
 router = APIRouter(route_class=PageRoute)
 

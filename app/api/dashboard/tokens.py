@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Response
 
+from app.account.tokens import list_tokens
 from app.api.dashboard.forms import field_messages, parse_body, read_form
 from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute
@@ -15,7 +16,6 @@ from app.api.management.service_tokens import (
     revoke_service_token,
 )
 from app.core.errors import RequestError
-from app.tokens import list_tokens
 
 router = APIRouter(prefix="/settings/tokens", route_class=PageRoute)
 _NEW: dict[str, Any] = {"name": "", "scope": "write", "environments": None}

@@ -3,11 +3,11 @@
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from app.account.audit import note_change, snapshot
+from app.account.tokens import exchange_token
 from app.api.management.dependencies import EnvironmentDep, SessionDep, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import example
-from app.audit import note_change, snapshot
-from app.tokens import exchange_token
 
 router = APIRouter(prefix="/api_keys", tags=["API keys"], route_class=ManagementRoute)
 

@@ -15,15 +15,15 @@ from pydantic import AfterValidator
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.account.environments import list_environments, unknown_environment
+from app.account.tokens import Access, Scope, check_token
 from app.api.management.environment_limits import check_environments
 from app.core.errors import Permanent, RequestError
 from app.database.pages import PageRequest
-from app.environments import list_environments, unknown_environment
 from app.models.environment import Environment
 from app.models.source import SourceEnvironment
 from app.runtime import Runtime
 from app.sources import get_configured
-from app.tokens import Access, Scope, check_token
 
 logger = logging.getLogger(__name__)
 

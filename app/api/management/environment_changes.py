@@ -5,13 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from app.account.audit import environment_snapshot, note_change
+from app.account.environment_changes import change_environment, create_environment, delete_environment
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import AdminAccess, RuntimeDep, SessionDep, save
 from app.api.management.environments import EnvironmentPath
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EnvironmentResponse, WrappedRequest, environment_response, example
-from app.audit import environment_snapshot, note_change
-from app.environment_changes import change_environment, create_environment, delete_environment
 
 router = APIRouter(prefix="/environments", tags=["Environments"], route_class=ManagementRoute)
 

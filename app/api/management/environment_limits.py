@@ -10,9 +10,9 @@ from uuid import UUID
 from fastapi import Request
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.account.tokens import Access
 from app.models.event import Event
 from app.models.replay import Replay
-from app.tokens import Access
 
 # They show what belongs to the account, and of environments only what the token may see.
 OPEN = frozenset(

@@ -7,6 +7,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
+from app.account.audit import environment_snapshot, note_change, snapshot
+from app.account.environments import get_environment, page_of_environments
+from app.account.tokens import add_key, list_keys, revoke_key
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import (
     AdminAccess,
@@ -28,12 +31,9 @@ from app.api.management.schemas import (
     example,
     page_of,
 )
-from app.audit import environment_snapshot, note_change, snapshot
 from app.destination_changes import set_destination
-from app.environments import get_environment, page_of_environments
 from app.models.credential import EnvironmentKey
 from app.models.environment import Environment
-from app.tokens import add_key, list_keys, revoke_key
 
 router = APIRouter(
     prefix="/environments",

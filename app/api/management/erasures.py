@@ -7,6 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from app.account.audit import note_change
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import (
     AdminAccess,
@@ -19,7 +20,6 @@ from app.api.management.dependencies import (
 )
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Timestamp, WrappedRequest, example, page_of
-from app.audit import note_change
 from app.core.errors import FieldError
 from app.core.validation import invalid_fields
 from app.erasure import ErasureRequest, ask_to_erase, get_erasure, list_erasures, progress_of

@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.account.audit import note_change
 from app.api.management.dependencies import AdminAccess, ReadAccess, RuntimeDep, SessionDep
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Timestamp, WrappedRequest, example
-from app.audit import note_change
 from app.retention import MAXIMUM_DAYS, Kind, RetentionPlan, get_retention, set_retention
 
 router = APIRouter(prefix="/retention", tags=["Retention"], route_class=ManagementRoute)

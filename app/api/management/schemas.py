@@ -11,12 +11,12 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.account.tokens import Access
 from app.core.settings import Settings
 from app.database.pages import Page
 from app.models.environment import Environment
 from app.models.source import Mapping
 from app.sources import Configured, ConfiguredSource
-from app.tokens import Access
 
 Item = TypeVar("Item")
 Shown = TypeVar("Shown", bound=BaseModel)

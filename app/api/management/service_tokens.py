@@ -5,13 +5,13 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.account.audit import note_change, snapshot
+from app.account.tokens import Scope, add_token, list_tokens, revoke_token
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import AdminAccess, SessionDep
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, Timestamp, WrappedRequest, example
-from app.audit import note_change, snapshot
 from app.models.credential import ServiceToken
-from app.tokens import Scope, add_token, list_tokens, revoke_token
 
 router = APIRouter(prefix="/service_tokens", tags=["Service tokens"], route_class=ManagementRoute)
 

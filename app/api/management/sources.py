@@ -8,6 +8,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from app import sources as catalog
+from app.account.environments import list_environments
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import (
     Annotate,
@@ -31,7 +32,6 @@ from app.api.management.schemas import (
     source_response,
     source_summary,
 )
-from app.environments import list_environments
 from app.source_changes import WrappedSourceChange
 from app.source_edits import edit_source
 from app.sources import get_source

@@ -6,6 +6,20 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from app.account.audit import note_change, variable_snapshot
+from app.account.tokens import Access
+from app.account.variables import (
+    KEY_PATTERN,
+    MAXIMUM_VALUE_LENGTH,
+    FoundVariable,
+    VariableChange,
+    VariableType,
+    delete_variable,
+    find_variable,
+    get_variable,
+    list_variables,
+    save_variable,
+)
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import (
     EnvironmentFilterDep,
@@ -18,23 +32,9 @@ from app.api.management.dependencies import (
 )
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Timestamp, WrappedRequest, example, page_of
-from app.audit import note_change, variable_snapshot
 from app.core.errors import FieldError
 from app.core.validation import invalid_fields
 from app.sensitive import REDACTED
-from app.tokens import Access
-from app.variables import (
-    KEY_PATTERN,
-    MAXIMUM_VALUE_LENGTH,
-    FoundVariable,
-    VariableChange,
-    VariableType,
-    delete_variable,
-    find_variable,
-    get_variable,
-    list_variables,
-    save_variable,
-)
 
 router = APIRouter(prefix="/variables", tags=["Variables"], route_class=ManagementRoute)
 

@@ -8,12 +8,12 @@ import pytest
 from fastapi.routing import APIRoute
 from sqlmodel import col, select, update
 
+from app.account.tokens import issue_key, issue_token
 from app.api.management.routes import ROUTERS
 from app.core.errors import ConfigurationError
 from app.models.credential import ServiceToken
 from app.models.types import now
 from app.runtime import Runtime
-from app.tokens import issue_key, issue_token
 from tests.api.management.conftest import fields
 
 Issue = Callable[[str], Awaitable[httpx.AsyncClient]]

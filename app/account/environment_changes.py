@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.account.environments import list_environments
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
-from app.environments import list_environments
 from app.models.environment import Environment
 from app.models.types import now
 from app.source_changes import MAXIMUM_NAME_LENGTH

@@ -9,11 +9,11 @@ from sqlalchemy import text
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.account.environments import list_environments, unknown_environment
 from app.core.errors import FieldError, Permanent, RequestError
 from app.core.secrets import SecretBox
 from app.core.validation import invalid_fields
 from app.database.pages import Page, PageRequest, fetch_page
-from app.environments import list_environments, unknown_environment
 from app.models.types import now
 from app.models.variable import Variable, VariableValue
 

@@ -12,6 +12,8 @@ from uuid import UUID
 from sqlmodel import SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.account.tokens import Access
+from app.account.variables import FoundVariable
 from app.database.pages import Page, PageRequest, fetch_page
 from app.directory.definitions import StoredWorkflow
 from app.models.audit import AuditEntry
@@ -20,8 +22,6 @@ from app.models.source import SourceEnvironment
 from app.models.types import first_id_at, id_time_range
 from app.sensitive import REDACTED
 from app.sources import ConfiguredSource
-from app.tokens import Access
-from app.variables import FoundVariable
 
 Snapshot = dict[str, Any]
 

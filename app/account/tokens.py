@@ -14,12 +14,12 @@ from uuid import UUID
 from sqlmodel import col, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.account.environments import get_environment, list_environments, unknown_environment
 from app.core.errors import ConfigurationError, FieldError, RequestError
 from app.core.secrets import new_token, token_hash
 from app.core.settings import Settings
 from app.core.validation import invalid_fields
 from app.database.engine import open_engine
-from app.environments import get_environment, list_environments, unknown_environment
 from app.models.credential import EnvironmentKey, ServiceToken
 from app.models.types import now
 

@@ -15,13 +15,13 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.account.tokens import Access, check_token, check_token_hash
 from app.core.errors import ConfigurationError, Permanent, RequestError
 from app.core.secrets import SecretBox, new_token, token_hash
 from app.core.settings import Settings
 from app.database.engine import open_engine
 from app.models.dashboard import DashboardSession
 from app.models.types import now
-from app.tokens import Access, check_token, check_token_hash
 
 SESSION_LIFE = timedelta(hours=12)
 LINK_LIFE = timedelta(minutes=10)

@@ -42,14 +42,14 @@ from app.bulk_dispatch import BulkDispatcher
 from app.claims import Leases
 from app.core.settings import Settings
 from app.database.listener import Listener
-from app.destinations import Destinations
 from app.directory.run_log import RunLog
 from app.dispatch import Dispatcher
 from app.erasure_dispatch import ErasureDispatcher
 from app.event_log import EventLog
-from app.knock_rate_limits import RateLimits
-from app.mail import Mailer
-from app.outbound import Outbound, is_public
+from app.outbound.destinations import Destinations
+from app.outbound.http import Outbound, is_public
+from app.outbound.mail import Mailer
+from app.outbound.rate_limits import RateLimits
 from app.process import stop_requested
 from app.replay_dispatch import ReplayDispatcher
 from app.rollup import keep_statistics

@@ -22,9 +22,9 @@ from prometheus_client import (
 
 from app.config import Endpoint
 from app.core.errors import Permanent, Retryable
-from app.destinations import Refused
 from app.models.status import ActionStatus, EventStatus, ReceivedThrough
 from app.models.types import now
+from app.outbound.destinations import Refused
 
 # A series more for each counter, that nobody reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]

@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app.core.errors import Retryable
-from app.destinations import Refused
+from app.outbound.destinations import Refused
 
 if TYPE_CHECKING:
     from fastapi.telemetry import TelemetryConfig

@@ -21,8 +21,8 @@ from app.activities.actions.base import ActionType, Kind, Parameter
 from app.activities.actions.parameters import evaluate_parameters
 from app.activities.actions.registry import action_types
 from app.core.errors import Permanent
-from app.knock import connect_in_process
 from app.mapping import DecodedEvent
+from app.outbound.knock import connect_in_process
 
 PAGES = Path(__file__).parent / "actions"
 NOTICE = "<!-- Written by `python -m docs.generate` from the actions' declarations. -->"

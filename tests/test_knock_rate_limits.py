@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import text
 
-from app.knock_rate_limits import CATCHING_UP, EARLY, HORIZON, Limit, NotYet, RateLimits
+from app.outbound.rate_limits import CATCHING_UP, EARLY, HORIZON, Limit, NotYet, RateLimits
 from app.runtime import Runtime
 from tests.servers import eventually
 

@@ -1,4 +1,4 @@
-"""Environments: which there are. Where their actions run is set in `app/destination_changes.py`."""
+"""Environments: which there are. Where their actions run is set in `app/outbound/edits.py`."""
 
 from collections.abc import Callable, Sequence
 

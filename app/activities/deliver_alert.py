@@ -20,11 +20,11 @@ from app.alerts import (
 )
 from app.core.errors import Permanent, Retryable
 from app.core.secrets import SecretBox
-from app.mail import Email, Mailer
 from app.models.contracts import AlertDeliveryRef, AlertRef
 from app.models.status import AlertStatus
-from app.outbound import Outbound, webhook_headers
-from app.outbound import Outgoing as Request
+from app.outbound.http import Outbound, webhook_headers
+from app.outbound.http import Outgoing as Request
+from app.outbound.mail import Email, Mailer
 
 
 class DeliverAlerts:

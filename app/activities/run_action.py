@@ -21,12 +21,12 @@ from app.activities.actions.base import ActionType
 from app.activities.actions.registry import action_types
 from app.activities.failures import tried_later
 from app.core.errors import Permanent, Retryable
-from app.destinations import Destinations
-from app.knock import attempt
-from app.knock_rate_limits import Limit, NotYet, RateLimits
 from app.models.contracts import ActionOutcome, ActionRef
 from app.models.status import ActionStatus
 from app.models.types import now
+from app.outbound.destinations import Destinations
+from app.outbound.knock import attempt
+from app.outbound.rate_limits import Limit, NotYet, RateLimits
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from app.api.directory.request import EncodedSlashes
 from app.api.management import routes as management
 from app.api.security_headers import SecurityHeaders
 from app.core.settings import Settings
-from app.destinations import Destinations
 from app.inbox import Inbox
+from app.outbound.destinations import Destinations
 from app.runtime import open_runtime
 from app.scrape import serve_metrics
 from app.secret_uses import SecretUses

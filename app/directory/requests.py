@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from app.core.errors import Permanent
 from app.directory.definition import RequestTemplate
 from app.directory.recipients import Json
-from app.outbound import Outgoing
+from app.outbound.http import Outgoing
 from app.templating import render
 
 _BODYLESS = frozenset({"get"})
@@ -43,7 +43,7 @@ class RenderedRequest:
         )
 
     def outgoing(self, more_headers: dict[str, str] | None = None) -> Outgoing:
-        """For `app.outbound`. A body is JSON unless a header says otherwise."""
+        """For `app.outbound.http`. A body is JSON unless a header says otherwise."""
         headers = [*self.headers, *(more_headers or {}).items()]
         if self.body is not None and not any(name.lower() == "content-type" for name, _ in headers):
             headers.append(("content-type", "application/json"))

@@ -23,7 +23,7 @@ from app.models.types import new_id
 
 # A run that is looked at again after this time: its workflow may have ended without a word.
 LEASE = timedelta(minutes=15)
-# Longer than any request may take (app/outbound.py, app/mail.py): after that nothing is on its way any more.
+# Longer than any request may take (app/outbound/http.py, app/outbound/mail.py): after that nothing is on its way any more.
 SEND_LEASE = timedelta(seconds=20)
 MAXIMUM_ERROR_LENGTH = 2000
 MAXIMUM_CACHED_VERSIONS = 500

@@ -20,7 +20,7 @@ from app.directory.idempotency import CLAIM_GIVEN
 from app.directory.recipients import Json, Reference
 from app.models.types import new_id
 
-# How long a cancel waits at most for what is being sent just then: longer than that takes (app/outbound.py).
+# How long a cancel waits at most for what is being sent just then: longer than that takes (app/outbound/http.py).
 SENDS_END_WITHIN = 16.0
 SENDS_LOOK_INTERVAL = 0.05
 

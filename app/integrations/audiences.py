@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.core.errors import Permanent, Retryable
-from app.destinations import Destinations
+from app.outbound.destinations import Destinations
 
 # What Knock takes in one call.
 MEMBERS_A_CALL = 1000
@@ -105,7 +105,7 @@ class AsEvents:
 
 
 async def _problem(call: Awaitable[None]) -> str | None:
-    from app.knock import attempt
+    from app.outbound.knock import attempt
 
     try:
         await attempt(call)

@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 from app.activities.actions.parameters import evaluate_parameters
 from app.activities.actions.registry import action_types
 from app.core.errors import Permanent
-from app.knock import Knock, attempt, connect
 from app.mapping import DecodedEvent
+from app.outbound.knock import Knock, attempt, connect
 from tests.knock import KnockServer, success
 from tests.servers import serve
 

@@ -8,8 +8,8 @@ import pytest
 from app.activities.actions.base import ActionType
 from app.activities.actions.parameters import check_parameters, evaluate_parameters
 from app.activities.actions.registry import action_types
-from app.knock import attempt, connect
 from app.mapping import DecodedEvent
+from app.outbound.knock import attempt, connect
 from docs.generate import PAGES, pages
 from tests.knock import KnockServer
 

@@ -13,7 +13,7 @@ from temporalio.client import Client
 
 from app.activities.actions.registry import action_types
 from app.api.directory.app import DirectoryApp
-from app.destinations import Destinations
+from app.outbound.destinations import Destinations
 from app.runtime import Runtime
 from app.temporal import connect
 from tests.knock import KnockServer, error

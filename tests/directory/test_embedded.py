@@ -6,7 +6,7 @@ import pytest
 from knockapi import AsyncKnock
 
 from app.api.directory.app import DirectoryApp
-from app.destinations import Destinations
+from app.outbound.destinations import Destinations
 from app.runtime import Runtime
 
 

@@ -8,8 +8,8 @@ from sqlalchemy import event, text
 
 from app.api.directory.app import DirectoryApp
 from app.core.errors import Permanent
-from app.destinations import Refused
-from app.knock import attempt, connect_in_process
+from app.outbound.destinations import Refused
+from app.outbound.knock import attempt, connect_in_process
 from app.runtime import Runtime
 
 TRIGGER = "/v1/workflows/welcome/trigger"

@@ -12,10 +12,10 @@ from app.activities.deliver import Deliver
 from app.activities.follow_run import FollowRun
 from app.core.errors import Permanent
 from app.directory.run_log import RunLog
-from app.mail import Mailer
 from app.models.contracts import RunRef, StepRef, StepVerdict
 from app.models.status import StepStatus
-from app.outbound import Outbound
+from app.outbound.http import Outbound
+from app.outbound.mail import Mailer
 from app.runtime import Runtime
 from app.temporal import connect
 from tests.runs.conftest import Runs, delay, email, in_app, statuses, webhook

@@ -5,7 +5,7 @@ from pydantic import SecretStr
 
 from app.core.errors import Permanent, Retryable
 from app.core.settings import Settings
-from app.mail import Email, Mailer, text_of
+from app.outbound.mail import Email, Mailer, text_of
 from tests.runs.far import MailServer
 
 

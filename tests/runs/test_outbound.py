@@ -9,7 +9,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from starlette.responses import RedirectResponse, Response
 
 from app.core.errors import Permanent, Retryable
-from app.outbound import MAXIMUM_ANSWER_BYTES, Outbound, Outgoing, is_public
+from app.outbound.http import MAXIMUM_ANSWER_BYTES, Outbound, Outgoing, is_public
 from tests.runs.conftest import Runs, fetch, statuses
 from tests.runs.far import WebServer
 

@@ -12,7 +12,7 @@ from app.activities.actions.base import (
     Tier,
     action,
 )
-from app.destinations import Knock
+from app.outbound.destinations import Knock
 
 # What Knock takes in one call.
 MEMBERS_A_CALL = 1000

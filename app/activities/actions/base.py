@@ -10,8 +10,8 @@ from datetime import timedelta
 from enum import IntEnum, StrEnum
 from typing import Any
 
-from app.destinations import Knock
 from app.mapping import ROOTS
+from app.outbound.destinations import Knock
 
 Payload = dict[str, Any]
 # The evaluated parameters and the idempotency key in, Knock's answer as plain data out.

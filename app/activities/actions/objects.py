@@ -13,7 +13,7 @@ from app.activities.actions.base import (
     action,
 )
 from app.activities.actions.profiles import CHANNEL_DATA, PREFERENCES, upserted
-from app.destinations import Knock, as_data, count
+from app.outbound.destinations import Knock, as_data, count
 
 # What Knock takes in one call.
 SUBSCRIBERS_A_CALL = 100

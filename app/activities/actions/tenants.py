@@ -4,7 +4,7 @@ from typing import Any
 
 from app.activities.actions.base import Example, Kind, Parameter, Payload, Tier, action
 from app.activities.actions.profiles import CHANNEL_DATA, upserted
-from app.destinations import Knock, as_data
+from app.outbound.destinations import Knock, as_data
 
 TENANT_ID = Parameter(
     "id",

@@ -13,7 +13,7 @@ from app.activities.actions.base import (
     Tier,
     action,
 )
-from app.destinations import Knock, as_data
+from app.outbound.destinations import Knock, as_data
 
 KEY = Parameter(
     "key",

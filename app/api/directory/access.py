@@ -63,7 +63,7 @@ async def authorised_caller(
 async def trusted_caller(request: Request) -> Caller:
     """The environment that the worker names as its bearer token.
 
-    Only `app/destinations.py` of the same process reaches an application with this dependency: no socket leads
+    Only `app/outbound/destinations.py` of the same process reaches an application with this dependency: no socket leads
     to it, and the slug comes from the configuration, never from an event or a request.
     """
     environment = request.headers["authorization"].removeprefix("Bearer ")

@@ -31,9 +31,9 @@ from app.api.management.schemas import (
     example,
     page_of,
 )
-from app.destination_changes import set_destination
 from app.models.credential import EnvironmentKey
 from app.models.environment import Environment
+from app.outbound.edits import set_destination
 
 router = APIRouter(
     prefix="/environments",

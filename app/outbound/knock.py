@@ -15,7 +15,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Scope
 
 from app.core.errors import Permanent, Retryable
-from app.destinations import Refused, capped
+from app.outbound.destinations import Refused, capped
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class Mailer:
         if settings.smtp_host is None:
             raise Permanent("no SMTP server: set DOORBELL_SMTP_HOST and DOORBELL_SMTP_FROM")
         # Here: 0.8 MB, which a worker that sends no emails does without.
-        from app.smtp import send
+        from app.outbound.smtp import send
 
         await send(settings.smtp_host, settings, email, message_id)
 

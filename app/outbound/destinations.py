@@ -62,7 +62,7 @@ class Destinations:
         return client
 
     def _connect(self, destination: Destination) -> Knock:
-        from app.knock import connect, connect_in_process
+        from app.outbound.knock import connect, connect_in_process
 
         if destination.url is None:
             return connect_in_process(self._directory, destination.environment, self._directory.answer)

@@ -1,4 +1,4 @@
-"""An email as a message of SMTP, and its delivery. Only `app/mail.py` imports it, with the first email."""
+"""An email as a message of SMTP, and its delivery. Only `app/outbound/mail.py` imports it, with the first email."""
 
 import asyncio
 from email.errors import MessageError
@@ -10,10 +10,10 @@ import aiosmtplib
 
 from app.core.errors import Permanent, Retryable
 from app.core.settings import Settings
-from app.mail import Email
 from app.models.types import now
+from app.outbound.mail import Email
 
-# Within the time that a cancel waits for a send under way (app/outbound.py has the same).
+# Within the time that a cancel waits for a send under way (app/outbound/http.py has the same).
 TIMEOUT = 15.0
 MAXIMUM_ERROR_LENGTH = 2000
 

@@ -5,9 +5,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.core.errors import FieldError, Permanent, Retryable
 from app.core.secrets import SecretBox
 from app.core.validation import invalid_fields
-from app.destinations import Refused
 from app.models.environment import Environment
 from app.models.types import now
+from app.outbound.destinations import Refused
 
 
 async def set_destination(
@@ -42,7 +42,7 @@ async def set_destination(
 
 
 async def _check(url: str, api_key: str) -> None:
-    from app.knock import check_destination
+    from app.outbound.knock import check_destination
 
     anyway = "To save it all the same, leave the check out (`verify: false`)"
     try:

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.activities.actions.registry import action_types
+from app.actions.registry import action_types
 from app.core.errors import Permanent
 from app.database.batching import PACE, Batcher
 from app.database.engine import to_json

@@ -1,7 +1,7 @@
 """The log's part of an erasure (`app/erasure.py`): a user's events found, and what was sent with them deleted.
 
 Log rows stay, marked as erased. Events are found by the users that their actions named
-(`app/activities/actions/subjects.py`), by reading the action log once: it needs no index that every event would pay
+(`app/actions/subjects.py`), by reading the action log once: it needs no index that every event would pay
 for. What no action used is found by text only, which a request may bring (docs/erasure.md).
 """
 
@@ -14,8 +14,8 @@ from uuid import UUID
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.activities.actions.registry import action_types
-from app.activities.actions.subjects import users_of
+from app.actions.registry import action_types
+from app.actions.subjects import users_of
 from app.database.engine import to_json
 from app.models.types import id_time_range
 from app.needles import needles

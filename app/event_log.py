@@ -17,12 +17,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import metrics
+from app.actions.paths import DecodedEvent
+from app.actions.sensitive import withheld
 from app.core.errors import Permanent
 from app.core.secrets import SecretBox
 from app.database.batching import PACE, Batcher
-from app.mapping import DecodedEvent
 from app.models.status import EventStatus
-from app.sensitive import withheld
 
 # Events that wait in the log are told of on this channel, with their environment as payload.
 CHANNEL = "doorbell_events"

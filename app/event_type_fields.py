@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from app.actions.paths import DecodedEvent, child_path
 from app.log_entries import LogEntry
-from app.mapping import DecodedEvent, child_path
 from app.models.status import EventStatus
 from app.reception import read_event_type
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
+from app.actions.paths import MISSING, DecodedEvent, Path, parse_path, resolve
 from app.config import Endpoint
 from app.core.errors import ConfigurationError
-from app.mapping import MISSING, DecodedEvent, Path, parse_path, resolve
 from app.models.types import now
 from app.providers.base import Example
 from app.rehearsal import sign_delivery

@@ -12,14 +12,14 @@ from sqlalchemy import Row, text
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.activities.actions.registry import action_types
+from app.actions.registry import action_types
+from app.actions.sensitive import REDACTED, redacted
 from app.core.errors import Permanent
 from app.core.secrets import SecretBox
 from app.models.event import Event
 from app.models.source import Source
 from app.models.types import id_time_range, now
 from app.providers.registry import providers
-from app.sensitive import REDACTED, redacted
 
 # Bodies that a page carries at most; an entry beyond it says so, and is shown whole when asked for by id.
 MAXIMUM_PAGE_BYTES = 8 * 1024 * 1024

@@ -12,19 +12,20 @@ from uuid import UUID
 import orjson
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.activities.actions.base import Parameter
-from app.activities.actions.parameters import (
+from app.actions.base import Parameter
+from app.actions.parameters import (
     InvalidParameter,
     MissingParameter,
     evaluate_parameter,
     outcome_of,
     template_of,
 )
-from app.activities.actions.registry import action_types
+from app.actions.paths import MISSING, DecodedEvent
+from app.actions.registry import action_types
+from app.actions.sensitive import withheld
 from app.config import ActiveMapping, Endpoint
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
-from app.mapping import MISSING, DecodedEvent
 from app.mappings import list_mappings
 from app.models.event import Event
 from app.models.source import SourceEnvironment
@@ -34,7 +35,6 @@ from app.reruns import delivery_in, endpoint_of, get_payload, receive_stored
 from app.runtime import Runtime
 from app.samples import get_sample
 from app.scripting.pool import ScriptsBusy
-from app.sensitive import withheld
 from app.sources import find_source
 
 TestedOn = Literal["payload", "received", "example"]

@@ -14,12 +14,12 @@ from uuid import UUID
 import orjson
 
 from app import tracing
+from app.actions.paths import MISSING, DecodedEvent, PathError, parse_path, resolve
 from app.assessment import Assessment, assess, hidden_values
 from app.config import Endpoint
 from app.core.errors import Rejected
 from app.core.raw_json import MAXIMUM_DEPTH, is_too_deep
 from app.core.secrets import SecretBox
-from app.mapping import MISSING, DecodedEvent, PathError, parse_path, resolve
 from app.models.status import EventStatus, ReceivedThrough, VerificationStatus
 from app.models.types import new_id, now
 from app.providers.verification import Delivery, FirstEventHmac, verify

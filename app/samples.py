@@ -7,13 +7,13 @@ from uuid import UUID
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.actions.sensitive import redacted
 from app.core.errors import RequestError
 from app.core.secrets import SecretBox
 from app.event_types import find_latest
 from app.models.source import Source
 from app.providers.base import Example, Provider
 from app.providers.registry import providers
-from app.sensitive import redacted
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from app.activities.actions.parameters import check_parameters
-from app.activities.actions.registry import action_types
+from app.actions.parameters import check_parameters
+from app.actions.paths import PathError, parse_path
+from app.actions.registry import action_types
 from app.core.errors import FieldError
 from app.core.validation import field_errors
-from app.mapping import PathError, parse_path
 from app.providers.registry import providers
 from app.scripting.pool import Scripts
 

@@ -17,7 +17,7 @@ from sqlmodel import SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.account.environments import list_environments, unknown_environment
-from app.activities.actions.registry import action_types
+from app.actions.registry import action_types
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.models.environment import Environment

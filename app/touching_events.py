@@ -14,8 +14,8 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.activities.actions.registry import action_types
-from app.activities.actions.subjects import users_of
+from app.actions.registry import action_types
+from app.actions.subjects import users_of
 from app.database.engine import to_json
 from app.directory.recipients import Reference
 from app.models.directory import TENANTS, USERS

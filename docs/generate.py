@@ -17,11 +17,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.activities.actions.base import ActionType, Kind, Parameter
-from app.activities.actions.parameters import evaluate_parameters
-from app.activities.actions.registry import action_types
+from app.actions.base import ActionType, Kind, Parameter
+from app.actions.parameters import evaluate_parameters
+from app.actions.paths import DecodedEvent
+from app.actions.registry import action_types
 from app.core.errors import Permanent
-from app.mapping import DecodedEvent
 from app.outbound.knock import connect_in_process
 
 PAGES = Path(__file__).parent / "actions"

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 from temporalio.client import Client, WorkflowHistory
 
-from app.activities.actions.registry import action_types
+from app.actions.registry import action_types
 from app.models.environment import Environment
 from app.models.source import Mapping, SigningSecret, Source, SourceEnvironment
 from app.models.types import now

@@ -15,8 +15,8 @@ from temporalio.worker import Replayer
 from typer.testing import CliRunner
 
 from app.account.tokens import issue_key
-from app.activities.actions.registry import action_types
-from app.activities.actions.subjects import users_of
+from app.actions.registry import action_types
+from app.actions.subjects import users_of
 from app.cli.commands import cli
 from app.core.errors import CommandError
 from app.erasure import work_off_batch

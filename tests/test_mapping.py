@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.mapping import (
+from app.actions.paths import (
     MAXIMUM_PATH_KEYS,
     MAXIMUM_PATH_LENGTH,
     MAXIMUM_TEMPLATE_DEPTH,

@@ -14,13 +14,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.account.tokens import Access
 from app.account.variables import FoundVariable
+from app.actions.sensitive import REDACTED
 from app.database.pages import Page, PageRequest, fetch_page
 from app.directory.definitions import StoredWorkflow
 from app.models.audit import AuditEntry
 from app.models.environment import Environment
 from app.models.source import SourceEnvironment
 from app.models.types import first_id_at, id_time_range
-from app.sensitive import REDACTED
 from app.sources import ConfiguredSource
 
 Snapshot = dict[str, Any]

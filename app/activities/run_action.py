@@ -17,8 +17,8 @@ from temporalio import activity
 
 from app import metrics, tracing
 from app.action_log import ActionLog, Attempt, StoredAction
-from app.activities.actions.base import ActionType
-from app.activities.actions.registry import action_types
+from app.actions.base import ActionType
+from app.actions.registry import action_types
 from app.activities.failures import tried_later
 from app.core.errors import Permanent, Retryable
 from app.models.contracts import ActionOutcome, ActionRef

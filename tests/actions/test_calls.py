@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from app.activities.actions.parameters import evaluate_parameters
-from app.activities.actions.registry import action_types
+from app.actions.parameters import evaluate_parameters
+from app.actions.paths import DecodedEvent
+from app.actions.registry import action_types
 from app.core.errors import Permanent
-from app.mapping import DecodedEvent
 from app.outbound.knock import Knock, attempt, connect
 from tests.knock import KnockServer, success
 from tests.servers import serve

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from app.activities.actions.base import ActionType
-from app.activities.actions.parameters import check_parameters, evaluate_parameters
-from app.activities.actions.registry import action_types
-from app.mapping import DecodedEvent
+from app.actions.base import ActionType
+from app.actions.parameters import check_parameters, evaluate_parameters
+from app.actions.paths import DecodedEvent
+from app.actions.registry import action_types
 from app.outbound.knock import attempt, connect
 from docs.generate import PAGES, pages
 from tests.knock import KnockServer

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.activities.actions.base import MAXIMUM_DATA_BYTES, ActionType
-from app.activities.actions.parameters import (
+from app.actions.base import MAXIMUM_DATA_BYTES, ActionType
+from app.actions.parameters import (
     InvalidParameter,
     MissingParameter,
     check_parameters,
     evaluate_parameters,
 )
-from app.activities.actions.registry import action_types
+from app.actions.paths import DecodedEvent
+from app.actions.registry import action_types
 from app.database.engine import to_json
-from app.mapping import DecodedEvent
 from tests.test_mapping import EVENTS, JSON, TEMPLATES
 
 ACTIONS = list(action_types().values())

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from temporalio.client import Client
 
-from app.activities.actions.registry import action_types
+from app.actions.registry import action_types
 from app.api.directory.app import DirectoryApp
 from app.outbound.destinations import Destinations
 from app.runtime import Runtime

@@ -15,11 +15,11 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
-from app.activities.actions.parameters import evaluate_parameters
-from app.activities.actions.registry import action_types
+from app.actions.parameters import evaluate_parameters
+from app.actions.paths import DecodedEvent
+from app.actions.registry import action_types
 from app.config import Endpoint
 from app.core.secrets import SecretBox
-from app.mapping import DecodedEvent
 from app.models.status import EventStatus
 from app.providers.base import Provider
 from app.providers.registry import providers

@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
+from app.actions.sensitive import redacted, withheld
 from app.providers.registry import providers
-from app.sensitive import redacted, withheld
 from tests.providers.test_conformance import received
 
 JSON = {"content-type": "application/json"}

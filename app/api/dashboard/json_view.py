@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 from markupsafe import Markup
 
+from app.actions.paths import child_path
 from app.api.dashboard.wording import count
-from app.mapping import child_path
 
 # Deeper levels and longer lists are folded at first, so that large payloads stay readable.
 OPEN_LEVELS = 3

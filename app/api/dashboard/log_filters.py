@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from app.activities.actions.registry import action_types
+from app.actions.registry import action_types
 from app.api.dashboard.wording import action_label, state
 from app.api.management.dependencies import aware
 from app.log_queries import LogFilter

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 from markupsafe import Markup
 
-from app.activities.actions.registry import action_types
+from app.actions.registry import action_types
 from app.api.dashboard.forms import field_messages
 from app.api.dashboard.live import follow_log
 from app.api.dashboard.log_filters import LogQuery, read_query

@@ -7,13 +7,13 @@ from typing import Any, Literal
 import orjson
 from pydantic import ValidationError
 
-from app.activities.actions.base import PREFIXES, ActionType, Kind, Parameter
-from app.activities.actions.parameters import template_of
-from app.activities.actions.registry import action_types
+from app.actions.base import PREFIXES, ActionType, Kind, Parameter
+from app.actions.parameters import template_of
+from app.actions.paths import is_constant
+from app.actions.registry import action_types
 from app.api.dashboard.forms import Form, field_messages
 from app.api.dashboard.json_view import json_text
 from app.core.validation import field_errors, invalid_fields
-from app.mapping import is_constant
 from app.models.source import Mapping
 from app.source_changes import MappingChange
 

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, Response
 
-from app.activities.actions.registry import action_types
+from app.actions.paths import MISSING
+from app.actions.registry import action_types
 from app.api.dashboard.forms import read_form
 from app.api.dashboard.mapping_form import (
     MappingForm,
@@ -28,7 +29,6 @@ from app.api.management.dependencies import save
 from app.config import ActiveMapping
 from app.core.errors import RequestError
 from app.event_types import count_event_types, list_event_types, list_latest
-from app.mapping import MISSING
 from app.mapping_tests import TestedEvent, TriedMapping, open_event, try_mapping
 from app.mappings import add_mapping, change_mapping, delete_mapping, get_mapping
 from app.models.event import Event

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.activities.actions.registry import action_types
+from app.actions.registry import action_types
 from app.models.types import now
 from app.timeline import PendingStep, Step, Timeline
 

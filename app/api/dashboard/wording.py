@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from app.activities.actions.registry import action_types
+from app.actions.registry import action_types
 from app.models.status import (
     ActionStatus,
     EventStatus,

@@ -6,12 +6,12 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.actions.paths import MISSING
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import ConfiguredDep, RuntimeDep, SessionDep, WriteAccess
 from app.api.management.environment_limits import check_entry
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Json, example
-from app.mapping import MISSING
 from app.mapping_tests import MappingTest, TestedOn, TriedMapping, TriedParameter, try_mappings
 from app.models.status import ActionStatus
 from app.source_changes import Text

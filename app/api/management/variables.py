@@ -20,6 +20,7 @@ from app.account.variables import (
     list_variables,
     save_variable,
 )
+from app.actions.sensitive import REDACTED
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import (
     EnvironmentFilterDep,
@@ -34,7 +35,6 @@ from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Timestamp, WrappedRequest, example, page_of
 from app.core.errors import FieldError
 from app.core.validation import invalid_fields
-from app.sensitive import REDACTED
 
 router = APIRouter(prefix="/variables", tags=["Variables"], route_class=ManagementRoute)
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies
 from schemathesis.core.result import Ok
 
 from app import reruns
-from app.activities.actions.registry import action_types
+from app.actions.registry import action_types
 from app.providers.registry import providers
 from tests.api.management.contract import OPERATIONS, Contract, Error
 from tests.sources import Api, Bench

@@ -7,7 +7,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.activities.actions.registry import action_types
+from app.actions.registry import action_types
 from app.models.types import new_id
 from app.providers.registry import providers
 from app.runtime import Runtime

@@ -10,7 +10,7 @@ from datetime import timedelta
 from enum import IntEnum, StrEnum
 from typing import Any
 
-from app.mapping import ROOTS
+from app.actions.paths import ROOTS
 from app.outbound.destinations import Knock
 
 Payload = dict[str, Any]

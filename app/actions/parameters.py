@@ -7,10 +7,8 @@ parameter, the path, what was found and what was expected.
 from collections.abc import Callable
 from typing import Any
 
-from app.activities.actions.base import ActionType, Kind, Parameter, Payload
-from app.core.errors import DoorbellError, FieldError
-from app.database.engine import to_json
-from app.mapping import (
+from app.actions.base import ActionType, Kind, Parameter, Payload
+from app.actions.paths import (
     MISSING,
     DecodedEvent,
     PathError,
@@ -20,6 +18,8 @@ from app.mapping import (
     parse_path,
     paths_in,
 )
+from app.core.errors import DoorbellError, FieldError
+from app.database.engine import to_json
 from app.models.status import ActionStatus
 
 # JSON has one type of number: a whole one may have been written as 7.0. Beyond this a float is not exact.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.activities.actions.base import (
+from app.actions.base import (
     MAXIMUM_LISTED,
     Chunk,
     Example,
@@ -12,7 +12,7 @@ from app.activities.actions.base import (
     Tier,
     action,
 )
-from app.activities.actions.profiles import CHANNEL_DATA, PREFERENCES, upserted
+from app.actions.profiles import CHANNEL_DATA, PREFERENCES, upserted
 from app.outbound.destinations import Knock, as_data, count
 
 # What Knock takes in one call.

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from app.activities.actions.base import Example, Kind, Parameter, Payload, Tier, action
-from app.activities.actions.profiles import CHANNEL_DATA, upserted
+from app.actions.base import Example, Kind, Parameter, Payload, Tier, action
+from app.actions.profiles import CHANNEL_DATA, upserted
 from app.outbound.destinations import Knock, as_data
 
 TENANT_ID = Parameter(

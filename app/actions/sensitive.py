@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from app.mapping import MISSING, Key, parse_path
+from app.actions.paths import MISSING, Key, parse_path
 
 REDACTED = "[redacted]"
 

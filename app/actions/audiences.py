@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.activities.actions.base import (
+from app.actions.base import (
     MAXIMUM_LISTED,
     Chunk,
     Example,

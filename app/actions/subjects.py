@@ -5,7 +5,7 @@ Erasure finds a user's events by it (`app/event_erasure.py`).
 
 from typing import Any
 
-from app.activities.actions.base import ActionType, Kind, Payload
+from app.actions.base import ActionType, Kind, Payload
 from app.models.directory import USERS
 
 _MANY = frozenset({Kind.RECIPIENTS, Kind.REFERENCES})

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from app.activities.actions.base import (
+from app.actions.base import (
     MAXIMUM_DATA_BYTES,
     MAXIMUM_RECIPIENTS,
     Example,

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from app.activities.actions.base import Kind, Parameter, Payload
+from app.actions.base import Kind, Parameter, Payload
 
 CHANNEL_DATA = Parameter(
     "channel_data",

@@ -4,16 +4,16 @@ import importlib
 import pkgutil
 from functools import cache
 
-import app.activities.actions
-from app.activities.actions.base import ActionType
+import app.actions
+from app.actions.base import ActionType
 
 
 @cache
 def action_types() -> dict[str, ActionType]:
     """All action types by name, in the order in which they run."""
     modules = (
-        importlib.import_module(f"app.activities.actions.{info.name}")
-        for info in pkgutil.iter_modules(app.activities.actions.__path__)
+        importlib.import_module(f"app.actions.{info.name}")
+        for info in pkgutil.iter_modules(app.actions.__path__)
     )
     found = {
         each.name: each

@@ -36,7 +36,7 @@ from app.activities.replay_events import ReplayActivities
 from app.activities.run_action import RunAction
 from app.activities.verify import VerifyEvent
 from app.alert_dispatch import AlertDispatcher
-from app.alert_watch import AlertWatch
+from app.alerts.watch import AlertWatch
 from app.api.directory.app import DirectoryApp
 from app.bulk_dispatch import BulkDispatcher
 from app.claims import Leases

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.alerts import CHANNEL, finish_alert, give_up
+from app.alerts.store import CHANNEL, finish_alert, give_up
 from app.models.contracts import AlertRef
 from app.models.status import AlertStatus
 from app.row_dispatch import RowDispatcher

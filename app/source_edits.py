@@ -11,7 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.account.audit import Snapshot, note_change, note_source_change, snapshot, source_snapshot
 from app.account.tokens import Access
-from app.alert_secrets import get_alert_secret, set_alert_secret
+from app.alerts.secrets import get_alert_secret, set_alert_secret
 from app.core.secrets import SecretBox
 from app.endpoints import end_overlap, rotate_endpoint
 from app.models.alert import AlertSecret

@@ -13,7 +13,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from app.activities.deliver_alert import email_of
-from app.alerts import make_due_alerts
+from app.alerts.store import make_due_alerts
 from app.core.settings import Settings
 from app.runtime import Runtime
 from app.temporal import connect

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
 from app.activities.failures import tried_later
-from app.alerts import (
+from app.alerts.store import (
     WEBHOOK,
     Outgoing,
     begin_alert,

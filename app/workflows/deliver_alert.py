@@ -1,6 +1,6 @@
 """The workflow that delivers one alert, to its webhook and its email addresses, each by itself.
 
-It sees ids only; what the alert says is in its row (`app/alerts.py`).
+It sees ids only; what the alert says is in its row (`app/alerts/store.py`).
 """
 
 import asyncio

@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import SecretStr
 
-from app.alert_secrets import find_alert_secret
-from app.alerts import list_alerts, make_test_alert
+from app.alerts.secrets import find_alert_secret
+from app.alerts.store import list_alerts, make_test_alert
 from app.api.dashboard.forms import Form, field_messages, parse_body, read_form
 from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute

@@ -9,8 +9,8 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from app.alert_secrets import get_alert_secret
-from app.alerts import deliveries_of, list_alerts, make_test_alert
+from app.alerts.secrets import get_alert_secret
+from app.alerts.store import deliveries_of, list_alerts, make_test_alert
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import (
     ConfiguredDep,

@@ -1,4 +1,4 @@
-"""Looks, in the worker, whether the sources of an environment have something to alert about (`app/alerts.py`)."""
+"""Looks, in the worker, whether the sources of an environment have something to alert about (`app/alerts/store.py`)."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.alerts import make_due_alerts
+from app.alerts.store import make_due_alerts
 
 logger = logging.getLogger(__name__)
 

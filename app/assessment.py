@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from app.config import Endpoint
 from app.providers.verification import Delivery, FirstEventHmac, Scheme, Verdict, verify
 from app.scripting.pool import ScriptError, ScriptInput, ScriptRun, Scripts, mask
+from app.sources.live import Endpoint
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from app import metrics, tracing
 from app.claims import Claimed, Claims, Leases, Run
-from app.config import Configuration
 from app.core.outages import Outage
 from app.database.listener import Listener
 from app.event_log import CHANNEL, EventLog, Finished
 from app.event_start import EventStarter
 from app.models.status import EventStatus
 from app.models.types import first_id_at, now
+from app.sources.live import Configuration
 
 Result = TypeVar("Result")
 

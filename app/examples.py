@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 
 from app.actions.paths import MISSING, DecodedEvent, Path, parse_path, resolve
-from app.config import Endpoint
 from app.core.errors import ConfigurationError
 from app.models.types import now
 from app.providers.base import Example
 from app.rehearsal import sign_delivery
+from app.sources.live import Endpoint
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,8 @@ from app.actions.parameters import (
 from app.actions.paths import MISSING, DecodedEvent
 from app.actions.registry import action_types
 from app.actions.sensitive import withheld
-from app.config import ActiveMapping, Endpoint
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
-from app.mappings import list_mappings
 from app.models.event import Event
 from app.models.source import SourceEnvironment
 from app.models.status import ActionStatus
@@ -35,7 +33,9 @@ from app.reruns import delivery_in, endpoint_of, get_payload, receive_stored
 from app.runtime import Runtime
 from app.samples import get_sample
 from app.scripting.pool import ScriptsBusy
-from app.sources import find_source
+from app.sources.live import ActiveMapping, Endpoint
+from app.sources.mappings import list_mappings
+from app.sources.store import find_source
 
 TestedOn = Literal["payload", "received", "example"]
 

@@ -16,7 +16,6 @@ import orjson
 from app import tracing
 from app.actions.paths import MISSING, DecodedEvent, PathError, parse_path, resolve
 from app.assessment import Assessment, assess, hidden_values
-from app.config import Endpoint
 from app.core.errors import Rejected
 from app.core.raw_json import MAXIMUM_DEPTH, is_too_deep
 from app.core.secrets import SecretBox
@@ -24,6 +23,7 @@ from app.models.status import EventStatus, ReceivedThrough, VerificationStatus
 from app.models.types import new_id, now
 from app.providers.verification import Delivery, FirstEventHmac, verify
 from app.scripting.pool import MINIMUM_MASKED_LENGTH, ScriptRun, Scripts
+from app.sources.live import Endpoint
 
 MAXIMUM_NAME_LENGTH = 255
 # A refused body is kept for debugging, not for processing.

@@ -7,13 +7,13 @@ from typing import Any
 import orjson
 
 from app.assessment import hidden_values, run_script
-from app.config import Endpoint
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.models.types import now
 from app.providers.verification import Delivery, verify
 from app.runtime import Runtime
 from app.scripting.pool import ScriptError, ScriptRun, ScriptsBusy, mask
+from app.sources.live import Endpoint
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from app.models.status import ActionStatus, EventStatus, ReplayMappings, ReplayS
 from app.models.types import now
 from app.reruns import PayloadMissing, endpoint_of, replay_event
 from app.runtime import Runtime
-from app.sources import get_configured, lock_source
+from app.sources.store import get_configured, lock_source
 
 # A worker hears of a new replay of its environment on this channel.
 CHANNEL = "doorbell_replays"

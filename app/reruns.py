@@ -17,7 +17,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.account.environments import get_environment
 from app.assessment import assess
-from app.config import Endpoint
 from app.core.errors import FieldError, Rejected, RequestError
 from app.core.secrets import SecretBox
 from app.core.validation import invalid_fields
@@ -36,7 +35,8 @@ from app.models.types import derived_id, digest_of, id_time_range
 from app.providers.verification import Delivery
 from app.reception import ReceivedEvent, Refusal, authenticated_events, receive_event, received_part
 from app.runtime import Runtime
-from app.sources import get_configured
+from app.sources.live import Endpoint
+from app.sources.store import get_configured
 from app.tracking import UNSIGNED, events_of
 
 # A rehearsal's caller waits for its result; an event whose actions are tried again takes longer than anyone waits.

@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.config import Configuration
 from app.core.secrets import SecretBox
 from app.core.settings import Settings
 from app.database.engine import open_engine
 from app.database.listener import Listener
 from app.scripting.pool import Scripts
+from app.sources.live import Configuration
 from app.timeline import Timelines
 
 

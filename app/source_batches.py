@@ -9,9 +9,9 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.config import Endpoint
 from app.directory.bulk_operations import BulkOperation
 from app.models.types import first_id_at, now, time_of
+from app.sources.live import Endpoint
 
 # The events of a call get their ids within this time after the call's own.
 LONGEST_CALL = timedelta(minutes=1)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.config import Endpoint
+from app.sources.live import Endpoint
 
 
 @dataclass

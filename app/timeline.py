@@ -11,11 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from app.claims import Claimed, workflow_id
-from app.config import Configuration
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
 from app.models.event import Event
 from app.models.status import EventStatus
+from app.sources.live import Configuration
 
 if TYPE_CHECKING:
     from temporalio.client import Client

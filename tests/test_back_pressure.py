@@ -11,12 +11,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from temporalio.client import Client
 
-from app.config import Endpoint
 from app.database.batching import MAXIMUM_BATCH_BYTES, Batcher, QueueFull
 from app.event_log import MAXIMUM_CACHED, EventLog
 from app.providers.registry import providers
 from app.runtime import Runtime
 from app.source_rate_limits import RateLimits
+from app.sources.live import Endpoint
 from tests.servers import eventually
 from tests.sources import Bench
 from worker import run_workers

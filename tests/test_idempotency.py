@@ -14,7 +14,6 @@ from temporalio.client import Client, WorkflowExecutionStatus
 
 from app.api.app import create_app
 from app.claims import Leases
-from app.config import Endpoint
 from app.dispatch import Dispatcher
 from app.event_log import EventLog, Finished
 from app.models.status import EventStatus
@@ -22,6 +21,7 @@ from app.models.types import new_id, now
 from app.providers.registry import providers
 from app.reception import ReceivedEvent, receive_event
 from app.runtime import Runtime, background
+from app.sources.live import Endpoint
 from app.temporal import connect
 from tests.knock import KnockServer, error
 from tests.servers import eventually, serve

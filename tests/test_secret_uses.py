@@ -9,8 +9,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.api.app import create_app
 from app.models.types import now
-from app.secret_uses import SecretUses, last_matches
-from app.sources import get_configured
+from app.sources.secret_uses import SecretUses, last_matches
+from app.sources.store import get_configured
 from tests.servers import eventually, serve
 from tests.sources import Api, Bench
 

@@ -21,7 +21,7 @@ from app.models.audit import AuditEntry
 from app.models.environment import Environment
 from app.models.source import SourceEnvironment
 from app.models.types import first_id_at, id_time_range
-from app.sources import ConfiguredSource
+from app.sources.store import ConfiguredSource
 
 Snapshot = dict[str, Any]
 

@@ -12,8 +12,8 @@ from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.models.environment import Environment
 from app.models.types import now
-from app.source_changes import MAXIMUM_NAME_LENGTH
-from app.sources import configure_missing
+from app.sources.changes import MAXIMUM_NAME_LENGTH
+from app.sources.store import configure_missing
 
 # Its name in URLs, task queues and workflow ids.
 SLUG_PATTERN = r"[a-z0-9][a-z0-9_-]*"

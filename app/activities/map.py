@@ -14,12 +14,12 @@ from app.action_log import ActionLog, StoredAction
 from app.actions.parameters import outcome_of
 from app.actions.paths import DecodedEvent
 from app.actions.registry import action_types
-from app.config import ActiveMapping, Configuration
 from app.database.engine import to_json
 from app.event_log import EventLog, StoredEvent
 from app.models.contracts import ActionRef, EventRef, MappedEvent
 from app.models.status import ActionStatus, ReplayMappings
 from app.models.types import derived_id, digest_of, now
+from app.sources.live import ActiveMapping, Configuration
 
 
 class MapEvent:

@@ -3,13 +3,13 @@
 from temporalio import activity
 
 from app.assessment import assess
-from app.config import Configuration
 from app.event_log import EventLog, StoredEvent
 from app.models.contracts import EventRef, Verdict
 from app.models.status import ReceivedThrough, VerificationStatus
 from app.providers.verification import Delivery
 from app.providers.verification import Verdict as Finding
 from app.scripting.pool import Scripts
+from app.sources.live import Configuration
 
 
 class VerifyEvent:

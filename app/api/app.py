@@ -21,8 +21,8 @@ from app.inbox import Inbox
 from app.outbound.destinations import Destinations
 from app.runtime import open_runtime
 from app.scrape import serve_metrics
-from app.secret_uses import SecretUses
 from app.source_rate_limits import RateLimits
+from app.sources.secret_uses import SecretUses
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import ClientDisconnect
 
 from app.api.errors import RESPONSES
-from app.config import Endpoint
 from app.core.errors import Rejected
 from app.database.batching import QueueFull, is_about_content
 from app.models.status import ReceivedThrough
@@ -28,6 +27,7 @@ from app.providers.base import Provider
 from app.reception import ReceivedEvent, Refusal, receive_events, refused_request
 from app.runtime import Runtime
 from app.scripting.pool import ScriptsBusy
+from app.sources.live import Endpoint
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,6 @@ from app.api.directory.parameters import in_query
 from app.api.directory.request import DirectoryRoute
 from app.api.knock_calls import CALLS, ID, Arguments, Call, invalid, operation
 from app.api.receive import keep, limit_rate
-from app.config import Endpoint
 from app.core.errors import FieldError, RequestError
 from app.directory.recipients import Json
 from app.models.directory import USERS
@@ -31,7 +30,8 @@ from app.models.types import new_id
 from app.reception import ReceivedEvent, authenticated_events
 from app.runtime import Runtime
 from app.source_batches import progress
-from app.source_keys import SOURCE_KEY_PREFIX
+from app.sources.keys import SOURCE_KEY_PREFIX
+from app.sources.live import Endpoint
 
 VOUCHED_FOR = "called with a source key"
 

@@ -17,13 +17,13 @@ from starlette.requests import ClientDisconnect
 
 from app.api.errors import RESPONSES, error_response
 from app.api.receive import RETRY_AFTER, keep, limit_rate, note_refusal, read_body
-from app.config import Endpoint
 from app.core.errors import Rejected
 from app.models.status import ReceivedThrough, VerificationStatus
 from app.providers.base import Tracking
 from app.providers.registry import providers
 from app.reception import authenticated_events, refused_request
 from app.runtime import Runtime
+from app.sources.live import Endpoint
 from app.tracking import UNSIGNED, events_of
 
 router = APIRouter(tags=["Tracking"])

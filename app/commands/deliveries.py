@@ -6,9 +6,9 @@ from pathlib import Path
 
 import orjson
 
-from app.config import Endpoint
 from app.core.errors import ConfigurationError
 from app.examples import Request, signed
+from app.sources.live import Endpoint
 
 # What belongs to one connection and not to the event.
 _HOP_BY_HOP = frozenset(

@@ -11,12 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.account.environments import get_environment
-from app.config import Configuration, Endpoint
 from app.core.errors import ConfigurationError, RequestError
 from app.core.secrets import SecretBox
 from app.core.settings import Settings
 from app.database.engine import open_engine
-from app.sources import get_configured
+from app.sources.live import Configuration, Endpoint
+from app.sources.store import get_configured
 
 
 @dataclass(frozen=True)

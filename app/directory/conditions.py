@@ -10,7 +10,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import model_validator
 
-from app.source_changes import Change
+from app.sources.changes import Change
 
 MAXIMUM_CONDITIONS = 100
 # What a variable may begin with; an argument that does is a path too.

@@ -23,7 +23,7 @@ from app.directory.conditions import ConditionGroup
 from app.directory.delays import DelaySettings
 from app.models.types import now
 from app.providers.verification import StandardWebhook, UnusableSecret
-from app.source_changes import Change, ReadOnly, Text
+from app.sources.changes import Change, ReadOnly, Text
 from app.templating import check
 
 KEY_PATTERN = r"^[a-z0-9_-]{3,255}$"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from app.directory.conditions import PREFIXES, look_up, moment_of
-from app.source_changes import Change
+from app.sources.changes import Change
 
 # Knock's limit.
 MAXIMUM_DELAY = timedelta(days=365)

@@ -78,7 +78,7 @@ class SigningSecret(SQLModel, table=True):
 
 
 class SigningSecretUse(SQLModel, table=True):
-    """When a secret last matched, to the minute (`app/secret_uses.py`)."""
+    """When a secret last matched, to the minute (`app/sources/secret_uses.py`)."""
 
     __tablename__ = "signing_secret_uses"
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from app.config import Configuration, Destination
 from app.core.errors import Permanent
+from app.sources.live import Configuration, Destination
 
 if TYPE_CHECKING:
     from knockapi import AsyncKnock

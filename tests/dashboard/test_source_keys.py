@@ -2,7 +2,7 @@
 
 from playwright.async_api import BrowserContext, Dialog, Page, expect
 
-from app.source_keys import SOURCE_KEY_PREFIX
+from app.sources.keys import SOURCE_KEY_PREFIX
 from tests.dashboard.conftest import Show, Stack, Watched, assert_accessible, assert_fits, enter
 from tests.reverse_etl.keys import Caller, events, source_key
 

@@ -18,7 +18,6 @@ from pydantic import SecretStr
 from app.actions.parameters import evaluate_parameters
 from app.actions.paths import DecodedEvent
 from app.actions.registry import action_types
-from app.config import Endpoint
 from app.core.secrets import SecretBox
 from app.models.status import EventStatus
 from app.providers.base import Provider
@@ -35,6 +34,7 @@ from app.providers.verification import (
 )
 from app.reception import ReceivedEvent, receive_events
 from app.scripting.pool import Scripts
+from app.sources.live import Endpoint
 from tests.providers.case import NOW, case_of
 
 PROVIDERS = sorted(providers())

@@ -17,7 +17,7 @@ from app.api.dashboard.wording import duration
 from app.api.management.alerts import WrappedAlertSecretRequest
 from app.core.errors import RequestError
 from app.database.pages import PageRequest
-from app.source_edits import remove_alert_secret, save_alert_secret
+from app.sources.edits import remove_alert_secret, save_alert_secret
 
 router = APIRouter(prefix="/sources/{key}/settings/alerts", route_class=PageRoute)
 

@@ -14,8 +14,8 @@ from app.core.validation import invalid_fields
 from app.models.source import Source
 from app.providers.base import Provider
 from app.providers.registry import providers
-from app.source_edits import edit_source
-from app.sources import lock_source
+from app.sources.edits import edit_source
+from app.sources.store import lock_source
 
 router = APIRouter(route_class=PageRoute)
 

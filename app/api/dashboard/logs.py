@@ -23,7 +23,7 @@ from app.log_entries import LogEntry
 from app.logs import list_log
 from app.models.status import EventStatus
 from app.models.types import first_id_at, now
-from app.sources import find_source, list_sources
+from app.sources.store import find_source, list_sources
 
 PAGE_SIZE = 50
 UNFINISHED = (EventStatus.RECEIVED, EventStatus.PROCESSING)

@@ -15,7 +15,7 @@ from app.api.dashboard.forms import Form, field_messages
 from app.api.dashboard.json_view import json_text
 from app.core.validation import field_errors, invalid_fields
 from app.models.source import Mapping
-from app.source_changes import MappingChange
+from app.sources.changes import MappingChange
 
 # How a field is read: as a path into the event, as the text that stands there, or as a template in JSON.
 Mode = Literal["path", "fixed", "json"]

@@ -26,7 +26,7 @@ from app.overview import (
     read_backlog,
     read_rate_limit_waits,
 )
-from app.sources import list_sources
+from app.sources.store import list_sources
 from app.statistics import PERCENTILES, Interval, Statistics, read_statistics
 
 router = APIRouter(route_class=PageRoute)

@@ -25,7 +25,7 @@ from app.log_queries import LogFilter
 from app.logs import list_log
 from app.models.types import first_id_at, now
 from app.reruns import endpoint_of
-from app.signing_secrets import list_secrets
+from app.sources.signing_secrets import list_secrets
 
 router = APIRouter(prefix="/sources/{key}/setup", route_class=PageRoute)
 

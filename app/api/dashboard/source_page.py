@@ -12,10 +12,10 @@ from app.core.validation import invalid_fields
 from app.models.source import Mapping, SourceEnvironment
 from app.providers.base import Provider
 from app.providers.registry import providers
-from app.source_edits import add_signing_secret, edit_source
-from app.source_keys import takes_keys
-from app.sources import ConfiguredSource, get_source, not_configured
-from app.versions import source_version
+from app.sources.edits import add_signing_secret, edit_source
+from app.sources.keys import takes_keys
+from app.sources.store import ConfiguredSource, get_source, not_configured
+from app.sources.versions import source_version
 
 
 @dataclass(frozen=True)

@@ -19,19 +19,19 @@ from app.api.management.schemas import endpoint_url
 from app.api.management.source_keys import WrappedSourceKeyRequest
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
-from app.endpoints import list_replaced
 from app.models.types import now
 from app.providers.verification import FirstEventHmac
 from app.rehearsal import Rehearsal, rehearse
-from app.signing_secrets import list_secrets
-from app.source_edits import (
+from app.sources.edits import (
     end_rotation,
     promote_source,
     remove_signing_secret,
     rotate,
 )
-from app.source_keys import issue_source_key, list_source_keys, revoke_source_key
-from app.sources import lock_source
+from app.sources.endpoints import list_replaced
+from app.sources.keys import issue_source_key, list_source_keys, revoke_source_key
+from app.sources.signing_secrets import list_secrets
+from app.sources.store import lock_source
 
 router = APIRouter(prefix="/sources/{key}/settings", route_class=PageRoute)
 

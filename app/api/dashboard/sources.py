@@ -16,7 +16,7 @@ from app.providers.base import Kind, Provider
 from app.providers.registry import providers
 from app.providers.setup_pages import KINDS
 from app.source_activity import SourceActivity, recent_activity
-from app.sources import ConfiguredSource, find_source, list_sources
+from app.sources.store import ConfiguredSource, find_source, list_sources
 
 router = APIRouter(route_class=PageRoute)
 

@@ -24,7 +24,7 @@ from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Json, Timestamp, WrappedRequest, example, page_of
 from app.models.alert import Alert, AlertDelivery, AlertSecret
 from app.models.status import AlertStatus
-from app.source_edits import remove_alert_secret, save_alert_secret
+from app.sources.edits import remove_alert_secret, save_alert_secret
 
 router = APIRouter(
     prefix="/sources/{key}/alerts",

@@ -23,7 +23,7 @@ from app.database.pages import PageRequest
 from app.models.environment import Environment
 from app.models.source import SourceEnvironment
 from app.runtime import Runtime
-from app.sources import get_configured
+from app.sources.store import get_configured
 
 logger = logging.getLogger(__name__)
 

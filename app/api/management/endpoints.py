@@ -16,9 +16,9 @@ from app.api.management.dependencies import (
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Timestamp, WrappedRequest, endpoint_url, example
 from app.core.settings import Settings
-from app.endpoints import MAXIMUM_OVERLAP_SECONDS, list_replaced
 from app.models.source import SourceEnvironment
-from app.source_edits import end_rotation, rotate
+from app.sources.edits import end_rotation, rotate
+from app.sources.endpoints import MAXIMUM_OVERLAP_SECONDS, list_replaced
 
 router = APIRouter(
     prefix="/sources/{key}/endpoint",

@@ -28,7 +28,7 @@ from app.logs import list_changes
 from app.models.status import EventStatus
 from app.models.types import first_id_at, now
 from app.runtime import Runtime
-from app.sources import find_source
+from app.sources.store import find_source
 
 logger = logging.getLogger(__name__)
 router = APIRouter(tags=["Logs"], route_class=ManagementRoute)

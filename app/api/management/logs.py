@@ -35,8 +35,8 @@ from app.logs import get_entry, list_log
 from app.models.status import ActionStatus, EventStatus, VerificationStatus
 from app.samples import get_sample
 from app.source_activity import get_activity
-from app.source_changes import known_action_type
-from app.sources import find_source, get_configured
+from app.sources.changes import known_action_type
+from app.sources.store import find_source, get_configured
 
 router = APIRouter(
     prefix="/sources/{key}",

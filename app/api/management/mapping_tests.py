@@ -14,7 +14,7 @@ from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Json, example
 from app.mapping_tests import MappingTest, TestedOn, TriedMapping, TriedParameter, try_mappings
 from app.models.status import ActionStatus
-from app.source_changes import Text
+from app.sources.changes import Text
 
 router = APIRouter(
     prefix="/sources/{key}/mappings",

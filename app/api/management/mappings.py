@@ -18,9 +18,9 @@ from app.api.management.dependencies import (
 )
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, MappingResponse, WrappedRequest, example, mapping_response
-from app.mappings import add_mapping, change_mapping, delete_mapping, get_mapping, list_mappings
-from app.source_changes import MappingChange
-from app.versions import mapping_version
+from app.sources.changes import MappingChange
+from app.sources.mappings import add_mapping, change_mapping, delete_mapping, get_mapping, list_mappings
+from app.sources.versions import mapping_version
 
 router = APIRouter(
     prefix="/sources/{key}/mappings",

@@ -5,13 +5,13 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app import source_edits
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import IfMatch, RuntimeDep, SessionDep, WriteAccess, save
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import WrappedRequest, example
-from app.promotion import Promotion
-from app.versions import source_version
+from app.sources import edits as source_edits
+from app.sources.promotion import Promotion
+from app.sources.versions import source_version
 
 router = APIRouter(prefix="/sources/{key}", tags=["Sources"], route_class=ManagementRoute)
 

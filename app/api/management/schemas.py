@@ -16,7 +16,7 @@ from app.core.settings import Settings
 from app.database.pages import Page
 from app.models.environment import Environment
 from app.models.source import Mapping
-from app.sources import Configured, ConfiguredSource
+from app.sources.store import Configured, ConfiguredSource
 
 Item = TypeVar("Item")
 Shown = TypeVar("Shown", bound=BaseModel)

@@ -11,8 +11,8 @@ from app.api.management.dependencies import EnvironmentDep, RuntimeDep, SessionD
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Json, example
 from app.rehearsal import Rehearsal, rehearse
-from app.source_changes import ScriptChange
-from app.sources import get_configured
+from app.sources.changes import ScriptChange
+from app.sources.store import get_configured
 
 router = APIRouter(
     prefix="/sources/{key}/script",

@@ -6,7 +6,6 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
-from app import source_edits
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import (
     ConfiguredDep,
@@ -18,10 +17,11 @@ from app.api.management.dependencies import (
 )
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, Timestamp, WrappedRequest, example
-from app.endpoints import MAXIMUM_OVERLAP_SECONDS
 from app.models.source import SigningSecret
-from app.secret_uses import last_matches
-from app.signing_secrets import list_secrets
+from app.sources import edits as source_edits
+from app.sources.endpoints import MAXIMUM_OVERLAP_SECONDS
+from app.sources.secret_uses import last_matches
+from app.sources.signing_secrets import list_secrets
 
 router = APIRouter(
     prefix="/sources/{key}/secrets",

@@ -18,8 +18,8 @@ from app.api.management.dependencies import (
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, Timestamp, WrappedRequest, example
 from app.models.source import SourceEnvironment, SourceKey
-from app.source_keys import issue_source_key, list_source_keys, revoke_source_key
-from app.sources import get_configured
+from app.sources.keys import issue_source_key, list_source_keys, revoke_source_key
+from app.sources.store import get_configured
 
 router = APIRouter(
     prefix="/sources/{key}/keys",

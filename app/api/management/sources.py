@@ -7,7 +7,6 @@ from pydantic import BeforeValidator, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from app import sources as catalog
 from app.account.environments import list_environments
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import (
@@ -32,16 +31,17 @@ from app.api.management.schemas import (
     source_response,
     source_summary,
 )
-from app.source_changes import WrappedSourceChange
-from app.source_edits import edit_source
-from app.sources import get_source
-from app.versions import source_version
+from app.sources import store as catalog
+from app.sources.changes import WrappedSourceChange
+from app.sources.edits import edit_source
+from app.sources.store import get_source
+from app.sources.versions import source_version
 
 router = APIRouter(prefix="/sources", tags=["Sources"], route_class=ManagementRoute)
 
 
 class _Documented:
-    """Any body, documented as a change: `app.source_changes` validates it, to name all errors together."""
+    """Any body, documented as a change: `app.sources.changes` validates it, to name all errors together."""
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler

@@ -13,15 +13,15 @@ from app.account.audit import Snapshot, note_change, note_source_change, snapsho
 from app.account.tokens import Access
 from app.alerts.secrets import get_alert_secret, set_alert_secret
 from app.core.secrets import SecretBox
-from app.endpoints import end_overlap, rotate_endpoint
 from app.models.alert import AlertSecret
 from app.models.source import SigningSecret, Source, SourceEnvironment
-from app.promotion import Promotion, promote
 from app.scripting.pool import Scripts
-from app.signing_secrets import add_secret, delete_secret
-from app.source_changes import script_errors
-from app.sources import ConfiguredSource, get_source, lock_source, upsert_source
-from app.versions import check_match, source_version
+from app.sources.changes import script_errors
+from app.sources.endpoints import end_overlap, rotate_endpoint
+from app.sources.promotion import Promotion, promote
+from app.sources.signing_secrets import add_secret, delete_secret
+from app.sources.store import ConfiguredSource, get_source, lock_source, upsert_source
+from app.sources.versions import check_match, source_version
 
 
 async def edit_source(

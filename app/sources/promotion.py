@@ -15,9 +15,9 @@ from app.core.errors import FieldError
 from app.core.validation import invalid_fields
 from app.models.source import Mapping, SourceEnvironment
 from app.models.types import now
-from app.source_changes import MappingChange, canonical
-from app.sources import Configured, ConfiguredSource, get_source, lock_source, replace_mappings
-from app.versions import check_match, source_version
+from app.sources.changes import MappingChange, canonical
+from app.sources.store import Configured, ConfiguredSource, get_source, lock_source, replace_mappings
+from app.sources.versions import check_match, source_version
 
 # What a source has of its own in each environment.
 _STAYS = frozenset(

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from app.core.errors import RequestError
 from app.models.source import Mapping
 from app.models.types import digest_of
-from app.sources import ConfiguredSource
+from app.sources.store import ConfiguredSource
 
 _ENTITY_TAG = re.compile(r'(W/)?"([^"]*)"')
 

@@ -16,9 +16,9 @@ from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.models.source import Mapping, Source, SourceEnvironment
 from app.models.types import now
-from app.source_changes import MAXIMUM_MAPPINGS, MappingChange, canonical
-from app.sources import lock_source
-from app.versions import check_match, mapping_version
+from app.sources.changes import MAXIMUM_MAPPINGS, MappingChange, canonical
+from app.sources.store import lock_source
+from app.sources.versions import check_match, mapping_version
 
 
 async def list_mappings(session: AsyncSession, configured: SourceEnvironment) -> Sequence[Mapping]:

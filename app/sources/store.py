@@ -25,7 +25,7 @@ from app.models.source import Mapping, Source, SourceEnvironment
 from app.models.types import now
 from app.providers.base import Provider
 from app.providers.registry import providers
-from app.source_changes import (
+from app.sources.changes import (
     DEFAULT_PROVIDER,
     KEY_PATTERN,
     MAXIMUM_NAME_LENGTH,

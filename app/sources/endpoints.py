@@ -12,7 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.models.source import ReplacedEndpointToken, SourceEnvironment
 from app.models.types import now
-from app.sources import lock_source
+from app.sources.store import lock_source
 
 # How long a replaced URL or secret may go on.
 MAXIMUM_OVERLAP_SECONDS = 30 * 24 * 3600

@@ -19,11 +19,11 @@ from app.directory.delays import UnknownTime, wait_until
 from app.directory.recipients import Json
 from app.directory.requests import outgoing
 from app.directory.run_log import LoadedRun, NewMessage, RunLog, StoredStep
+from app.directory.templates import render
 from app.models.contracts import RunOutcome, RunPlan, RunRef, StepRef, StepVerdict
 from app.models.status import StepStatus
 from app.models.types import now
 from app.outbound.mail import Mailer, text_of
-from app.templating import render
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 from app.core.errors import Permanent
 from app.directory.definition import RequestTemplate
 from app.directory.recipients import Json
+from app.directory.templates import render
 from app.outbound.http import Outgoing
-from app.templating import render
 
 _BODYLESS = frozenset({"get"})
 

@@ -14,7 +14,7 @@ from app.directory.conditions import ConditionGroup, holds
 from app.directory.definition import RequestTemplate
 from app.directory.delays import MAXIMUM_DELAY, DelaySettings, UnknownTime, wait_until
 from app.directory.requests import outgoing
-from app.templating import InvalidTemplate, check, render
+from app.directory.templates import InvalidTemplate, check, render
 
 MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

@@ -13,7 +13,7 @@ from app.api.dashboard.session import ReadVisit, WriteVisit
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.directory.definitions import StoredWorkflow, get_workflow, list_workflows
-from app.workflow_edits import discard_workflow, write_workflow
+from app.directory.edits import discard_workflow, write_workflow
 
 router = APIRouter(prefix="/directory/workflows", route_class=PageRoute)
 _EXAMPLE = {

@@ -21,7 +21,7 @@ from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Json, Timestamp, example, page_of
 from app.directory.definition import WrappedWorkflow
 from app.directory.definitions import StoredWorkflow, get_workflow, list_workflows
-from app.workflow_edits import discard_workflow, write_workflow
+from app.directory.edits import discard_workflow, write_workflow
 
 router = APIRouter(prefix="/workflows", tags=["Workflow definitions"], route_class=ManagementRoute)
 

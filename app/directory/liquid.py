@@ -1,4 +1,4 @@
-"""Liquid under limits: no files, no other templates, bounded in output and loops. `app/templating.py` is its front.
+"""Liquid under limits: no files, no other templates, bounded in output and loops. `app/directory/templates.py` is its front.
 
 What a template sees is plain JSON, so it can reach nothing else. Values in HTML are escaped unless the template
 says `| safe`.
@@ -15,7 +15,7 @@ from liquid.filter import liquid_filter
 from markupsafe import Markup
 
 from app.core.errors import Permanent
-from app.templating import InvalidTemplate
+from app.directory.templates import InvalidTemplate
 
 MAXIMUM_OUTPUT_BYTES = 1024 * 1024
 MAXIMUM_ITERATIONS = 10_000

@@ -1,4 +1,4 @@
-"""Liquid templates as workflow steps use them. `app/liquid_templates.py` parses and renders them.
+"""Liquid templates as workflow steps use them. `app/directory/liquid.py` parses and renders them.
 
 That is imported with the first template: the library, with babel and its tables, is 4 MB.
 """
@@ -23,7 +23,7 @@ def check(source: str) -> str:
     if len(source) > MAXIMUM_TEMPLATE_LENGTH:
         raise InvalidTemplate(f"has more than {MAXIMUM_TEMPLATE_LENGTH} characters")
     if _is_template(source):
-        from app import liquid_templates
+        from app.directory import liquid as liquid_templates
 
         liquid_templates.parse(source)
     return source
@@ -43,6 +43,6 @@ def _is_template(source: str) -> bool:
 
 
 def _render(source: str, scope: Mapping[str, Any], html: bool) -> str:
-    from app import liquid_templates
+    from app.directory import liquid as liquid_templates
 
     return liquid_templates.render(source, scope, html=html)

@@ -20,7 +20,6 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from temporalio.workflow import SandboxImportNotificationPolicy
 
 from app import health, tracing
-from app.action_log import ActionLog
 from app.activities.bulk_operation import BulkOperationActivities
 from app.activities.deliver import Deliver
 from app.activities.deliver_alert import DeliverAlerts
@@ -39,13 +38,14 @@ from app.alert_dispatch import AlertDispatcher
 from app.alerts.watch import AlertWatch
 from app.api.directory.app import DirectoryApp
 from app.bulk_dispatch import BulkDispatcher
-from app.claims import Leases
 from app.core.settings import Settings
 from app.database.listener import Listener
 from app.directory.run_log import RunLog
 from app.dispatch import Dispatcher
 from app.erasure_dispatch import ErasureDispatcher
-from app.event_log import EventLog
+from app.events.action_log import ActionLog
+from app.events.claims import Leases
+from app.events.event_log import EventLog
 from app.outbound.destinations import Destinations
 from app.outbound.http import Outbound, is_public
 from app.outbound.mail import Mailer

@@ -1,4 +1,4 @@
-"""Stage 3 of an event: the dispatcher, in the worker. Claims received events of its environment (`app/claims.py`)
+"""Stage 3 of an event: the dispatcher, in the worker. Claims received events of its environment (`app/events/claims.py`)
 and starts one workflow for each (`app/event_start.py`).
 
 Claiming is under a lease and starting is idempotent: an event that is claimed twice runs once.
@@ -19,11 +19,11 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from app import metrics, tracing
-from app.claims import Claimed, Claims, Leases, Run
 from app.core.outages import Outage
 from app.database.listener import Listener
-from app.event_log import CHANNEL, EventLog, Finished
 from app.event_start import EventStarter
+from app.events.claims import Claimed, Claims, Leases, Run
+from app.events.event_log import CHANNEL, EventLog, Finished
 from app.models.status import EventStatus
 from app.models.types import first_id_at, now
 from app.sources.live import Configuration

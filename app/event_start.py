@@ -27,8 +27,8 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from app import metrics
-from app.claims import Claimed, Claims, Run, workflow_id
-from app.event_log import SUCCESSFUL, EventLog, Finished
+from app.events.claims import Claimed, Claims, Run, workflow_id
+from app.events.event_log import SUCCESSFUL, EventLog, Finished
 from app.models.contracts import EventOutcome, EventRef
 from app.models.source import DEFAULT_IDEMPOTENCY_WINDOW
 from app.models.status import EventStatus

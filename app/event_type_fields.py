@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.actions.paths import DecodedEvent, child_path
+from app.events.reception import read_event_type
 from app.log_entries import LogEntry
 from app.models.status import EventStatus
-from app.reception import read_event_type
 
 MAXIMUM_DEPTH = 3
 MAXIMUM_CHOICES = 12

@@ -1,7 +1,7 @@
 """Mappings tried on an event, parameter by parameter, with the worker's own functions. Nothing is saved, logged or run.
 
 The event is a payload that the caller brings, one of the log, or a sample. Whichever it is, it goes through
-`app/reception.py` as the source is configured now: provider, sensitive values, preprocessing, script.
+`app/events/reception.py` as the source is configured now: provider, sensitive values, preprocessing, script.
 """
 
 from collections.abc import Iterator
@@ -25,10 +25,10 @@ from app.actions.registry import action_types
 from app.actions.sensitive import withheld
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
+from app.events.reception import ReceivedEvent, Refusal, receive_event
 from app.models.event import Event
 from app.models.source import SourceEnvironment
 from app.models.status import ActionStatus
-from app.reception import ReceivedEvent, Refusal, receive_event
 from app.reruns import delivery_in, endpoint_of, get_payload, receive_stored
 from app.runtime import Runtime
 from app.samples import get_sample

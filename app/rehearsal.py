@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from app.assessment import hidden_values, run_script
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
+from app.events.assessment import hidden_values, run_script
 from app.models.types import now
 from app.providers.verification import Delivery, verify
 from app.runtime import Runtime

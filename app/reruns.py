@@ -16,11 +16,13 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.account.environments import get_environment
-from app.assessment import assess
 from app.core.errors import FieldError, Rejected, RequestError
 from app.core.secrets import SecretBox
 from app.core.validation import invalid_fields
-from app.event_log import CHANNEL
+from app.events.assessment import assess
+from app.events.event_log import CHANNEL
+from app.events.reception import ReceivedEvent, Refusal, authenticated_events, receive_event, received_part
+from app.events.tracking import UNSIGNED, events_of
 from app.models.action import Action
 from app.models.event import Event, EventPayload
 from app.models.status import (
@@ -33,11 +35,9 @@ from app.models.status import (
 )
 from app.models.types import derived_id, digest_of, id_time_range
 from app.providers.verification import Delivery
-from app.reception import ReceivedEvent, Refusal, authenticated_events, receive_event, received_part
 from app.runtime import Runtime
 from app.sources.live import Endpoint
 from app.sources.store import get_configured
-from app.tracking import UNSIGNED, events_of
 
 # A rehearsal's caller waits for its result; an event whose actions are tried again takes longer than anyone waits.
 REHEARSAL_DEADLINE = 20.0

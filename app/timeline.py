@@ -10,9 +10,9 @@ from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from app.claims import Claimed, workflow_id
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
+from app.events.claims import Claimed, workflow_id
 from app.models.event import Event
 from app.models.status import EventStatus
 from app.sources.live import Configuration

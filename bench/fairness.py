@@ -25,9 +25,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.settings import Settings
 from app.database.engine import upgrade
-from app.inbox import Inbox
+from app.events.inbox import Inbox
+from app.events.reception import ReceivedEvent, receive_event
 from app.models.source import Mapping, Source, SourceEnvironment
-from app.reception import ReceivedEvent, receive_event
 from app.runtime import Runtime, open_runtime
 from app.stack.postgres import EmbeddedPostgres
 from app.stack.temporal import EmbeddedTemporal

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from app.claims import Claims, Leases
 from app.core.settings import Settings
 from app.database.engine import open_engine
 from app.dispatch import CLAIM_SINCE
+from app.events.claims import Claims, Leases
 from app.models.types import first_id_at, now
 from app.stack import ports
 from bench.figures import CPU_OBSERVED, CPU_OF_ALL, CPU_OF_EMPTY, Figures

@@ -12,10 +12,10 @@ from sqlalchemy.exc import OperationalError
 from temporalio.client import Client
 
 from app.database.batching import MAXIMUM_BATCH_BYTES, Batcher, QueueFull
-from app.event_log import MAXIMUM_CACHED, EventLog
+from app.events.event_log import MAXIMUM_CACHED, EventLog
+from app.events.rate_limits import RateLimits
 from app.providers.registry import providers
 from app.runtime import Runtime
-from app.source_rate_limits import RateLimits
 from app.sources.live import Endpoint
 from tests.servers import eventually
 from tests.sources import Bench

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from app.claims import Claimed, workflow_id
+from app.events.claims import Claimed, workflow_id
 from app.models.types import first_id_at, new_id, now
 from app.runtime import Runtime
 from app.stack.temporal import EmbeddedTemporal

@@ -10,11 +10,11 @@ import httpx
 import orjson
 import pytest
 
-from app import reception
 from app.api import protocol
 from app.api.protocol import MAXIMUM_HEAD_BYTES, MAXIMUM_HEADERS
 from app.core.raw_json import MAXIMUM_DEPTH
-from app.reception import MAXIMUM_EVENTS
+from app.events import reception
+from app.events.reception import MAXIMUM_EVENTS
 from tests.servers import eventually
 from tests.sources import Api, Bench
 

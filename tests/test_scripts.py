@@ -193,10 +193,10 @@ async def received_under_another_script(bench: Bench, source: BenchSource, scrip
 
 
 async def insert_and_wait(bench: Bench, source: BenchSource) -> dict[str, Any]:
-    from app.inbox import Inbox
+    from app.events.inbox import Inbox
+    from app.events.reception import ReceivedEvent
     from app.models.status import EventStatus, VerificationStatus
     from app.models.types import new_id, now
-    from app.reception import ReceivedEvent
 
     event = ReceivedEvent(
         id=new_id(),

@@ -9,7 +9,7 @@ from app.api.directory.storable import MAXIMUM_BODY_BYTES
 from app.api.directory.storable import MAXIMUM_DEPTH as DIRECTORY_DEPTH
 from app.core.raw_json import MAXIMUM_DEPTH
 from app.core.settings import Settings
-from app.reception import MAXIMUM_EVENTS, MAXIMUM_NAME_LENGTH, MAXIMUM_REJECTED_BODY
+from app.events.reception import MAXIMUM_EVENTS, MAXIMUM_NAME_LENGTH, MAXIMUM_REJECTED_BODY
 
 TESTS = Path(__file__).parent
 PAGE = (TESTS.parent / "docs" / "security.md").read_text()

@@ -10,12 +10,12 @@ from itertools import groupby
 from temporalio import activity
 
 from app import metrics
-from app.action_log import ActionLog, StoredAction
 from app.actions.parameters import outcome_of
 from app.actions.paths import DecodedEvent
 from app.actions.registry import action_types
 from app.database.engine import to_json
-from app.event_log import EventLog, StoredEvent
+from app.events.action_log import ActionLog, StoredAction
+from app.events.event_log import EventLog, StoredEvent
 from app.models.contracts import ActionRef, EventRef, MappedEvent
 from app.models.status import ActionStatus, ReplayMappings
 from app.models.types import derived_id, digest_of, now

@@ -16,11 +16,11 @@ from uuid import UUID
 from temporalio import activity
 
 from app import metrics, tracing
-from app.action_log import ActionLog, Attempt, StoredAction
 from app.actions.base import ActionType
 from app.actions.registry import action_types
 from app.activities.failures import tried_later
 from app.core.errors import Permanent, Retryable
+from app.events.action_log import ActionLog, Attempt, StoredAction
 from app.models.contracts import ActionOutcome, ActionRef
 from app.models.status import ActionStatus
 from app.models.types import now

@@ -2,8 +2,8 @@
 
 from temporalio import activity
 
-from app.assessment import assess
-from app.event_log import EventLog, StoredEvent
+from app.events.assessment import assess
+from app.events.event_log import EventLog, StoredEvent
 from app.models.contracts import EventRef, Verdict
 from app.models.status import ReceivedThrough, VerificationStatus
 from app.providers.verification import Delivery

@@ -17,11 +17,11 @@ from app.api.directory.request import EncodedSlashes
 from app.api.management import routes as management
 from app.api.security_headers import SecurityHeaders
 from app.core.settings import Settings
-from app.inbox import Inbox
+from app.events.inbox import Inbox
+from app.events.rate_limits import RateLimits
 from app.outbound.destinations import Destinations
 from app.runtime import open_runtime
 from app.scrape import serve_metrics
-from app.source_rate_limits import RateLimits
 from app.sources.secret_uses import SecretUses
 
 logger = logging.getLogger(__name__)

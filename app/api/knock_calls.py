@@ -36,8 +36,8 @@ from app.core.errors import FieldError, RequestError
 from app.directory.bulk_operations import BulkOperation, Name
 from app.directory.recipients import Json, Profile, Recipient, Reference
 from app.directory.subscriptions import Subscription
+from app.events.reception import ReceivedEvent
 from app.models.types import now, time_of
-from app.reception import ReceivedEvent
 
 ID: TypeAdapter[str] = TypeAdapter(Id)
 _IDS: TypeAdapter[list[str]] = TypeAdapter(

@@ -1,6 +1,6 @@
-"""The edge: where services ring. Reads the delivery, lets `app/reception.py` judge it, and answers.
+"""The edge: where services ring. Reads the delivery, lets `app/events/reception.py` judge it, and answers.
 
-A 2xx is sent after the event's commit (`app/inbox.py`) and never before.
+A 2xx is sent after the event's commit (`app/events/inbox.py`) and never before.
 """
 
 import logging
@@ -22,9 +22,9 @@ from starlette.requests import ClientDisconnect
 from app.api.errors import RESPONSES
 from app.core.errors import Rejected
 from app.database.batching import QueueFull, is_about_content
+from app.events.reception import ReceivedEvent, Refusal, receive_events, refused_request
 from app.models.status import ReceivedThrough
 from app.providers.base import Provider
-from app.reception import ReceivedEvent, Refusal, receive_events, refused_request
 from app.runtime import Runtime
 from app.scripting.pool import ScriptsBusy
 from app.sources.live import Endpoint

@@ -1,7 +1,7 @@
 """The edge for the libraries of customer data platforms: Segment's tracking API, in the dialects of its relatives.
 
 A source's endpoint token is the write key. A batch becomes single events, accepted all or none
-(`app/reception.py`, `app/inbox.py`); the answer comes after the commit.
+(`app/events/reception.py`, `app/events/inbox.py`); the answer comes after the commit.
 """
 
 import base64
@@ -18,13 +18,13 @@ from starlette.requests import ClientDisconnect
 from app.api.errors import RESPONSES, error_response
 from app.api.receive import RETRY_AFTER, keep, limit_rate, note_refusal, read_body
 from app.core.errors import Rejected
+from app.events.reception import authenticated_events, refused_request
+from app.events.tracking import UNSIGNED, events_of
 from app.models.status import ReceivedThrough, VerificationStatus
 from app.providers.base import Tracking
 from app.providers.registry import providers
-from app.reception import authenticated_events, refused_request
 from app.runtime import Runtime
 from app.sources.live import Endpoint
-from app.tracking import UNSIGNED, events_of
 
 router = APIRouter(tags=["Tracking"])
 

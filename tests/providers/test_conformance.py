@@ -19,6 +19,7 @@ from app.actions.parameters import evaluate_parameters
 from app.actions.paths import DecodedEvent
 from app.actions.registry import action_types
 from app.core.secrets import SecretBox
+from app.events.reception import ReceivedEvent, receive_events
 from app.models.status import EventStatus
 from app.providers.base import Provider
 from app.providers.registry import providers
@@ -32,7 +33,6 @@ from app.providers.verification import (
     Verdict,
     verify,
 )
-from app.reception import ReceivedEvent, receive_events
 from app.scripting.pool import Scripts
 from app.sources.live import Endpoint
 from tests.providers.case import NOW, case_of

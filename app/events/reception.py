@@ -1,7 +1,7 @@
 """Stage 1 of an event, without HTTP: from the bytes received to a row of the event log.
 
 Verifies the bytes, decodes them, and identifies event type, idempotency key and time. A delivery of many events
-becomes as many rows. The result is accepted by `app/inbox.py`; a refused delivery becomes a row too, with its
+becomes as many rows. The result is accepted by `app/events/inbox.py`; a refused delivery becomes a row too, with its
 reason.
 """
 
@@ -15,10 +15,10 @@ import orjson
 
 from app import tracing
 from app.actions.paths import MISSING, DecodedEvent, PathError, parse_path, resolve
-from app.assessment import Assessment, assess, hidden_values
 from app.core.errors import Rejected
 from app.core.raw_json import MAXIMUM_DEPTH, is_too_deep
 from app.core.secrets import SecretBox
+from app.events.assessment import Assessment, assess, hidden_values
 from app.models.status import EventStatus, ReceivedThrough, VerificationStatus
 from app.models.types import new_id, now
 from app.providers.verification import Delivery, FirstEventHmac, verify

@@ -10,9 +10,9 @@ import orjson
 
 from app.core.errors import Rejected
 from app.core.raw_json import is_too_deep
+from app.events.reception import MAXIMUM_EVENTS, TOO_DEEP
 from app.models.types import now
 from app.providers.base import Tracking
-from app.reception import MAXIMUM_EVENTS, TOO_DEEP
 
 BATCHES = frozenset({"batch", "b", "import"})
 UNSIGNED = "sent with the write key, which is not a signature"

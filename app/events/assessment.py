@@ -1,6 +1,6 @@
 """Whether a delivery is genuine, and what preprocessing makes of it: by the source's script, else by its provider.
 
-The same at the edge (`app/reception.py`) and for the verdict of record (`app/activities/verify.py`).
+The same at the edge (`app/events/reception.py`) and for the verdict of record (`app/activities/verify.py`).
 """
 
 from dataclasses import dataclass, replace

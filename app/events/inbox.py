@@ -17,9 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app import metrics
 from app.database.batching import Batcher
 from app.database.engine import to_json
-from app.event_log import CHANNEL
+from app.events.event_log import CHANNEL
+from app.events.reception import ReceivedEvent
 from app.models.status import EventStatus
-from app.reception import ReceivedEvent
 
 logger = logging.getLogger(__name__)
 

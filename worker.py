@@ -46,13 +46,13 @@ from app.erasure_dispatch import ErasureDispatcher
 from app.events.action_log import ActionLog
 from app.events.claims import Leases
 from app.events.event_log import EventLog
+from app.logs.rollup import keep_statistics
 from app.outbound.destinations import Destinations
 from app.outbound.http import Outbound, is_public
 from app.outbound.mail import Mailer
 from app.outbound.rate_limits import RateLimits
 from app.process import stop_requested
 from app.replay_dispatch import ReplayDispatcher
-from app.rollup import keep_statistics
 from app.row_dispatch import RowDispatcher
 from app.run_dispatch import RunDispatcher
 from app.runtime import Runtime, background, open_runtime

@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.actions.registry import action_types
 from app.actions.subjects import users_of
 from app.database.engine import to_json
+from app.logs.needles import needles
 from app.models.types import id_time_range
-from app.needles import needles
 
 # Rows that are looked at in one transaction.
 ACTIONS_A_BATCH = 5_000

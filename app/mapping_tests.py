@@ -26,12 +26,12 @@ from app.actions.sensitive import withheld
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.events.reception import ReceivedEvent, Refusal, receive_event
+from app.logs.samples import get_sample
 from app.models.event import Event
 from app.models.source import SourceEnvironment
 from app.models.status import ActionStatus
 from app.reruns import delivery_in, endpoint_of, get_payload, receive_stored
 from app.runtime import Runtime
-from app.samples import get_sample
 from app.scripting.pool import ScriptsBusy
 from app.sources.live import ActiveMapping, Endpoint
 from app.sources.mappings import list_mappings

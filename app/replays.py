@@ -20,8 +20,8 @@ from app.account.audit import note_change, snapshot
 from app.account.tokens import Access
 from app.core.errors import Permanent, RequestError
 from app.database.pages import Page, PageRequest, fetch_page
-from app.log_queries import LogFilter
-from app.logs import count_events, list_following
+from app.logs.filters import LogFilter
+from app.logs.listing import count_events, list_following
 from app.models.contracts import ReplayedChunk
 from app.models.event import Event
 from app.models.replay import Replay

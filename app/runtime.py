@@ -12,9 +12,9 @@ from app.core.secrets import SecretBox
 from app.core.settings import Settings
 from app.database.engine import open_engine
 from app.database.listener import Listener
+from app.logs.timeline import Timelines
 from app.scripting.pool import Scripts
 from app.sources.live import Configuration
-from app.timeline import Timelines
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from rich.table import Table
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.api.dashboard.routes import ROUTERS
+from app.logs.rollup import roll_up
 from app.models.types import now, time_of
-from app.rollup import roll_up
 from bench.listing import SOURCES, fill
 from bench.stack import ENVIRONMENT, TOKEN, Stack, wait
 

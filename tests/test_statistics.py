@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app import statistics
+from app.logs import statistics
+from app.logs.rollup import roll_up
+from app.logs.statistics import NAMED_TYPES, Interval, Latencies, Statistics, read_statistics
 from app.models.action import Action
 from app.models.event import Event
 from app.models.types import derived_id, first_id_at, new_id, now
-from app.rollup import roll_up
 from app.runtime import Runtime
-from app.statistics import NAMED_TYPES, Interval, Latencies, Statistics, read_statistics
 from tests.sources import Api
 
 SLUG = "development"

@@ -25,11 +25,11 @@ from app.api.receive import keep, limit_rate
 from app.core.errors import FieldError, RequestError
 from app.directory.recipients import Json
 from app.events.reception import ReceivedEvent, authenticated_events
+from app.logs.bulk_calls import progress
 from app.models.directory import USERS
 from app.models.status import ReceivedThrough, VerificationStatus
 from app.models.types import new_id
 from app.runtime import Runtime
-from app.source_batches import progress
 from app.sources.keys import SOURCE_KEY_PREFIX
 from app.sources.live import Endpoint
 

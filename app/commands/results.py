@@ -16,9 +16,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.commands.printing import print_line
 from app.commands.target import Target
 from app.database.pages import PageRequest
-from app.log_entries import LogEntry
-from app.log_queries import LogFilter
-from app.logs import list_log
+from app.logs.entries import LogEntry
+from app.logs.filters import LogFilter
+from app.logs.listing import list_log
 from app.models.status import EventStatus
 
 GOOD = frozenset({"succeeded", "ignored", "idempotent", "skipped"})

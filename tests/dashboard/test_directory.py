@@ -12,9 +12,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.account.tokens import add_key
 from app.directory.recipients import Reference
 from app.directory.search import SEARCH, search_recipients
+from app.logs.about_user import find_touches
 from app.models.directory import USERS
 from app.models.types import now
-from app.touching_events import find_touches
 from tests.dashboard.conftest import PHONE, Show, Stack, Watched, assert_accessible
 from tests.servers import eventually
 

@@ -5,7 +5,7 @@ import re
 from playwright.async_api import Page, expect
 from sqlalchemy import text
 
-from app.rollup import roll_up
+from app.logs.rollup import roll_up
 from tests.dashboard.conftest import PHONE, Show, Stack, assert_accessible
 from tests.servers import eventually
 

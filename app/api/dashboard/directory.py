@@ -28,8 +28,8 @@ from app.directory.search import (
     search_recipients,
 )
 from app.directory.subscriptions import list_subscribers, list_subscriptions
+from app.logs.about_user import find_touches
 from app.models.directory import TENANTS, USERS
-from app.touching_events import find_touches
 
 router = APIRouter(prefix="/directory", route_class=PageRoute)
 # What a page shows of each list that belongs to a recipient.

@@ -16,14 +16,14 @@ from app.api.dashboard.source_page import open_source_page
 from app.api.dashboard.timeline_bars import Bar, timeline_bars
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
-from app.event_relations import find_relations
-from app.log_entries import LogEntry
-from app.logs import get_entry
+from app.logs.entries import LogEntry
+from app.logs.listing import get_entry
+from app.logs.relations import find_relations
+from app.logs.timeline import Timeline
 from app.models.status import EventStatus, ReplayMappings
 from app.models.types import digest_of
 from app.reruns import Rehearsal, rehearse, replay
 from app.temporal_ui import run_url
-from app.timeline import Timeline
 
 router = APIRouter(route_class=PageRoute)
 

@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from app.api.dashboard.pages import Visit
 from app.api.management.follow import open_stream
-from app.log_entries import LogEntry
-from app.log_queries import LogFilter
+from app.logs.entries import LogEntry
+from app.logs.filters import LogFilter
 
 
 async def follow_log(

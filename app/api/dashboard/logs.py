@@ -18,9 +18,9 @@ from app.api.dashboard.session import ReadVisit
 from app.api.dashboard.source_page import open_source_page
 from app.core.errors import RequestError
 from app.database.pages import Page, PageRequest
-from app.event_types import list_event_types
-from app.log_entries import LogEntry
-from app.logs import list_log
+from app.logs.entries import LogEntry
+from app.logs.event_types import list_event_types
+from app.logs.listing import list_log
 from app.models.status import EventStatus
 from app.models.types import first_id_at, now
 from app.sources.store import find_source, list_sources

@@ -27,7 +27,7 @@ from app.api.dashboard.session import ReadVisit, WriteVisit
 from app.api.dashboard.source_page import SourcePage, open_source_page
 from app.api.management.dependencies import save
 from app.core.errors import RequestError
-from app.event_types import count_event_types, list_event_types, list_latest
+from app.logs.event_types import count_event_types, list_event_types, list_latest
 from app.mapping_tests import TestedEvent, TriedMapping, open_event, try_mapping
 from app.models.event import Event
 from app.models.source import Mapping

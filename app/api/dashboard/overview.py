@@ -15,9 +15,7 @@ from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute
 from app.api.dashboard.session import ReadVisit
 from app.health import services_problems
-from app.models.status import ActionStatus, EventStatus
-from app.models.types import now
-from app.overview import (
+from app.logs.overview import (
     Answers,
     Backlog,
     Cause,
@@ -26,8 +24,10 @@ from app.overview import (
     read_backlog,
     read_rate_limit_waits,
 )
+from app.logs.statistics import PERCENTILES, Interval, Statistics, read_statistics
+from app.models.status import ActionStatus, EventStatus
+from app.models.types import now
 from app.sources.store import list_sources
-from app.statistics import PERCENTILES, Interval, Statistics, read_statistics
 
 router = APIRouter(route_class=PageRoute)
 

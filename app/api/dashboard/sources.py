@@ -11,11 +11,11 @@ from app.api.dashboard.connect import find_provider, free_key
 from app.api.dashboard.pages import redirect
 from app.api.dashboard.request import PageRoute
 from app.api.dashboard.session import ReadVisit
+from app.logs.activity import SourceActivity, recent_activity
 from app.models.source import Source
 from app.providers.base import Kind, Provider
 from app.providers.registry import providers
 from app.providers.setup_pages import KINDS
-from app.source_activity import SourceActivity, recent_activity
 from app.sources.store import ConfiguredSource, find_source, list_sources
 
 router = APIRouter(route_class=PageRoute)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.actions.registry import action_types
+from app.logs.timeline import PendingStep, Step, Timeline
 from app.models.types import now
-from app.timeline import PendingStep, Step, Timeline
 
 WIDTH = 1000
 # So that what took no time can be seen.

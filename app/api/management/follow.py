@@ -22,9 +22,9 @@ from app.api.management.logs import environment_log, source_log
 from app.api.management.request import ManagementRoute
 from app.core.errors import RequestError
 from app.core.settings import Settings
-from app.log_entries import LogEntry
-from app.log_queries import LogFilter
-from app.logs import list_changes
+from app.logs.entries import LogEntry
+from app.logs.filters import LogFilter
+from app.logs.listing import list_changes
 from app.models.status import EventStatus
 from app.models.types import first_id_at, now
 from app.runtime import Runtime

@@ -12,10 +12,10 @@ from app.api.management.schemas import (
     example,
 )
 from app.core.settings import Settings
-from app.log_entries import LogAction, LogEntry
+from app.logs.entries import LogAction, LogEntry
+from app.logs.timeline import Timeline
 from app.models.status import ActionStatus
 from app.temporal_ui import run_url
-from app.timeline import Timeline
 
 
 class LogActionResponse(BaseModel):

@@ -29,12 +29,12 @@ from app.api.management.schemas import (
     SourceStatusResponse,
     page_of,
 )
-from app.event_types import list_event_types
-from app.log_queries import LogFilter
-from app.logs import get_entry, list_log
+from app.logs.activity import get_activity
+from app.logs.event_types import list_event_types
+from app.logs.filters import LogFilter
+from app.logs.listing import get_entry, list_log
+from app.logs.samples import get_sample
 from app.models.status import ActionStatus, EventStatus, VerificationStatus
-from app.samples import get_sample
-from app.source_activity import get_activity
 from app.sources.changes import known_action_type
 from app.sources.store import find_source, get_configured
 

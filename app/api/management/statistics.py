@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from app.api.management.dependencies import EnvironmentDep, ReadAccess, SessionDep, aware
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Timestamp, example
+from app.logs.statistics import PERCENTILES, Interval, Latencies, Point, Statistics, read_statistics
 from app.models.types import now
-from app.statistics import PERCENTILES, Interval, Latencies, Point, Statistics, read_statistics
 
 router = APIRouter(prefix="/statistics", tags=["Statistics"], route_class=ManagementRoute)
 

@@ -9,8 +9,8 @@ import httpx
 import orjson
 import pytest
 
-from app import logs
 from app.api.management import follow
+from app.logs import listing as logs
 from tests.api.management.conftest import fields
 from tests.servers import eventually
 from tests.sources import Bench, BenchSource

@@ -13,8 +13,10 @@ import pytest
 from sqlalchemy import event, text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app import log_entries, log_queries, logs
 from app.database.partitions import create_partitions
+from app.logs import entries as log_entries
+from app.logs import filters as log_queries
+from app.logs import listing as logs
 from app.models.action import Action
 from app.models.event import Event, EventPayload
 from app.models.status import ActionStatus, EventStatus, VerificationStatus

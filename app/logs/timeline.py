@@ -114,6 +114,6 @@ class Timelines:
             client = await self.client()
         except ConfigurationError as error:
             return Timeline(reason=str(error))
-        from app import workflow_history
+        from app.logs import history as workflow_history
 
         return await workflow_history.read(client, identifier, run_id)

@@ -1,4 +1,4 @@
-"""The counts that `app.statistics` reads, made off the hot path: one worker process at a time, every half minute.
+"""The counts that `app.logs.statistics` reads, made off the hot path: one worker process at a time, every half minute.
 
 Minutes are counted from the log when they are over; quarters of hours, hours and days are sums of the finer ones.
 A minute is always counted as a whole and replaces what was counted before, so doing it twice changes nothing. One that
@@ -17,8 +17,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.logs.statistics import COUNTED, Interval
 from app.models.types import first_id_at, now, time_of
-from app.statistics import COUNTED, Interval
 
 logger = logging.getLogger(__name__)
 

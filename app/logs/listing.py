@@ -16,8 +16,8 @@ from app.core.errors import FieldError, RequestError
 from app.core.secrets import SecretBox
 from app.core.validation import invalid_fields
 from app.database.pages import Page, PageRequest
-from app.log_entries import LogEntry, complete, load_events
-from app.log_queries import LogFilter, Span, select_count, select_entries, statuses_of
+from app.logs.entries import LogEntry, complete, load_events
+from app.logs.filters import LogFilter, Span, select_count, select_entries, statuses_of
 from app.models.event import Event
 from app.models.status import ActionStatus
 from app.models.types import now

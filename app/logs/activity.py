@@ -9,11 +9,11 @@ from sqlalchemy import text
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.event_types import RECENT
+from app.logs.event_types import RECENT
+from app.logs.statistics import Interval, count_by_source
 from app.models.source import Mapping
 from app.models.status import EventStatus
 from app.models.types import first_id_at, now
-from app.statistics import Interval, count_by_source
 
 SPAN = timedelta(hours=1)
 BUCKETS = 30

@@ -13,8 +13,8 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
+from app.logs.timeline import PendingStep, Step, Timeline
 from app.models.contracts import FirstTry
-from app.timeline import PendingStep, Step, Timeline
 
 logger = logging.getLogger(__name__)
 

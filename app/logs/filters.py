@@ -14,12 +14,12 @@ from sqlalchemy import BindParameter, Select, TextClause, false, func, literal, 
 from sqlmodel import select
 from sqlmodel.sql.expression import SelectOfScalar
 
+from app.logs.needles import needles
 from app.models.action import Action
 from app.models.event import Event
 from app.models.source import Source
 from app.models.status import ActionStatus, EventStatus, VerificationStatus
 from app.models.types import first_id_at, id_time_range, now, time_of
-from app.needles import needles
 
 # Pages are looked for this far from where they begin, before they are looked for everywhere.
 NEAR = timedelta(days=2)

@@ -1,6 +1,6 @@
 """How an environment is right now: what waits, what fails and why, how the destination answers.
 
-Counts over time are `app.statistics`'s. Here, every query reads a bounded number of the latest rows through an index:
+Counts over time are `app.logs.statistics`'s. Here, every query reads a bounded number of the latest rows through an index:
 they compare its last column but the id with `>=` and `<=`, and sort by it, because for `=` Postgres may take the order of
 the primary key instead and read everything that came since.
 """

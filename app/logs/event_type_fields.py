@@ -7,7 +7,7 @@ from typing import Any
 
 from app.actions.paths import DecodedEvent, child_path
 from app.events.reception import read_event_type
-from app.log_entries import LogEntry
+from app.logs.entries import LogEntry
 from app.models.status import EventStatus
 
 MAXIMUM_DEPTH = 3

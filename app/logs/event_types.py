@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.secrets import SecretBox
-from app.log_entries import LogEntry, complete, load_events
+from app.logs.entries import LogEntry, complete, load_events
 from app.models.event import Event
 from app.models.types import first_id_at, now, time_of
 

@@ -1,6 +1,6 @@
 """What happened over time: events and actions by outcome, how long events took, by source and event type.
 
-Read from counts of closed minutes and longer times (`app.rollup` makes them), and, for what is newer, from the log
+Read from counts of closed minutes and longer times (`app.logs.rollup` makes them), and, for what is newer, from the log
 itself; so it costs the same with a thousand events and with millions.
 """
 

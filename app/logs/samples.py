@@ -10,7 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.actions.sensitive import redacted
 from app.core.errors import RequestError
 from app.core.secrets import SecretBox
-from app.event_types import find_latest
+from app.logs.event_types import find_latest
 from app.models.source import Source
 from app.providers.base import Example, Provider
 from app.providers.registry import providers

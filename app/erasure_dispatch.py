@@ -4,8 +4,8 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.erasure import CHANNEL, fail_erasure
 from app.models.contracts import ErasureRef
+from app.retention.erasure import CHANNEL, fail_erasure
 from app.row_dispatch import RowDispatcher
 from app.workflows.erasure import Erasure
 

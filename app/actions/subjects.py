@@ -1,6 +1,6 @@
 """Which users an evaluated payload is about: whom it identifies, deletes, notifies, names as actor or adds.
 
-Erasure finds a user's events by it (`app/event_erasure.py`).
+Erasure finds a user's events by it (`app/retention/event_erasure.py`).
 """
 
 from typing import Any

@@ -6,8 +6,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
 from app.core.secrets import SecretBox
-from app.erasure import Verdict, fail_erasure, work_off_batch
 from app.models.contracts import ErasureRef, ErasureStep
+from app.retention.erasure import Verdict, fail_erasure, work_off_batch
 
 # How long one activity goes on before it reports back: well within its time limit (policies.BULK_CHUNK).
 WORKING_SECONDS = 10.0

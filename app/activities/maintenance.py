@@ -27,7 +27,7 @@ from app.database.partitions import (
     unfinished_days,
 )
 from app.models.types import now
-from app.retention import BATCH_SIZE, get_retention, log_retention, prune
+from app.retention.periods import BATCH_SIZE, get_retention, log_retention, prune
 from app.workflows.maintenance import Maintenance
 
 logger = logging.getLogger(__name__)

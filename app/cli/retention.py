@@ -30,7 +30,7 @@ def retention(
     Example: doorbell retention --payloads 7 --logs 90
     """
     from app.commands import retention as command
-    from app.retention import Kind
+    from app.retention.periods import Kind
 
     given = {
         Kind.PAYLOADS: payloads,

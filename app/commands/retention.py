@@ -6,7 +6,7 @@ from rich.console import Console
 
 from app.commands.management import ManagementClient
 from app.commands.printing import print_json, print_table
-from app.retention import Kind
+from app.retention.periods import Kind
 
 
 def show(client: ManagementClient, console: Console, *, as_json: bool) -> int:

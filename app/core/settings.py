@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     config_max_age: timedelta = Field(
         timedelta(seconds=30), description="configuration is read again at least this often"
     )
-    # What holds until something else is set through the API (app/retention.py).
+    # What holds until something else is set through the API (app/retention/periods.py).
     retention_days: int = Field(30, ge=1, description="days that event and action logs are kept")
     payload_retention_days: int | None = Field(
         None, ge=1, description="days that bodies and headers are kept; as long as the logs if unset"

@@ -1,4 +1,4 @@
-"""The directory's part of an erasure (`app/erasure.py`): a user's messages, runs, subscriptions and the user."""
+"""The directory's part of an erasure (`app/retention/erasure.py`): a user's messages, runs, subscriptions and the user."""
 
 from collections import Counter
 

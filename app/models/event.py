@@ -94,7 +94,7 @@ class Event(SQLModel, table=True):
     # The trace of the request that brought it, when that was traced.
     traceparent: str | None = text_field(default=None)
     error: str | None = text_field(default=None)
-    # When what was sent with it was deleted on request (app/erasure.py).
+    # When what was sent with it was deleted on request (app/retention/erasure.py).
     erased_at: datetime | None = time_field(default=None)
 
 

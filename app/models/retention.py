@@ -8,7 +8,7 @@ from app.models.types import now, text_field, time_field
 
 
 class Retention(SQLModel, table=True):
-    """The days that one kind of thing is kept (`app.retention.Kind`)."""
+    """The days that one kind of thing is kept (`app.retention.periods.Kind`)."""
 
     __tablename__ = "retention"
 

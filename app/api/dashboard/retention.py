@@ -11,8 +11,8 @@ from app.api.dashboard.request import PageRoute, page_request
 from app.api.dashboard.session import AccountAdminVisit, AccountReadVisit
 from app.api.management.retention import WrappedRetentionRequest, write_retention
 from app.core.errors import RequestError
-from app.erasure import list_erasures, progress_of
-from app.retention import MAXIMUM_DAYS, Kind, get_retention
+from app.retention.erasure import list_erasures, progress_of
+from app.retention.periods import MAXIMUM_DAYS, Kind, get_retention
 
 router = APIRouter(prefix="/settings/retention", route_class=PageRoute)
 _KINDS = (

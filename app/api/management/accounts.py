@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from app.api.management.dependencies import ReadAccess, RuntimeDep, SessionDep
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import AccountFeatures, WhoamiResponse
-from app.retention import Kind, get_retention
+from app.retention.periods import Kind, get_retention
 
 router = APIRouter(tags=["Accounts"], route_class=ManagementRoute)
 

@@ -22,8 +22,8 @@ from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Timestamp, WrappedRequest, example, page_of
 from app.core.errors import FieldError
 from app.core.validation import invalid_fields
-from app.erasure import ErasureRequest, ask_to_erase, get_erasure, list_erasures, progress_of
 from app.models.erasure import Erasure
+from app.retention.erasure import ErasureRequest, ask_to_erase, get_erasure, list_erasures, progress_of
 
 router = APIRouter(prefix="/erasures", tags=["Erasures"], route_class=ManagementRoute)
 

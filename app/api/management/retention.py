@@ -10,7 +10,7 @@ from app.account.audit import note_change
 from app.api.management.dependencies import AdminAccess, ReadAccess, RuntimeDep, SessionDep
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Timestamp, WrappedRequest, example
-from app.retention import MAXIMUM_DAYS, Kind, RetentionPlan, get_retention, set_retention
+from app.retention.periods import MAXIMUM_DAYS, Kind, RetentionPlan, get_retention, set_retention
 
 router = APIRouter(prefix="/retention", tags=["Retention"], route_class=ManagementRoute)
 

@@ -2,7 +2,7 @@
 
 The request writes a row and wakes the workers; a workflow (`app/workflows/erasure.py`) works it off here, phase by
 phase, a batch a transaction, noting how far it is in the same transaction. What is found and deleted in the log is in
-`app/event_erasure.py`, in the directory in `app/directory/erasure.py`.
+`app/retention/event_erasure.py`, in the directory in `app/directory/erasure.py`.
 """
 
 from collections import Counter
@@ -19,7 +19,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app import event_erasure
 from app.core.errors import RequestError
 from app.core.secrets import SecretBox
 from app.database.engine import to_json
@@ -27,6 +26,7 @@ from app.database.pages import Page, PageRequest, fetch_page
 from app.directory import erasure as directory_erasure
 from app.models.erasure import Erasure
 from app.models.types import first_id_at, id_time_range, now, time_of
+from app.retention import event_erasure
 
 # A worker hears of a new erasure of its environment on this channel.
 CHANNEL = "doorbell_erasures"

@@ -1,4 +1,4 @@
-"""The log's part of an erasure (`app/erasure.py`): a user's events found, and what was sent with them deleted.
+"""The log's part of an erasure (`app/retention/erasure.py`): a user's events found, and what was sent with them deleted.
 
 Log rows stay, marked as erased. Events are found by the users that their actions named
 (`app/actions/subjects.py`), by reading the action log once: it needs no index that every event would pay

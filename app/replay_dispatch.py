@@ -7,7 +7,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.models.contracts import ReplayRef
 from app.models.status import ReplayStatus
-from app.replays import CHANNEL, fail_replay
+from app.replays.many import CHANNEL, fail_replay
 from app.row_dispatch import RowDispatcher
 from app.workflows.replay_events import ReplayEvents
 

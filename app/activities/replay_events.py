@@ -6,7 +6,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from temporalio import activity
 
 from app.models.contracts import ReplayedChunk, ReplayRef
-from app.replays import fail_replay, work_off_chunk
+from app.replays.many import fail_replay, work_off_chunk
 from app.runtime import Runtime, background
 
 HEARTBEAT_INTERVAL = 1.0

@@ -24,7 +24,7 @@ class VerifyEvent:
     async def verify_event(self, event: EventRef) -> Verdict:
         stored = await self._events.load(event.event_id)
         if stored.origin is not None:
-            # A rehearsal has no signature; a replay was verified when it was asked for (`app/reruns.py`).
+            # A rehearsal has no signature; a replay was verified when it was asked for (`app/replays/one.py`).
             return Verdict(rejected=False)
         endpoint = self._configuration.endpoint(stored.environment, stored.source_key)
         if endpoint is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 
 from app.core.errors import ConfigurationError
-from app.examples import Request, signed
+from app.replays.examples import Request, signed
 from app.sources.live import Endpoint
 
 # What belongs to one connection and not to the event.

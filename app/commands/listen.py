@@ -23,9 +23,9 @@ from app.commands.send import Output, post, send_all
 from app.commands.target import Target, open_target
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
-from app.examples import Request, signed
 from app.models.types import now
 from app.process import stop_requested
+from app.replays.examples import Request, signed
 
 HOST = "127.0.0.1"
 

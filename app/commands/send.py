@@ -12,8 +12,8 @@ from app.commands.results import Result, result_of, show
 from app.commands.target import Target, open_target
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
-from app.examples import Request, example_request
 from app.models.types import now
+from app.replays.examples import Request, example_request
 
 
 @dataclass(frozen=True)

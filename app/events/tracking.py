@@ -1,5 +1,5 @@
 """The events in a request of a customer data platform's library: `app/api/tracking.py` takes it, a replay of a refused
-one (`app/reruns.py`) takes it once more.
+one (`app/replays/one.py`) takes it once more.
 """
 
 from collections.abc import Iterator

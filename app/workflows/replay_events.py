@@ -1,6 +1,6 @@
 """The workflow that replays many events, chunk by chunk, no faster than it was asked to.
 
-The replay's row says how far it is (`app/replays.py`); the workflow sees no events.
+The replay's row says how far it is (`app/replays/many.py`); the workflow sees no events.
 """
 
 from datetime import timedelta

@@ -19,8 +19,8 @@ from app.commands.send import Output, send
 from app.commands.target import find_installation
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
-from app.examples import Request, example_request
 from app.providers.registry import providers
+from app.replays.examples import Request, example_request
 from tests.servers import eventually
 from tests.sources import Api, Bench, BenchSource
 

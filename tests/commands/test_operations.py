@@ -25,7 +25,7 @@ from app.api.management import follow
 from app.cli.commands import cli
 from app.commands import logs
 from app.core.errors import CommandError
-from app.replays import MAXIMUM_RATE
+from app.replays.many import MAXIMUM_RATE
 from app.runtime import Runtime
 from tests.conftest import ADMIN_TOKEN
 from tests.knock import KnockServer, error

@@ -22,7 +22,7 @@ from app.logs.relations import find_relations
 from app.logs.timeline import Timeline
 from app.models.status import EventStatus, ReplayMappings
 from app.models.types import digest_of
-from app.reruns import Rehearsal, rehearse, replay
+from app.replays.one import Rehearsal, rehearse, replay
 from app.temporal_ui import run_url
 
 router = APIRouter(route_class=PageRoute)

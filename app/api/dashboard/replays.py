@@ -17,7 +17,7 @@ from app.database.pages import PageRequest
 from app.models.replay import Replay
 from app.models.status import EventStatus, ReplayMappings
 from app.models.types import now
-from app.replays import (
+from app.replays.many import (
     DEFAULT_RATE,
     MAXIMUM_RATE,
     OPEN,

@@ -18,13 +18,13 @@ from app.api.management.dependencies import save
 from app.api.receive import take_in
 from app.core.errors import ConfigurationError, Rejected, RequestError
 from app.database.pages import PageRequest
-from app.examples import example_request
 from app.logs.entries import LogEntry
 from app.logs.event_type_fields import event_type_choices, event_type_in
 from app.logs.filters import LogFilter
 from app.logs.listing import list_log
 from app.models.types import first_id_at, now
-from app.reruns import endpoint_of
+from app.replays.examples import example_request
+from app.replays.one import endpoint_of
 from app.sources.signing_secrets import list_secrets
 
 router = APIRouter(prefix="/sources/{key}/setup", route_class=PageRoute)

@@ -21,7 +21,7 @@ from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.models.types import now
 from app.providers.verification import FirstEventHmac
-from app.rehearsal import Rehearsal, rehearse
+from app.replays.script_trials import Rehearsal, rehearse
 from app.sources.edits import (
     end_rotation,
     promote_source,

@@ -12,8 +12,8 @@ from app.api.management.dependencies import ConfiguredDep, RuntimeDep, SessionDe
 from app.api.management.environment_limits import check_entry
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Json, example
-from app.mapping_tests import MappingTest, TestedOn, TriedMapping, TriedParameter, try_mappings
 from app.models.status import ActionStatus
+from app.replays.mapping_trials import MappingTest, TestedOn, TriedMapping, TriedParameter, try_mappings
 from app.sources.changes import Text
 
 router = APIRouter(

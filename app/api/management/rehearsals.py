@@ -11,7 +11,7 @@ from app.api.management.dependencies import EnvironmentDep, RuntimeDep, SessionD
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Json, WrappedRequest, example
 from app.models.status import ReplayMappings
-from app.reruns import Rehearsal, rehearse, replay
+from app.replays.one import Rehearsal, rehearse, replay
 
 router = APIRouter(
     prefix="/sources/{key}",

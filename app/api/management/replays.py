@@ -22,7 +22,7 @@ from app.api.management.schemas import EntriesPage, Json, Timestamp, WrappedRequ
 from app.models.replay import Replay
 from app.models.status import EventStatus, ReplayMappings, ReplayStatus, VerificationStatus
 from app.models.types import now
-from app.replays import (
+from app.replays.many import (
     DEFAULT_RATE,
     MAXIMUM_FAILURES,
     MAXIMUM_RATE,

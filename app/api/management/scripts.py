@@ -10,7 +10,7 @@ from app.api.errors import RESPONSES
 from app.api.management.dependencies import EnvironmentDep, RuntimeDep, SessionDep, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Json, example
-from app.rehearsal import Rehearsal, rehearse
+from app.replays.script_trials import Rehearsal, rehearse
 from app.sources.changes import ScriptChange
 from app.sources.store import get_configured
 

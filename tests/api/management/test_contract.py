@@ -14,9 +14,9 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings, strategies
 from schemathesis.core.result import Ok
 
-from app import reruns
 from app.actions.registry import action_types
 from app.providers.registry import providers
+from app.replays import one as reruns
 from tests.api.management.contract import OPERATIONS, Contract, Error
 from tests.sources import Api, Bench
 

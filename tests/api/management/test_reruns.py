@@ -10,11 +10,11 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app import reruns
 from app.api.app import create_app
 from app.core.settings import Settings
 from app.models.environment import Environment
 from app.models.types import new_id
+from app.replays import one as reruns
 from app.runtime import Runtime
 from tests.api.management.conftest import fields
 from tests.conftest import ADMIN_TOKEN

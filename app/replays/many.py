@@ -27,7 +27,7 @@ from app.models.event import Event
 from app.models.replay import Replay
 from app.models.status import ActionStatus, EventStatus, ReplayMappings, ReplayStatus, VerificationStatus
 from app.models.types import now
-from app.reruns import PayloadMissing, endpoint_of, replay_event
+from app.replays.one import PayloadMissing, endpoint_of, replay_event
 from app.runtime import Runtime
 from app.sources.store import get_configured, lock_source
 

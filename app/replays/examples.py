@@ -12,7 +12,7 @@ from app.actions.paths import MISSING, DecodedEvent, Path, parse_path, resolve
 from app.core.errors import ConfigurationError
 from app.models.types import now
 from app.providers.base import Example
-from app.rehearsal import sign_delivery
+from app.replays.script_trials import sign_delivery
 from app.sources.live import Endpoint
 
 

@@ -19,7 +19,6 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import SandboxImportNotificationPolicy
 
-from app import health, tracing
 from app.activities.bulk_operation import BulkOperationActivities
 from app.activities.deliver import Deliver
 from app.activities.deliver_alert import DeliverAlerts
@@ -51,13 +50,14 @@ from app.outbound.destinations import Destinations
 from app.outbound.http import Outbound, is_public
 from app.outbound.mail import Mailer
 from app.outbound.rate_limits import RateLimits
-from app.process import stop_requested
 from app.replay_dispatch import ReplayDispatcher
 from app.row_dispatch import RowDispatcher
 from app.run_dispatch import RunDispatcher
-from app.runtime import Runtime, background, open_runtime
-from app.scrape import serve_metrics
-from app.temporal import connect_when_up, prepare_namespace, task_queue
+from app.runtime import health, tracing
+from app.runtime.process import stop_requested
+from app.runtime.resources import Runtime, background, open_runtime
+from app.runtime.scrape import serve_metrics
+from app.runtime.temporal import connect_when_up, prepare_namespace, task_queue
 from app.workflows.bulk_operation import BulkOperation
 from app.workflows.deliver_alert import DeliverAlert
 from app.workflows.erasure import Erasure

@@ -18,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from app import metrics, tracing
 from app.core.outages import Outage
 from app.database.listener import Listener
 from app.event_start import EventStarter
@@ -26,6 +25,7 @@ from app.events.claims import Claimed, Claims, Leases, Run
 from app.events.event_log import CHANNEL, EventLog, Finished
 from app.models.status import EventStatus
 from app.models.types import first_id_at, now
+from app.runtime import metrics, tracing
 from app.sources.live import Configuration
 
 Result = TypeVar("Result")

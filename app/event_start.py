@@ -26,15 +26,15 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from app import metrics
 from app.events.claims import Claimed, Claims, Run, workflow_id
 from app.events.event_log import SUCCESSFUL, EventLog, Finished
 from app.models.contracts import EventOutcome, EventRef
 from app.models.source import DEFAULT_IDEMPOTENCY_WINDOW
 from app.models.status import EventStatus
 from app.models.types import now
+from app.runtime import metrics
+from app.runtime.temporal import ENVIRONMENT, EVENT_TYPE, SOURCE, task_queue
 from app.sources.live import Configuration
-from app.temporal import ENVIRONMENT, EVENT_TYPE, SOURCE, task_queue
 from app.workflows.process_event import ProcessEvent
 
 logger = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from temporalio.service import RPCError
 
 from app.core.outages import Outage
 from app.database.listener import Listener
-from app.temporal import ENVIRONMENT, task_queue
+from app.runtime.temporal import ENVIRONMENT, task_queue
 
 logger = logging.getLogger(__name__)
 

@@ -40,7 +40,7 @@ from app.directory.run_log import LEASE
 from app.directory.workflow_runs import workflow_id
 from app.models.contracts import FanOutRef, RunRef
 from app.models.status import RunStatus
-from app.temporal import ENVIRONMENT, task_queue
+from app.runtime.temporal import ENVIRONMENT, task_queue
 from app.workflows.fan_out import FanOut
 from app.workflows.recipient_run import RecipientRun
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from app.core.settings import Settings
-from app.log import setup_logging
-from app.process import WORKFLOWS, collect_seldom
+from app.runtime.log import setup_logging
+from app.runtime.process import WORKFLOWS, collect_seldom
 
 
 def api() -> None:
@@ -17,7 +17,7 @@ def api() -> None:
 
     from app.api.app import create_app
     from app.api.protocol import BoundedHttp
-    from app.tracing import exporting
+    from app.runtime.tracing import exporting
 
     settings = _production_settings()
     setup_logging(settings)
@@ -44,7 +44,7 @@ def worker(environments: Sequence[str]) -> None:
     """
     import uvloop
 
-    from app.tracing import exporting
+    from app.runtime.tracing import exporting
     from worker import serve
 
     settings = _production_settings()

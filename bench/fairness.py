@@ -28,7 +28,7 @@ from app.database.engine import upgrade
 from app.events.inbox import Inbox
 from app.events.reception import ReceivedEvent, receive_event
 from app.models.source import Mapping, Source, SourceEnvironment
-from app.runtime import Runtime, open_runtime
+from app.runtime.resources import Runtime, open_runtime
 from app.stack.postgres import EmbeddedPostgres
 from app.stack.temporal import EmbeddedTemporal
 

@@ -111,7 +111,7 @@ def main() -> None:
     chosen = parser.parse_args()
     json.dump(uvloop.run(empty_workflows(chosen.address, chosen.seconds, chosen.in_flight)), sys.stdout)
     sys.stdout.flush()
-    # The interpreter must not be finalised after temporalio was used: see app/process.py.
+    # The interpreter must not be finalised after temporalio was used: see app/runtime/process.py.
     os._exit(0)
 
 

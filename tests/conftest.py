@@ -26,10 +26,10 @@ from app.api.app import create_app
 from app.core.settings import Settings
 from app.database.engine import upgrade
 from app.models.environment import Environment
-from app.runtime import Runtime, open_runtime
+from app.runtime.resources import Runtime, open_runtime
+from app.runtime.temporal import connect, prepare_namespace
 from app.stack.postgres import EmbeddedPostgres
 from app.stack.temporal import EmbeddedTemporal
-from app.temporal import connect, prepare_namespace
 from tests.knock import KnockServer
 from tests.node import Node, install
 from tests.runs.far import MailServer, WebServer, serve_mail

@@ -10,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from app.api.protocol import BoundedHttp
-from app.runtime import background
+from app.runtime.resources import background
 
 Found = TypeVar("Found")
 

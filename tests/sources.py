@@ -16,7 +16,7 @@ from app.models.environment import Environment
 from app.models.source import Mapping, SigningSecret, Source, SourceEnvironment
 from app.models.types import now
 from app.providers.registry import providers
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.servers import eventually
 
 FINAL = ("succeeded", "failed", "idempotent", "rejected", "ignored")

@@ -15,8 +15,8 @@ from temporalio.worker import Replayer
 from app.activities.deliver_alert import email_of
 from app.alerts.store import make_due_alerts
 from app.core.settings import Settings
-from app.runtime import Runtime
-from app.temporal import connect
+from app.runtime.resources import Runtime
+from app.runtime.temporal import connect
 from app.workflows.deliver_alert import DeliverAlert
 from tests.knock import KnockServer, error
 from tests.runs.far import MailServer, WebServer

@@ -15,7 +15,7 @@ from app.database.batching import MAXIMUM_BATCH_BYTES, Batcher, QueueFull
 from app.events.event_log import MAXIMUM_CACHED, EventLog
 from app.events.rate_limits import RateLimits
 from app.providers.registry import providers
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from app.sources.live import Endpoint
 from tests.servers import eventually
 from tests.sources import Bench

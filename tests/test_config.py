@@ -7,7 +7,7 @@ from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.models.source import Source, SourceEnvironment
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 
 
 async def connect_source(runtime: Runtime, environment: str) -> str:

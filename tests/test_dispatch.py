@@ -13,9 +13,9 @@ from temporalio.client import Client, WorkflowExecutionStatus
 
 from app.events.claims import Claimed, workflow_id
 from app.models.types import first_id_at, new_id, now
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
+from app.runtime.temporal import connect, prepare_namespace
 from app.stack.temporal import EmbeddedTemporal
-from app.temporal import connect, prepare_namespace
 from tests.knock import KnockServer, error
 from tests.servers import eventually
 from tests.sources import Bench, BenchSource

@@ -10,7 +10,7 @@ from temporalio.client import Client
 
 from app.bulk_dispatch import BulkDispatcher
 from app.run_dispatch import RunDispatcher
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.servers import eventually
 
 

@@ -20,9 +20,9 @@ from app.events.reception import ReceivedEvent, receive_event
 from app.models.status import EventStatus
 from app.models.types import new_id, now
 from app.providers.registry import providers
-from app.runtime import Runtime, background
+from app.runtime.resources import Runtime, background
+from app.runtime.temporal import connect
 from app.sources.live import Endpoint
-from app.temporal import connect
 from tests.knock import KnockServer, error
 from tests.servers import eventually, serve
 from tests.sources import Api, Bench, BenchSource

@@ -21,8 +21,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app.runtime import Runtime
-from app.temporal import connect
+from app.runtime.resources import Runtime
+from app.runtime.temporal import connect
 from tests.knock import error
 from tests.servers import serve
 from tests.sources import Bench, BenchSource

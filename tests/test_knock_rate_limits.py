@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from app.outbound.rate_limits import CATCHING_UP, EARLY, HORIZON, Limit, NotYet, RateLimits
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.servers import eventually
 
 LIMIT = Limit("account", "users_identify", 100)

@@ -9,14 +9,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from sqlalchemy import text
 
-from app import backlog, metrics
-from app.backlog import Backlog
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
 from app.models.status import ActionStatus
 from app.models.types import now
-from app.runtime import Runtime
-from app.scrape import serve_metrics
+from app.runtime import backlog, metrics
+from app.runtime.backlog import Backlog
+from app.runtime.resources import Runtime
+from app.runtime.scrape import serve_metrics
 from app.stack.ports import find_free
 from tests.knock import KnockServer, error
 from tests.servers import eventually

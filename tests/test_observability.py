@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from app import metrics
+from app.runtime import metrics
 
 ROOT = Path(__file__).parent.parent
 DOCS = (ROOT / "docs" / "observability.md").read_text()

@@ -17,9 +17,9 @@ from temporalio.worker import Replayer
 
 from app.models.contracts import ReplayRef
 from app.replay_dispatch import ReplayDispatcher
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
+from app.runtime.temporal import task_queue
 from app.stack.processes import spawn
-from app.temporal import task_queue
 from app.workflows.replay_events import ReplayEvents
 from tests.knock import KnockServer, error
 from tests.servers import eventually

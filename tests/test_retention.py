@@ -9,7 +9,7 @@ from sqlalchemy import text
 from app.activities.maintenance import MaintenanceActivities
 from app.database.partitions import create_partitions
 from app.models.types import first_id_at, now
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.sources import Api, Bench
 
 

@@ -15,7 +15,7 @@ from app.logs.statistics import NAMED_TYPES, Interval, Latencies, Statistics, re
 from app.models.action import Action
 from app.models.event import Event
 from app.models.types import derived_id, first_id_at, new_id, now
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.sources import Api
 
 SLUG = "development"

@@ -33,7 +33,7 @@ from app.database.partitions import create_partitions, drop_partitions
 from app.events import claims, event_log
 from app.models.types import derived_id, first_id_at, id_time_range, new_id, now
 from app.replays import many as replays
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 
 TODAY = date(2026, 3, 1)
 

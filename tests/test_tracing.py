@@ -17,8 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app import tracing
-from app.log import JsonFormatter
+from app.runtime import tracing
+from app.runtime.log import JsonFormatter
 from tests.knock import KnockServer, error
 from tests.servers import eventually, serve
 from tests.sources import Bench

@@ -9,7 +9,6 @@ from itertools import groupby
 
 from temporalio import activity
 
-from app import metrics
 from app.actions.parameters import outcome_of
 from app.actions.paths import DecodedEvent
 from app.actions.registry import action_types
@@ -19,6 +18,7 @@ from app.events.event_log import EventLog, StoredEvent
 from app.models.contracts import ActionRef, EventRef, MappedEvent
 from app.models.status import ActionStatus, ReplayMappings
 from app.models.types import derived_id, digest_of, now
+from app.runtime import metrics
 from app.sources.live import ActiveMapping, Configuration
 
 

@@ -6,12 +6,12 @@ from uuid import UUID
 
 from temporalio import activity
 
-from app import metrics
 from app.events.action_log import ActionLog
 from app.events.event_log import EventLog, Finished, StoredEvent
 from app.models.contracts import EventOutcome
 from app.models.status import ActionStatus, EventStatus
 from app.models.types import now
+from app.runtime import metrics
 
 logger = logging.getLogger(__name__)
 

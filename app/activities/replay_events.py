@@ -7,7 +7,7 @@ from temporalio import activity
 
 from app.models.contracts import ReplayedChunk, ReplayRef
 from app.replays.many import fail_replay, work_off_chunk
-from app.runtime import Runtime, background
+from app.runtime.resources import Runtime, background
 
 HEARTBEAT_INTERVAL = 1.0
 

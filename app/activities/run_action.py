@@ -15,7 +15,6 @@ from uuid import UUID
 
 from temporalio import activity
 
-from app import metrics, tracing
 from app.actions.base import ActionType
 from app.actions.registry import action_types
 from app.activities.failures import tried_later
@@ -27,6 +26,7 @@ from app.models.types import now
 from app.outbound.destinations import Destinations
 from app.outbound.knock import attempt
 from app.outbound.rate_limits import Limit, NotYet, RateLimits
+from app.runtime import metrics, tracing
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from functools import cache
 from fastapi import APIRouter, FastAPI
 from starlette.routing import BaseRoute
 
-from app import tracing
 from app.api import documentation, errors, health, integrations, receive, source_calls, tracking
 from app.api.dashboard import routes as dashboard
 from app.api.directory import routes as directory
@@ -20,8 +19,9 @@ from app.core.settings import Settings
 from app.events.inbox import Inbox
 from app.events.rate_limits import RateLimits
 from app.outbound.destinations import Destinations
-from app.runtime import open_runtime
-from app.scrape import serve_metrics
+from app.runtime import tracing
+from app.runtime.resources import open_runtime
+from app.runtime.scrape import serve_metrics
 from app.sources.secret_uses import SecretUses
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import metrics
 from app.core.errors import FieldError, Rejected, RequestError
 from app.core.validation import field_errors, invalid_fields
+from app.runtime import metrics
 
 logger = logging.getLogger(__name__)
 

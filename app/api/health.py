@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from app.health import postgres_problem, report
+from app.runtime.health import postgres_problem, report
 
 router = APIRouter(tags=["Health"])
 

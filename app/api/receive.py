@@ -25,7 +25,7 @@ from app.database.batching import QueueFull, is_about_content
 from app.events.reception import ReceivedEvent, Refusal, receive_events, refused_request
 from app.models.status import ReceivedThrough
 from app.providers.base import Provider
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from app.scripting.pool import ScriptsBusy
 from app.sources.live import Endpoint
 

@@ -29,7 +29,7 @@ from app.logs.bulk_calls import progress
 from app.models.directory import USERS
 from app.models.status import ReceivedThrough, VerificationStatus
 from app.models.types import new_id
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from app.sources.keys import SOURCE_KEY_PREFIX
 from app.sources.live import Endpoint
 

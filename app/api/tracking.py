@@ -23,7 +23,7 @@ from app.events.tracking import UNSIGNED, events_of
 from app.models.status import ReceivedThrough, VerificationStatus
 from app.providers.base import Tracking
 from app.providers.registry import providers
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from app.sources.live import Endpoint
 
 router = APIRouter(tags=["Tracking"])

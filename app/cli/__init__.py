@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from app import serving
 from app.core.errors import DoorbellError
-from app.process import leave
+from app.runtime.process import leave
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -24,8 +24,8 @@ from app.commands.target import Target, open_target
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
 from app.models.types import now
-from app.process import stop_requested
 from app.replays.examples import Request, signed
+from app.runtime.process import stop_requested
 
 HOST = "127.0.0.1"
 

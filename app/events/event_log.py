@@ -16,13 +16,13 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app import metrics
 from app.actions.paths import DecodedEvent
 from app.actions.sensitive import withheld
 from app.core.errors import Permanent
 from app.core.secrets import SecretBox
 from app.database.batching import PACE, Batcher
 from app.models.status import EventStatus
+from app.runtime import metrics
 
 # Events that wait in the log are told of on this channel, with their environment as payload.
 CHANNEL = "doorbell_events"

@@ -14,12 +14,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app import metrics
 from app.database.batching import Batcher
 from app.database.engine import to_json
 from app.events.event_log import CHANNEL
 from app.events.reception import ReceivedEvent
 from app.models.status import EventStatus
+from app.runtime import metrics
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from uuid import UUID
 
 import orjson
 
-from app import tracing
 from app.actions.paths import MISSING, DecodedEvent, PathError, parse_path, resolve
 from app.core.errors import Rejected
 from app.core.raw_json import MAXIMUM_DEPTH, is_too_deep
@@ -22,6 +21,7 @@ from app.events.assessment import Assessment, assess, hidden_values
 from app.models.status import EventStatus, ReceivedThrough, VerificationStatus
 from app.models.types import new_id, now
 from app.providers.verification import Delivery, FirstEventHmac, verify
+from app.runtime import tracing
 from app.scripting.pool import MINIMUM_MASKED_LENGTH, ScriptRun, Scripts
 from app.sources.live import Endpoint
 

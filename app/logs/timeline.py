@@ -105,7 +105,7 @@ class Timelines:
         """
         if self._client is None:
             # In a thread: it takes a second, and the process goes on receiving events.
-            temporal = await asyncio.to_thread(import_module, "app.temporal")
+            temporal = await asyncio.to_thread(import_module, "app.runtime.temporal")
             self._client = await temporal.connect(self._settings, lazy=True)
         return self._client
 

@@ -28,7 +28,7 @@ from app.models.replay import Replay
 from app.models.status import ActionStatus, EventStatus, ReplayMappings, ReplayStatus, VerificationStatus
 from app.models.types import now
 from app.replays.one import PayloadMissing, endpoint_of, replay_event
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from app.sources.store import get_configured, lock_source
 
 # A worker hears of a new replay of its environment on this channel.

@@ -31,7 +31,7 @@ from app.models.event import Event
 from app.models.source import SourceEnvironment
 from app.models.status import ActionStatus
 from app.replays.one import delivery_in, endpoint_of, get_payload, receive_stored
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from app.scripting.pool import ScriptsBusy
 from app.sources.live import ActiveMapping, Endpoint
 from app.sources.mappings import list_mappings

@@ -35,7 +35,7 @@ from app.models.status import (
 )
 from app.models.types import derived_id, digest_of, id_time_range
 from app.providers.verification import Delivery
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from app.sources.live import Endpoint
 from app.sources.store import get_configured
 

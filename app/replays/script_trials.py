@@ -11,7 +11,7 @@ from app.core.validation import invalid_fields
 from app.events.assessment import hidden_values, run_script
 from app.models.types import now
 from app.providers.verification import Delivery, verify
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from app.scripting.pool import ScriptError, ScriptRun, ScriptsBusy, mask
 from app.sources.live import Endpoint
 

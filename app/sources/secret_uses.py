@@ -18,7 +18,7 @@ from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.models.source import SigningSecret, SigningSecretUse, SourceEnvironment
-from app.runtime import background
+from app.runtime.resources import background
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from temporalio.client import Client
 from app.actions.registry import action_types
 from app.api.directory.app import DirectoryApp
 from app.outbound.destinations import Destinations
-from app.runtime import Runtime
-from app.temporal import connect
+from app.runtime.resources import Runtime
+from app.runtime.temporal import connect
 from tests.knock import KnockServer, error
 from tests.servers import eventually
 from tests.sources import Bench, BenchSource

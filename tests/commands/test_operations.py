@@ -26,7 +26,7 @@ from app.cli.commands import cli
 from app.commands import logs
 from app.core.errors import CommandError
 from app.replays.many import MAXIMUM_RATE
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.conftest import ADMIN_TOKEN
 from tests.knock import KnockServer, error
 from tests.servers import eventually

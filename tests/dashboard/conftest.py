@@ -32,10 +32,10 @@ from app.api.dashboard.pages import BUILT
 from app.api.dashboard.session import COOKIE
 from app.core.settings import Settings
 from app.models.environment import Environment
-from app.runtime import Runtime, open_runtime
+from app.runtime.resources import Runtime, open_runtime
+from app.runtime.temporal import connect, prepare_namespace
 from app.stack.postgres import EmbeddedPostgres
 from app.stack.temporal import EmbeddedTemporal
-from app.temporal import connect, prepare_namespace
 from tests.conftest import ADMIN_TOKEN, add_environment, fresh_database, settings_of
 from tests.servers import serve
 from tests.sources import Api, Bench

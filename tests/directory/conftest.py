@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.account.tokens import issue_key
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.directory.clients import Client, JavaScriptClient, PythonClient
 from tests.node import Node
 from tests.sources import Api

@@ -13,8 +13,8 @@ from temporalio.worker import Replayer
 from app.bulk_dispatch import BulkDispatcher
 from app.directory.bulk_operations import CHUNK_SIZE, work_off_chunk
 from app.models.contracts import BulkOperationRef
-from app.runtime import Runtime, background
-from app.temporal import task_queue
+from app.runtime.resources import Runtime, background
+from app.runtime.temporal import task_queue
 from app.workflows.bulk_operation import BulkOperation
 from tests.servers import eventually
 from tests.sources import Api

@@ -7,7 +7,7 @@ from knockapi import AsyncKnock
 
 from app.api.directory.app import DirectoryApp
 from app.outbound.destinations import Destinations
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import orjson
 
 from app.account.tokens import issue_key
 from app.api.directory.storable import MAXIMUM_BODY_BYTES
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.sources import Api
 
 

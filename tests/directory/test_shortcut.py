@@ -10,7 +10,7 @@ from app.api.directory.app import DirectoryApp
 from app.core.errors import Permanent
 from app.outbound.destinations import Refused
 from app.outbound.knock import attempt, connect_in_process
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 
 TRIGGER = "/v1/workflows/welcome/trigger"
 

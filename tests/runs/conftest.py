@@ -11,7 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.account.tokens import add_key
 from app.core.settings import Settings
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.runs.far import MailServer
 from tests.servers import eventually
 from tests.sources import Api, Bench

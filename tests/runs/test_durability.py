@@ -16,8 +16,8 @@ from app.models.contracts import RunRef, StepRef, StepVerdict
 from app.models.status import StepStatus
 from app.outbound.http import Outbound
 from app.outbound.mail import Mailer
-from app.runtime import Runtime
-from app.temporal import connect
+from app.runtime.resources import Runtime
+from app.runtime.temporal import connect
 from tests.runs.conftest import Runs, delay, email, in_app, statuses, webhook
 from tests.runs.far import MailServer, WebServer
 from worker import run_workers

@@ -11,7 +11,7 @@ from temporalio.client import Client, WorkflowHistory
 from app.directory import fan_outs
 from app.directory.fan_outs import fan_out_page, give_back_fan_outs
 from app.models.contracts import FanOutProgress
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.runs.conftest import Runs, delay, in_app
 from tests.servers import eventually
 from tests.test_determinism import HISTORIES, record, replayer

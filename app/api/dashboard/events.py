@@ -23,7 +23,7 @@ from app.logs.timeline import Timeline
 from app.models.status import EventStatus, ReplayMappings
 from app.models.types import digest_of
 from app.replays.one import Rehearsal, rehearse, replay
-from app.temporal_ui import run_url
+from app.runtime.temporal_ui import run_url
 
 router = APIRouter(route_class=PageRoute)
 

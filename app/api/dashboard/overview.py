@@ -14,7 +14,6 @@ from fastapi import APIRouter, Response
 from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute
 from app.api.dashboard.session import ReadVisit
-from app.health import services_problems
 from app.logs.overview import (
     Answers,
     Backlog,
@@ -27,6 +26,7 @@ from app.logs.overview import (
 from app.logs.statistics import PERCENTILES, Interval, Statistics, read_statistics
 from app.models.status import ActionStatus, EventStatus
 from app.models.types import now
+from app.runtime.health import services_problems
 from app.sources.store import list_sources
 
 router = APIRouter(route_class=PageRoute)

@@ -23,7 +23,7 @@ from app.api.dashboard.json_view import json_line, json_text, json_view
 from app.api.dashboard.navigation import Navigation
 from app.api.dashboard.wording import FILTERS
 from app.models.environment import Environment
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 
 ASSETS = "/assets"
 BUILT = Path(__file__).parent / "static"

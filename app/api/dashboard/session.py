@@ -22,7 +22,7 @@ from app.api.dashboard.pages import ENVIRONMENT_COOKIE, Visit
 from app.api.management.dependencies import RuntimeDep, SessionDep
 from app.core.errors import RequestError
 from app.core.settings import Settings
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 
 COOKIE = "doorbell_session"
 CSRF_HEADER = "x-csrf-token"

@@ -19,7 +19,7 @@ from app.directory.recipients import Reference
 from app.directory.workflow_runs import RecipientRun, cancel_run, get_run, get_steps, list_siblings, sends_end
 from app.models.status import RunStatus
 from app.models.types import now
-from app.temporal_ui import run_url
+from app.runtime.temporal_ui import run_url
 
 router = APIRouter(prefix="/directory", route_class=PageRoute)
 SIBLINGS = 25

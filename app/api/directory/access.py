@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.account.tokens import TOKEN_PREFIX
 from app.core.errors import RequestError
 from app.core.secrets import token_hash
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 
 BEARER = HTTPBearer(auto_error=False, scheme_name="Environment key", description="`doorbell key create`")
 

@@ -18,7 +18,7 @@ from app.directory.run_log import engagement
 from app.directory.subscriptions import Subscription
 from app.directory.workflow_runs import RecipientRun, RunStep
 from app.models.directory import USERS
-from app.temporal_ui import run_url
+from app.runtime.temporal_ui import run_url
 
 Item = TypeVar("Item")
 

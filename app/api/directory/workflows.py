@@ -34,7 +34,7 @@ from app.directory.workflow_runs import (
 )
 from app.models.status import StepStatus
 from app.models.types import new_id
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 
 router = APIRouter(prefix="/v1", tags=["Workflows"], route_class=DirectoryRoute)
 

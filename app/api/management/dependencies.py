@@ -22,7 +22,7 @@ from app.core.errors import Permanent, RequestError
 from app.database.pages import PageRequest
 from app.models.environment import Environment
 from app.models.source import SourceEnvironment
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from app.sources.store import get_configured
 
 logger = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from app.logs.filters import LogFilter
 from app.logs.listing import list_changes
 from app.models.status import EventStatus
 from app.models.types import first_id_at, now
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from app.sources.store import find_source
 
 logger = logging.getLogger(__name__)

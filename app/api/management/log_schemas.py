@@ -15,7 +15,7 @@ from app.core.settings import Settings
 from app.logs.entries import LogAction, LogEntry
 from app.logs.timeline import Timeline
 from app.models.status import ActionStatus
-from app.temporal_ui import run_url
+from app.runtime.temporal_ui import run_url
 
 
 class LogActionResponse(BaseModel):

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 
 from app.api import errors
 from app.api.management import routes
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.conftest import ADMIN_TOKEN
 
 Put = Callable[..., Awaitable[httpx.Response]]

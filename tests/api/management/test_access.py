@@ -13,7 +13,7 @@ from app.api.management.routes import ROUTERS
 from app.core.errors import ConfigurationError
 from app.models.credential import ServiceToken
 from app.models.types import now
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.api.management.conftest import fields
 
 Issue = Callable[[str], Awaitable[httpx.AsyncClient]]

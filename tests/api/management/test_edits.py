@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from app.models.types import new_id
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.api.management.conftest import Put, fields
 
 MAPPINGS = "/v1/sources/shop/mappings"

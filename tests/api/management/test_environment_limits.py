@@ -8,7 +8,7 @@ import pytest
 from app.account.tokens import issue_token
 from app.api.management.environment_limits import OF_ACCOUNT, OF_ROWS, OPEN
 from app.core.errors import ConfigurationError
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.api.management.conftest import Put, fields
 from tests.api.management.test_access import ROUTES
 from tests.sources import Api, Bench

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from app.models.environment import Environment
 from app.models.types import now
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.api.management.conftest import fields
 from tests.knock import KnockServer, error
 

@@ -12,7 +12,7 @@ from app.api import errors
 from app.api.management import routes
 from app.core.errors import Rejected
 from app.core.settings import Settings
-from app.runtime import Runtime, open_runtime
+from app.runtime.resources import Runtime, open_runtime
 from tests.conftest import ADMIN_TOKEN
 
 

@@ -21,7 +21,7 @@ from app.models.action import Action
 from app.models.event import Event, EventPayload
 from app.models.status import ActionStatus, EventStatus, VerificationStatus
 from app.models.types import derived_id, first_id_at, new_id
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.api.management.conftest import Put, fields
 
 LOGS = "/v1/sources/stripe/logs?environment=development"

@@ -15,7 +15,7 @@ from app.core.settings import Settings
 from app.models.environment import Environment
 from app.models.types import new_id
 from app.replays import one as reruns
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.api.management.conftest import fields
 from tests.conftest import ADMIN_TOKEN
 from tests.knock import KnockServer, error

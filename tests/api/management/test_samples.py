@@ -10,7 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.models.event import Event, EventPayload
 from app.models.types import first_id_at, new_id, now
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.api.management.conftest import Put
 
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from app.models.types import now
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.api.management.conftest import Put, fields
 
 PATH = "/v1/sources/stripe/secrets?environment=development"

@@ -10,7 +10,7 @@ import pytest
 from app.actions.registry import action_types
 from app.models.types import new_id
 from app.providers.registry import providers
-from app.runtime import Runtime
+from app.runtime.resources import Runtime
 from tests.api.management.conftest import Put, fields
 
 SOURCE_FIELDS = {

@@ -12,9 +12,9 @@ from temporalio.common import SearchAttributeKey
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 
-from app import sdk_metrics, tracing
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
+from app.runtime import sdk_metrics, tracing
 from app.sources.live import Configuration
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""What Prometheus gets from a process: its own metrics (`app/metrics.py`), how much waits in the event log, and the
+"""What Prometheus gets from a process: its own metrics (`app/runtime/metrics.py`), how much waits in the event log, and the
 metrics of the Temporal SDK, all at /metrics of DOORBELL_METRICS_PORT.
 
 The SDK's core serves its metrics itself, in Rust, on a port of loopback that only this module reads: counting them
@@ -19,10 +19,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app import metrics, sdk_metrics
-from app.backlog import Backlog, Waiting
-from app.runtime import Runtime
-from app.side_server import serve_beside
+from app.runtime import metrics, sdk_metrics
+from app.runtime.backlog import Backlog, Waiting
+from app.runtime.resources import Runtime
+from app.runtime.side_server import serve_beside
 
 logger = logging.getLogger(__name__)
 

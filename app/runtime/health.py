@@ -14,8 +14,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from app.core.errors import ConfigurationError
-from app.runtime import Runtime
-from app.side_server import serve_beside
+from app.runtime.resources import Runtime
+from app.runtime.side_server import serve_beside
 
 if TYPE_CHECKING:
     from temporalio.client import Client

@@ -2,7 +2,7 @@
 
     python worker.py --environment production --environment staging
 
-Run as many as the load asks for; they share the work. Stage 3 (`app/dispatch.py`) and stage 4
+Run as many as the load asks for; they share the work. Stage 3 (`app/worker/events.py`) and stage 4
 (`app/workflows/process_event.py` and `app/activities/`) of an event happen here.
 """
 
@@ -33,15 +33,11 @@ from app.activities.record import RecordOutcome
 from app.activities.replay_events import ReplayActivities
 from app.activities.run_action import RunAction
 from app.activities.verify import VerifyEvent
-from app.alert_dispatch import AlertDispatcher
 from app.alerts.watch import AlertWatch
 from app.api.directory.app import DirectoryApp
-from app.bulk_dispatch import BulkDispatcher
 from app.core.settings import Settings
 from app.database.listener import Listener
 from app.directory.run_log import RunLog
-from app.dispatch import Dispatcher
-from app.erasure_dispatch import ErasureDispatcher
 from app.events.action_log import ActionLog
 from app.events.claims import Leases
 from app.events.event_log import EventLog
@@ -50,14 +46,18 @@ from app.outbound.destinations import Destinations
 from app.outbound.http import Outbound, is_public
 from app.outbound.mail import Mailer
 from app.outbound.rate_limits import RateLimits
-from app.replay_dispatch import ReplayDispatcher
-from app.row_dispatch import RowDispatcher
-from app.run_dispatch import RunDispatcher
 from app.runtime import health, tracing
 from app.runtime.process import stop_requested
 from app.runtime.resources import Runtime, background, open_runtime
 from app.runtime.scrape import serve_metrics
 from app.runtime.temporal import connect_when_up, prepare_namespace, task_queue
+from app.worker.alerts import AlertDispatcher
+from app.worker.bulk_operations import BulkDispatcher
+from app.worker.erasures import ErasureDispatcher
+from app.worker.events import Dispatcher
+from app.worker.replays import ReplayDispatcher
+from app.worker.rows import RowDispatcher
+from app.worker.runs import RunDispatcher
 from app.workflows.bulk_operation import BulkOperation
 from app.workflows.deliver_alert import DeliverAlert
 from app.workflows.erasure import Erasure

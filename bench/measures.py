@@ -19,10 +19,10 @@ import psycopg
 
 from app.core.settings import Settings
 from app.database.engine import open_engine
-from app.dispatch import CLAIM_SINCE
 from app.events.claims import Claims, Leases
 from app.models.types import first_id_at, now
 from app.stack import ports
+from app.worker.events import CLAIM_SINCE
 from bench.figures import CPU_OBSERVED, CPU_OF_ALL, CPU_OF_EMPTY, Figures
 from bench.stack import ENVIRONMENT, ROOT, Stack, cpu_ms_each, wait
 

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from temporalio.client import Client
 
-from app.bulk_dispatch import BulkDispatcher
-from app.run_dispatch import RunDispatcher
 from app.runtime.resources import Runtime
+from app.worker.bulk_operations import BulkDispatcher
+from app.worker.runs import RunDispatcher
 from tests.servers import eventually
 
 

@@ -19,8 +19,8 @@ from app.actions.registry import action_types
 from app.actions.subjects import users_of
 from app.cli.commands import cli
 from app.core.errors import CommandError
-from app.erasure_dispatch import ErasureDispatcher
 from app.retention.erasure import work_off_batch
+from app.worker.erasures import ErasureDispatcher
 from app.workflows.erasure import Erasure
 from tests.conftest import ADMIN_TOKEN
 from tests.servers import eventually

@@ -13,7 +13,6 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from app.api.app import create_app
-from app.dispatch import Dispatcher
 from app.events.claims import Leases
 from app.events.event_log import EventLog, Finished
 from app.events.reception import ReceivedEvent, receive_event
@@ -23,6 +22,7 @@ from app.providers.registry import providers
 from app.runtime.resources import Runtime, background
 from app.runtime.temporal import connect
 from app.sources.live import Endpoint
+from app.worker.events import Dispatcher
 from tests.knock import KnockServer, error
 from tests.servers import eventually, serve
 from tests.sources import Api, Bench, BenchSource

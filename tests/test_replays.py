@@ -16,10 +16,10 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from app.models.contracts import ReplayRef
-from app.replay_dispatch import ReplayDispatcher
 from app.runtime.resources import Runtime
 from app.runtime.temporal import task_queue
 from app.stack.processes import spawn
+from app.worker.replays import ReplayDispatcher
 from app.workflows.replay_events import ReplayEvents
 from tests.knock import KnockServer, error
 from tests.servers import eventually

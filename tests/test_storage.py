@@ -26,7 +26,6 @@ import app.models.source
 import app.models.statistic
 import app.models.variable
 import app.models.workflow
-from app import dispatch
 from app.alerts import store as alerts
 from app.database.engine import upgrade
 from app.database.partitions import create_partitions, drop_partitions
@@ -34,6 +33,7 @@ from app.events import claims, event_log
 from app.models.types import derived_id, first_id_at, id_time_range, new_id, now
 from app.replays import many as replays
 from app.runtime.resources import Runtime
+from app.worker import events as dispatch
 
 TODAY = date(2026, 3, 1)
 

@@ -1,7 +1,7 @@
 """Failure alerts: when a source's events fail or stay unfinished, its people are told, once in a window.
 
 A worker looks regularly (`app/alerts/watch.py`). Whoever moves the window's end in Postgres writes the alert and its
-deliveries in the same transaction; `app/alert_dispatch.py` starts the workflow that delivers them.
+deliveries in the same transaction; `app/worker/alerts.py` starts the workflow that delivers them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """Bulk operations in the database: many changes asked for at once, made chunk by chunk in the background.
 
-The request writes a row and wakes the workers; `app/bulk_dispatch.py` starts a workflow for it, which works the row
+The request writes a row and wakes the workers; `app/worker/bulk_operations.py` starts a workflow for it, which works the row
 off here.
 """
 

@@ -19,7 +19,7 @@ _RUNS_GOING_ON = f"""
 SELECT FROM workflow_recipient_runs AS run WHERE run.workflow_run_id = workflow_runs.id AND NOT ({_IS_OVER})
 """
 
-# A run that a worker follows is stopped by it (`app/run_dispatch.py`); it can go when that is done.
+# A run that a worker follows is stopped by it (`app/worker/runs.py`); it can go when that is done.
 _CANCEL_RUNS = text(f"""
 WITH cancelled AS (
     UPDATE workflow_recipient_runs

@@ -5,7 +5,7 @@ out in turn, no deeper; nobody gets two runs of a trigger; its actor gets none a
 subscription that it is for. Who subscribed after the trigger gets none. With several subscriptions, the one nearest
 to the trigger's recipients counts.
 
-`begin_fan_out` belongs to the trigger's transaction. A worker (`app/run_dispatch.py`) then starts a workflow
+`begin_fan_out` belongs to the trigger's transaction. A worker (`app/worker/runs.py`) then starts a workflow
 (`app/workflows/fan_out.py`) that makes page after page. Whoever makes or stops runs of subscribers holds the
 trigger's row: so a page that is made twice, or at the same time as a cancel, finds what the other did.
 """

@@ -1,6 +1,6 @@
 """Workflow runs in the database: recorded when a workflow is triggered, cancelled, read.
 
-A workflow that has a definition gets queued runs, which a worker finds (`app/run_dispatch.py`) and follows. Runs
+A workflow that has a definition gets queued runs, which a worker finds (`app/worker/runs.py`) and follows. Runs
 of a workflow without one complete as soon as they are recorded. `app/directory/fan_outs.py` adds those of subscribers.
 """
 

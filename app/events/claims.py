@@ -1,7 +1,7 @@
 """Stage 3 of an event, its first half: the claims that a dispatcher has on rows of the event log.
 
 A claim is a lease: an event that is claimed and not started is claimed again when the lease ran out. What happens
-to the claimed is in `app/dispatch.py`.
+to the claimed is in `app/worker/events.py`.
 """
 
 from collections import Counter

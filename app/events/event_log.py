@@ -56,7 +56,7 @@ WHERE events.id = v.id AND events.id >= :first AND events.id <= :last
 """)
 
 # Those that wait for a run whose event has its outcome: they share a success; after a failure they go back, and
-# the next one executes (`app/event_start.py`).
+# the next one executes (`app/worker/start.py`).
 _SETTLE = text("""
 WITH ended AS (
     SELECT events.id, events.finished_at, v.workflow_id, v.run_id,

@@ -1,6 +1,6 @@
 """Stage 2 of an event: the durable inbox. Events of many requests go into the event log with one statement.
 
-`accept` returns after the commit and not before. The dispatcher of the event's environment (`app/dispatch.py`)
+`accept` returns after the commit and not before. The dispatcher of the event's environment (`app/worker/events.py`)
 hears of it by NOTIFY.
 """
 

@@ -1,6 +1,6 @@
 """Replays of many events: counted, started, worked off chunk by chunk, cancelled.
 
-The request writes a row and wakes the workers; `app/replay_dispatch.py` starts a workflow for it, which works the row
+The request writes a row and wakes the workers; `app/worker/replays.py` starts a workflow for it, which works the row
 off here. A chunk's new events and the row's new position are one transaction under the row's lock, so that each
 original is replayed once, whichever worker crashes when.
 """

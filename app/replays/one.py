@@ -1,7 +1,7 @@
 """Events that no service sent: rehearsals of a payload, and replays of an event that is in the log.
 
 Both are rows of the event log like any other, marked by their `origin`, and go the same way from there
-(`app/dispatch.py`). Idempotency does not hold them back: each was asked for by hand.
+(`app/worker/events.py`). Idempotency does not hold them back: each was asked for by hand.
 """
 
 import asyncio

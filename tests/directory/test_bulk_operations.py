@@ -10,11 +10,11 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
-from app.bulk_dispatch import BulkDispatcher
 from app.directory.bulk_operations import CHUNK_SIZE, work_off_chunk
 from app.models.contracts import BulkOperationRef
 from app.runtime.resources import Runtime, background
 from app.runtime.temporal import task_queue
+from app.worker.bulk_operations import BulkDispatcher
 from app.workflows.bulk_operation import BulkOperation
 from tests.servers import eventually
 from tests.sources import Api

@@ -1,5 +1,5 @@
 """Stage 3 of an event: the dispatcher, in the worker. Claims received events of its environment (`app/events/claims.py`)
-and starts one workflow for each (`app/event_start.py`).
+and starts one workflow for each (`app/worker/start.py`).
 
 Claiming is under a lease and starting is idempotent: an event that is claimed twice runs once.
 """
@@ -20,13 +20,13 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from app.core.outages import Outage
 from app.database.listener import Listener
-from app.event_start import EventStarter
 from app.events.claims import Claimed, Claims, Leases, Run
 from app.events.event_log import CHANNEL, EventLog, Finished
 from app.models.status import EventStatus
 from app.models.types import first_id_at, now
 from app.runtime import metrics, tracing
 from app.sources.live import Configuration
+from app.worker.start import EventStarter
 
 Result = TypeVar("Result")
 

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.alerts.store import CHANNEL, finish_alert, give_up
 from app.models.contracts import AlertRef
 from app.models.status import AlertStatus
-from app.row_dispatch import RowDispatcher
+from app.worker.rows import RowDispatcher
 from app.workflows.deliver_alert import DeliverAlert
 
 

@@ -1,8 +1,8 @@
 """Starts a workflow for each row of some kind that asks for one, in the worker of the row's environment.
 
 The API only writes a row and notifies, so that it needs no Temporal. Starting is idempotent: every worker of the
-environment hears of a row, and the workflow's id, which derives from it, is taken once. `app/bulk_dispatch.py`,
-`app/replay_dispatch.py`, `app/alert_dispatch.py` and `app/erasure_dispatch.py` say which rows, and which workflow.
+environment hears of a row, and the workflow's id, which derives from it, is taken once. `app/worker/bulk_operations.py`,
+`app/worker/replays.py`, `app/worker/alerts.py` and `app/worker/erasures.py` say which rows, and which workflow.
 """
 
 import asyncio

@@ -8,7 +8,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.models.contracts import ReplayRef
 from app.models.status import ReplayStatus
 from app.replays.many import CHANNEL, fail_replay
-from app.row_dispatch import RowDispatcher
+from app.worker.rows import RowDispatcher
 from app.workflows.replay_events import ReplayEvents
 
 

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.directory.bulk_operations import CHANNEL, fail_operation
 from app.models.contracts import BulkOperationRef
-from app.row_dispatch import RowDispatcher
+from app.worker.rows import RowDispatcher
 from app.workflows.bulk_operation import BulkOperation
 
 

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models.contracts import ErasureRef
 from app.retention.erasure import CHANNEL, fail_erasure
-from app.row_dispatch import RowDispatcher
+from app.worker.rows import RowDispatcher
 from app.workflows.erasure import Erasure
 
 

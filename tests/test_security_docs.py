@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from app.api import protocol, receive
-from app.api.directory.storable import MAXIMUM_BODY_BYTES
-from app.api.directory.storable import MAXIMUM_DEPTH as DIRECTORY_DEPTH
+from app.api.storable import MAXIMUM_BODY_BYTES
+from app.api.storable import MAXIMUM_DEPTH as DIRECTORY_DEPTH
 from app.core.raw_json import MAXIMUM_DEPTH
 from app.core.settings import Settings
 from app.events.reception import MAXIMUM_EVENTS, MAXIMUM_NAME_LENGTH, MAXIMUM_REJECTED_BODY

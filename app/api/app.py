@@ -8,12 +8,14 @@ from functools import cache
 from fastapi import APIRouter, FastAPI
 from starlette.routing import BaseRoute
 
-from app.api import documentation, errors, health, integrations, receive, source_calls, tracking
+from app.api import documentation, errors, health, receive, tracking
 from app.api.dashboard import routes as dashboard
 from app.api.directory import routes as directory
 from app.api.directory.app import DirectoryApp
-from app.api.directory.request import EncodedSlashes
 from app.api.management import routes as management
+from app.api.request import EncodedSlashes
+from app.api.reverse_etl import routes as integrations
+from app.api.reverse_etl import source_calls
 from app.api.security_headers import SecurityHeaders
 from app.core.settings import Settings
 from app.events.inbox import Inbox

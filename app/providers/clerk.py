@@ -129,7 +129,7 @@ provider = Provider(
         "is disabled.",
         success="any 2xx; a redirect counts as a failure",
     ),
-    knock_tutorial_url="https://docs.knock.app/integrations/sources/clerk",
+    knock_tutorial_url="https://docs.knock.app/api/reverse_etl/sources/clerk",
     notes=(
         (
             "Addresses and numbers come as lists; `preprocess.email` and `preprocess.phone_number` are the primary "

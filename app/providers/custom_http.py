@@ -17,7 +17,7 @@ provider = Provider(
     description="Receive events from any service that can send JSON over HTTP.",
     categories=("Infrastructure",),
     website_url=None,
-    webhook_docs_url="https://docs.knock.app/integrations/sources/custom",
+    webhook_docs_url="https://docs.knock.app/api/reverse_etl/sources/custom",
     event_type_path="body.type",
     idempotency_key_path=None,
     timestamp_path=None,
@@ -66,7 +66,7 @@ provider = Provider(
         retries="Whatever your service does. Repeat on 429, 5xx and timeouts, honour Retry-After, and do not "
         "repeat on other 4xx.",
     ),
-    knock_tutorial_url="https://docs.knock.app/integrations/sources/custom",
+    knock_tutorial_url="https://docs.knock.app/api/reverse_etl/sources/custom",
     script=_SCRIPT,
     version="0.0.1",
 )

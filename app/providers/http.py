@@ -1,6 +1,6 @@
 """Track calls of Segment's specification over HTTP, one in a request: Knock's older HTTP source.
 
-https://docs.knock.app/integrations/sources/legacy/http
+https://docs.knock.app/api/reverse_etl/sources/legacy/http
 """
 
 from typing import Any
@@ -22,8 +22,8 @@ provider = Provider(
     description="Receive track calls as Segment's specification has them, from your own code.",
     categories=("Infrastructure",),
     website_url=None,
-    webhook_docs_url="https://docs.knock.app/integrations/sources/legacy/http",
-    knock_tutorial_url="https://docs.knock.app/integrations/sources/legacy/http",
+    webhook_docs_url="https://docs.knock.app/api/reverse_etl/sources/legacy/http",
+    knock_tutorial_url="https://docs.knock.app/api/reverse_etl/sources/legacy/http",
     event_type_path="preprocess.event_type",
     idempotency_key_path="body.messageId",
     timestamp_path="body.timestamp",

@@ -113,7 +113,7 @@ provider = Provider(
         timeout="Stripe does not publish it.",
         retries="In live mode for up to 3 days with growing pauses; in a sandbox 3 times within a few hours.",
     ),
-    knock_tutorial_url="https://docs.knock.app/integrations/sources/stripe",
+    knock_tutorial_url="https://docs.knock.app/api/reverse_etl/sources/stripe",
     notes=(
         (
             "Stripe does not keep the order of events and may send one more than once; the idempotency key drops "

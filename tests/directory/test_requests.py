@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from app.account.tokens import issue_key
-from app.api.directory.storable import MAXIMUM_BODY_BYTES
+from app.api.storable import MAXIMUM_BODY_BYTES
 from app.runtime.resources import Runtime
 from tests.sources import Api
 

@@ -9,7 +9,7 @@ import pytest
 from knockapi import AsyncKnock
 from sqlalchemy import text
 
-from app.api.knock_calls import CALLS
+from app.api.reverse_etl.knock_calls import CALLS
 from tests.knock import KnockServer
 from tests.knock import error as knock_error
 from tests.reverse_etl.keys import Caller, environment_key, events, source_key

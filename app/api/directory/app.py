@@ -31,7 +31,7 @@ def _create_app(engine: AsyncEngine) -> ASGIApp:
     from app.api import errors
     from app.api.directory import routes
     from app.api.directory.access import authorised_caller, trusted_caller
-    from app.api.directory.request import EncodedSlashes
+    from app.api.request import EncodedSlashes
 
     app = FastAPI(openapi_url=None)
     app.state.engine = engine

@@ -8,8 +8,8 @@ from app.api.directory import answers, schemas
 from app.api.directory.access import CallerDep
 from app.api.directory.answers import Answer
 from app.api.directory.parameters import PageDep, in_query
-from app.api.directory.request import DirectoryRoute
 from app.api.directory.requests import AudienceMembersRequest, Id
+from app.api.request import DirectoryRoute
 from app.directory.audiences import add_members, list_members, remove_members
 
 router = APIRouter(

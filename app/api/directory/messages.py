@@ -12,7 +12,7 @@ from app.api.directory import answers, schemas
 from app.api.directory.access import CallerDep
 from app.api.directory.answers import Answer
 from app.api.directory.parameters import PageDep
-from app.api.directory.request import DirectoryRoute
+from app.api.request import DirectoryRoute
 from app.core.errors import FieldError, RequestError
 from app.directory.messages import (
     Mark,

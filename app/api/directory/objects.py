@@ -9,7 +9,6 @@ from app.api.directory import answers, schemas
 from app.api.directory.access import CallerDep
 from app.api.directory.answers import Answer
 from app.api.directory.parameters import Include, PageDep, references
-from app.api.directory.request import DirectoryRoute
 from app.api.directory.requests import (
     BulkDeleteObjectsRequest,
     BulkDeleteSubscriptionsRequest,
@@ -20,6 +19,7 @@ from app.api.directory.requests import (
     SetObjectRequest,
     UpsertSubscriptionsRequest,
 )
+from app.api.request import DirectoryRoute
 from app.directory.bulk_operations import (
     Name,
     ask_to_delete,

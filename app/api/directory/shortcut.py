@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.api.directory import answers
 from app.api.directory.requests import Id, IdentifyUserRequest, TriggerWorkflowRequest
-from app.api.directory.storable import MAXIMUM_BODY_BYTES, check_storable
 from app.api.directory.triggers import digest_of_request, trigger_of
+from app.api.storable import MAXIMUM_BODY_BYTES, check_storable
 from app.core.errors import RequestError
 from app.directory.batched_writes import BatchedWrites, Identification
 from app.directory.idempotency import MAXIMUM_KEY_LENGTH

@@ -8,8 +8,8 @@ from app.api.directory import answers, schemas
 from app.api.directory.access import CallerDep
 from app.api.directory.answers import Answer
 from app.api.directory.parameters import PageDep
-from app.api.directory.request import DirectoryRoute
 from app.api.directory.requests import MAXIMUM_BULK_ITEMS, BulkSetTenantsRequest, Id, SetTenantRequest
+from app.api.request import DirectoryRoute
 from app.directory.bulk_operations import Name, ask_to_delete, ask_to_set
 from app.directory.lists import list_recipients
 from app.directory.recipients import Reference, delete_recipients, get_recipient, set_recipient

@@ -11,7 +11,6 @@ from app.api.directory import answers
 from app.api.directory.access import Caller, CallerDep
 from app.api.directory.answers import Answer
 from app.api.directory.parameters import PageDep, references
-from app.api.directory.request import DirectoryRoute
 from app.api.directory.requests import (
     CancelWorkflowRequest,
     Id,
@@ -20,6 +19,7 @@ from app.api.directory.requests import (
     reference_of,
 )
 from app.api.directory.triggers import digest_of_request, trigger_of
+from app.api.request import DirectoryRoute
 from app.core.settings import Settings
 from app.directory.idempotency import claim_key
 from app.directory.lists import list_runs

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from app.api.directory.request import DirectoryRequest
+from app.api.request import DirectoryRequest
 from app.core.errors import FieldError
 from app.core.validation import invalid_fields
 from app.models.types import new_id

@@ -1,4 +1,4 @@
-"""The calls of Knock's API that become events when a source key makes them (`app/api/source_calls.py`)."""
+"""The calls of Knock's API that become events when a source key makes them (`app/api/reverse_etl/source_calls.py`)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,8 @@ https://github.com/hightouchio/custom-destinations.
 
 from typing import Any
 
-from app.integrations.audiences import Audiences, Member, Row, apply_rows, identifier
-from app.integrations.json_rpc import InvalidParams, Json, Method, member, rows
+from app.api.reverse_etl.audiences import Audiences, Member, Row, apply_rows, identifier
+from app.api.reverse_etl.json_rpc import InvalidParams, Json, Method, member, rows
 
 MAXIMUM_ROWS = 10_000
 BATCH_SIZE = 1000

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.directory.storable import MAXIMUM_BODY_BYTES, check_storable, unstorable
+from app.api.storable import MAXIMUM_BODY_BYTES, check_storable, unstorable
 from app.core.errors import FieldError, RequestError
 from app.models.types import new_id
 

@@ -2,7 +2,7 @@
 
 With an environment's own key (`sk_...`) the same paths are the directory (`app/api/directory`). The bearer's kind
 decides before routing, so that neither knows the other. The answer has Knock's shape and comes after the commit; the
-actions run afterwards against the environment's destination. Which calls there are: `app/api/knock_calls.py`.
+actions run afterwards against the environment's destination. Which calls there are: `app/api/reverse_etl/knock_calls.py`.
 """
 
 from collections.abc import Callable, Coroutine, Sequence
@@ -19,9 +19,9 @@ from app.api import errors
 from app.api.directory import answers
 from app.api.directory.answers import Answer
 from app.api.directory.parameters import in_query
-from app.api.directory.request import DirectoryRoute
-from app.api.knock_calls import CALLS, ID, Arguments, Call, invalid, operation
 from app.api.receive import keep, limit_rate
+from app.api.request import DirectoryRoute
+from app.api.reverse_etl.knock_calls import CALLS, ID, Arguments, Call, invalid, operation
 from app.core.errors import FieldError, RequestError
 from app.directory.recipients import Json
 from app.events.reception import ReceivedEvent, authenticated_events

@@ -1,5 +1,5 @@
 """The protocols of Census and Hightouch: with an environment's key against its destination, with a source key as
-events of the source (`app/api/source_calls.py`)."""
+events of the source (`app/api/reverse_etl/source_calls.py`)."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -8,12 +8,12 @@ import orjson
 from fastapi import APIRouter, Depends, Request, Response
 
 from app.api.directory.access import CallerDep
-from app.api.directory.request import DirectoryRequest
 from app.api.errors import RESPONSES
-from app.api.source_calls import accept_calls, calling_source
-from app.integrations import census, hightouch
-from app.integrations.audiences import AsEvents, AtDestination, Audiences
-from app.integrations.json_rpc import Method, answer
+from app.api.request import DirectoryRequest
+from app.api.reverse_etl import census, hightouch
+from app.api.reverse_etl.audiences import AsEvents, AtDestination, Audiences
+from app.api.reverse_etl.json_rpc import Method, answer
+from app.api.reverse_etl.source_calls import accept_calls, calling_source
 
 router = APIRouter(prefix="/v1/integrations", tags=["Integrations"])
 

@@ -5,8 +5,8 @@ https://github.com/sutrolabs/census-docs, basics/developers/custom-api.md
 
 from typing import Any
 
-from app.integrations.audiences import Audiences, Member, Row, apply_rows, identifier
-from app.integrations.json_rpc import InvalidParams, Json, Method, member, rows
+from app.api.reverse_etl.audiences import Audiences, Member, Row, apply_rows, identifier
+from app.api.reverse_etl.json_rpc import InvalidParams, Json, Method, member, rows
 
 MAXIMUM_RECORDS = 1000
 OBJECT: Json = {"object_api_name": "audiences", "label": "Audiences"}

@@ -17,12 +17,12 @@ from app.alerts.store import make_due_alerts
 from app.core.settings import Settings
 from app.runtime.resources import Runtime
 from app.runtime.temporal import connect
+from app.worker.main import run_workers, workflow_runner
 from app.workflows.deliver_alert import DeliverAlert
 from tests.knock import KnockServer, error
 from tests.runs.far import MailServer, WebServer
 from tests.servers import eventually
 from tests.sources import Bench, BenchSource
-from worker import run_workers, workflow_runner
 
 SECRET = "whsec_c2VjcmV0LW9mLWF0LWxlYXN0LTI0LWJ5dGVz"
 MAPPINGS: dict[str, list[tuple[str, dict[str, Any]]]] = {

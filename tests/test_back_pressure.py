@@ -17,9 +17,9 @@ from app.events.rate_limits import RateLimits
 from app.providers.registry import providers
 from app.runtime.resources import Runtime
 from app.sources.live import Endpoint
+from app.worker.main import run_workers
 from tests.servers import eventually
 from tests.sources import Bench
-from worker import run_workers
 
 
 def limited(rate: int | None, source: str = "shop") -> Endpoint:

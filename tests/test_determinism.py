@@ -15,12 +15,12 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from app.worker.main import workflow_runner
 from app.workflows.fan_out import FanOut
 from app.workflows.process_event import ProcessEvent
 from app.workflows.recipient_run import RecipientRun
 from tests.knock import KnockServer, error
 from tests.sources import Bench, closed_history
-from worker import workflow_runner
 
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = sorted((ROOT / "app" / "workflows").glob("*.py"))

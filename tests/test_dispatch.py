@@ -16,10 +16,10 @@ from app.models.types import first_id_at, new_id, now
 from app.runtime.resources import Runtime
 from app.runtime.temporal import connect, prepare_namespace
 from app.stack.temporal import EmbeddedTemporal
+from app.worker.main import run_workers
 from tests.knock import KnockServer, error
 from tests.servers import eventually
 from tests.sources import Bench, BenchSource
-from worker import run_workers
 
 TRIGGER = {
     "invoice.paid": [("workflows_trigger", {"key": "paid", "recipients": "body.data.object.customer"})]

@@ -21,11 +21,11 @@ from app.cli.commands import cli
 from app.core.errors import CommandError
 from app.retention.erasure import work_off_batch
 from app.worker.erasures import ErasureDispatcher
+from app.worker.main import run_workers, workflow_runner
 from app.workflows.erasure import Erasure
 from tests.conftest import ADMIN_TOKEN
 from tests.servers import eventually
 from tests.sources import Bench, BenchSource
-from worker import run_workers, workflow_runner
 
 MAPPINGS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "identify": [

@@ -23,10 +23,10 @@ from app.runtime.resources import Runtime, background
 from app.runtime.temporal import connect
 from app.sources.live import Endpoint
 from app.worker.events import Dispatcher
+from app.worker.main import run_workers
 from tests.knock import KnockServer, error
 from tests.servers import eventually, serve
 from tests.sources import Api, Bench, BenchSource
-from worker import run_workers
 
 TRIGGER = {
     "invoice.paid": [("workflows_trigger", {"key": "paid", "recipients": "body.data.object.customer"})]

@@ -23,10 +23,10 @@ from starlette.routing import Route
 
 from app.runtime.resources import Runtime
 from app.runtime.temporal import connect
+from app.worker.main import run_workers
 from tests.knock import error
 from tests.servers import serve
 from tests.sources import Bench, BenchSource
-from worker import run_workers
 
 KEYS = ("a", "b", "c")
 WORKERS = 2

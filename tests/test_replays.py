@@ -19,12 +19,12 @@ from app.models.contracts import ReplayRef
 from app.runtime.resources import Runtime
 from app.runtime.temporal import task_queue
 from app.stack.processes import spawn
+from app.worker.main import run_workers, workflow_runner
 from app.worker.replays import ReplayDispatcher
 from app.workflows.replay_events import ReplayEvents
 from tests.knock import KnockServer, error
 from tests.servers import eventually
 from tests.sources import Bench, BenchSource
-from worker import run_workers, workflow_runner
 
 ROOT = Path(__file__).parent.parent
 MAPPINGS: dict[str, list[tuple[str, dict[str, Any]]]] = {

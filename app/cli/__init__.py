@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from app import serving
+from app.cli import serving
 from app.core.errors import DoorbellError
 from app.runtime.process import leave
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from app import serving
+from app.cli import serving
 from app.commands.completion import complete_environment
 from app.core.settings import Settings
 

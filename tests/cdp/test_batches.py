@@ -15,9 +15,9 @@ from temporalio.client import Client
 from app.models.types import now
 from app.providers.registry import providers
 from app.providers.verification import Delivery, FirstEventHmac, Secret, verify
+from app.worker.main import run_workers
 from tests.node import INTERPRETER
 from tests.sources import Bench, BenchSource
-from worker import run_workers
 
 SCHEME = FirstEventHmac(header="x-signature")
 # Node's crypto, called as Segment's destination calls it.

@@ -36,10 +36,10 @@ from app.runtime.resources import Runtime, open_runtime
 from app.runtime.temporal import connect, prepare_namespace
 from app.stack.postgres import EmbeddedPostgres
 from app.stack.temporal import EmbeddedTemporal
+from app.worker.main import run_workers
 from tests.conftest import ADMIN_TOKEN, add_environment, fresh_database, settings_of
 from tests.servers import serve
 from tests.sources import Api, Bench
-from worker import run_workers
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [

@@ -15,10 +15,10 @@ from app.models.contracts import BulkOperationRef
 from app.runtime.resources import Runtime, background
 from app.runtime.temporal import task_queue
 from app.worker.bulk_operations import BulkDispatcher
+from app.worker.main import run_workers, workflow_runner
 from app.workflows.bulk_operation import BulkOperation
 from tests.servers import eventually
 from tests.sources import Api
-from worker import run_workers, workflow_runner
 
 
 async def ask_to_identify(directory: Api, users: list[dict[str, Any]]) -> dict[str, Any]:

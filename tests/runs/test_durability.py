@@ -18,9 +18,9 @@ from app.outbound.http import Outbound
 from app.outbound.mail import Mailer
 from app.runtime.resources import Runtime
 from app.runtime.temporal import connect
+from app.worker.main import run_workers
 from tests.runs.conftest import Runs, delay, email, in_app, statuses, webhook
 from tests.runs.far import MailServer, WebServer
-from worker import run_workers
 
 
 async def test_runs_that_were_triggered_without_a_worker_are_found_later(

@@ -12,10 +12,10 @@ from app.directory import fan_outs
 from app.directory.fan_outs import fan_out_page, give_back_fan_outs
 from app.models.contracts import FanOutProgress
 from app.runtime.resources import Runtime
+from app.worker.main import run_workers
 from tests.runs.conftest import Runs, delay, in_app
 from tests.servers import eventually
 from tests.test_determinism import HISTORIES, record, replayer
-from worker import run_workers
 
 ORG = {"collection": "orgs", "id": "acme"}
 TEAM = {"collection": "teams", "id": "red"}

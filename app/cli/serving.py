@@ -45,7 +45,7 @@ def worker(environments: Sequence[str]) -> None:
     import uvloop
 
     from app.runtime.tracing import exporting
-    from worker import serve
+    from app.worker.main import serve
 
     settings = _production_settings()
     setup_logging(settings)

@@ -31,11 +31,11 @@ from app.runtime.temporal import connect, prepare_namespace
 from app.stack.postgres import EmbeddedPostgres
 from app.stack.temporal import EmbeddedTemporal
 from app.worker.main import run_workers
+from tests.bench import Api, Bench
+from tests.directory.runs.far import MailServer, WebServer, serve_mail
 from tests.knock import KnockServer
 from tests.node import Node, install
-from tests.runs.far import MailServer, WebServer, serve_mail
 from tests.servers import serve
-from tests.sources import Api, Bench
 
 ADMIN_TOKEN = "dbl_st_test-admin-token"
 TESTS = Path(__file__).parent

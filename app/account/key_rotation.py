@@ -1,7 +1,7 @@
 """The rotation of DOORBELL_SECRET_KEY: everything encrypted in the database, written anew under the first key.
 
 `ENCRYPTED` declares every encrypted column. Whoever adds one declares it here, else its values are lost when the
-old key is taken away; tests/test_key_rotation.py fails until then.
+old key is taken away; tests/account/test_key_rotation.py fails until then.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence

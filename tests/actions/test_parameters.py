@@ -19,7 +19,7 @@ from app.actions.parameters import (
 from app.actions.paths import DecodedEvent
 from app.actions.registry import action_types
 from app.database.engine import to_json
-from tests.test_mapping import EVENTS, JSON, TEMPLATES
+from tests.actions.test_paths import EVENTS, JSON, TEMPLATES
 
 ACTIONS = list(action_types().values())
 

@@ -17,9 +17,9 @@ from app.outbound.destinations import Destinations
 from app.runtime.resources import Runtime
 from app.runtime.temporal import connect
 from app.worker.main import run_workers
+from tests.bench import Bench, BenchSource
 from tests.knock import KnockServer, error
 from tests.servers import eventually
-from tests.sources import Bench, BenchSource
 from tests.strict_knock import ENDPOINTS, StrictKnock
 
 Mappings = list[tuple[str, dict[str, Any]]]

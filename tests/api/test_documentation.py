@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.sources import Api
+from tests.bench import Api
 
 JSON = "application/json"
 

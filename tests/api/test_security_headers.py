@@ -12,8 +12,8 @@ from app.api.app import create_app
 from app.api.security_headers import DATA_ONLY, SecurityHeaders
 from app.api.tracking import PATHS
 from app.core.settings import Settings
+from tests.bench import Api, Bench
 from tests.servers import serve
-from tests.sources import Api, Bench
 
 ALWAYS = {
     "x-content-type-options": "nosniff",

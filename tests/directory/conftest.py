@@ -6,9 +6,9 @@ import pytest
 
 from app.account.tokens import issue_key
 from app.runtime.resources import Runtime
+from tests.bench import Api
 from tests.directory.clients import Client, JavaScriptClient, PythonClient
 from tests.node import Node
-from tests.sources import Api
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from app.runtime.temporal import task_queue
 from app.worker.bulk_operations import BulkDispatcher
 from app.worker.main import run_workers, workflow_runner
 from app.workflows.bulk_operation import BulkOperation
+from tests.bench import Api
 from tests.servers import eventually
-from tests.sources import Api
 
 
 async def ask_to_identify(directory: Api, users: list[dict[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.sources import Api
+from tests.bench import Api
 
 PATHS = "^/v1/(users|objects|tenants|audiences|bulk_operations|workflows|workflow_recipient_runs)"
 # No 5xx, only documented statuses, and bodies as documented.

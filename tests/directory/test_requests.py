@@ -8,7 +8,7 @@ import orjson
 from app.account.tokens import issue_key
 from app.api.storable import MAXIMUM_BODY_BYTES
 from app.runtime.resources import Runtime
-from tests.sources import Api
+from tests.bench import Api
 
 
 def fields(answer: Any) -> list[str]:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.bench import Bench
 from tests.knock import KnockServer
-from tests.sources import Bench
 
 pytestmark = pytest.mark.usefixtures("worker")
 

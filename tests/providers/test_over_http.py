@@ -9,8 +9,8 @@ import pytest
 from app.models.types import now
 from app.providers.registry import providers
 from app.providers.verification import Headers
+from tests.bench import Bench, BenchSource
 from tests.providers.case import case_of
-from tests.sources import Bench, BenchSource
 
 SIGNED = sorted(key for key, each in providers().items() if each.scheme is not None)
 

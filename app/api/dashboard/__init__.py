@@ -29,7 +29,7 @@ How to add a screen:
 9. The components are listed at the top of `templates/components.html`; `[data-search]` is what `/` focuses,
    `data-shortcut="g x"` what two keys open, `data-copy` what a click copies, `data-dialog="id"` opens a dialog.
    `<div data-editor>` (`ui.editor`) is the code editor, `<div data-chart>` a chart (see `assets/charts.js`).
-10. Its tests, `tests/dashboard/test_<screen>.py`, run in a real browser: see `tests/dashboard/conftest.py` (`page`,
+10. Its tests, `tests/api/dashboard/test_<screen>.py`, run in a real browser: see `tests/api/dashboard/conftest.py` (`page`,
    `stack`, `watched.expect(422)`, `assert_accessible(page)`, `show(page, "name")` for `--screenshots DIR`). After a
    change to `assets/`, `python web/build.py` builds them.
 """

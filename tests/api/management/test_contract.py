@@ -18,7 +18,7 @@ from app.actions.registry import action_types
 from app.providers.registry import providers
 from app.replays import one as reruns
 from tests.api.management.contract import OPERATIONS, Contract, Error
-from tests.sources import Api, Bench
+from tests.bench import Api, Bench
 
 EXAMPLES = 6
 NAMES = (

@@ -11,7 +11,7 @@ from app.core.errors import ConfigurationError
 from app.runtime.resources import Runtime
 from tests.api.management.conftest import Put, fields
 from tests.api.management.test_access import ROUTES
-from tests.sources import Api, Bench
+from tests.bench import Api, Bench
 
 MISSING = "01a20df1-e8fc-72f9-a988-19f172a42afd"
 HERE, THERE = {"environment": "development"}, {"environment": "production"}

@@ -12,8 +12,8 @@ import pytest
 from app.api.management import follow
 from app.logs import listing as logs
 from tests.api.management.conftest import fields
+from tests.bench import Bench, BenchSource
 from tests.servers import eventually
-from tests.sources import Bench, BenchSource
 
 
 @pytest.fixture

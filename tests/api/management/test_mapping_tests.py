@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from tests.api.management.conftest import fields
+from tests.bench import Bench, BenchSource
 from tests.knock import KnockServer
-from tests.sources import Bench, BenchSource
 
 MAPPINGS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "invoice.paid": [

@@ -17,10 +17,10 @@ from app.models.types import new_id
 from app.replays import one as reruns
 from app.runtime.resources import Runtime
 from tests.api.management.conftest import fields
+from tests.bench import Api, Bench, BenchSource
 from tests.conftest import ADMIN_TOKEN
 from tests.knock import KnockServer, error
 from tests.servers import eventually, serve
-from tests.sources import Api, Bench, BenchSource
 
 TRIGGER = {"key": "paid", "recipients": "body.data.object.customer"}
 MAPPINGS = {

@@ -1,0 +1,319 @@
+"""Replays of many events: counted before, each original once, whatever happens to the worker, no faster than asked."""
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+
+from app.models.contracts import ReplayRef
+from app.runtime.resources import Runtime
+from app.runtime.temporal import task_queue
+from app.stack.processes import spawn
+from app.worker.main import run_workers, workflow_runner
+from app.worker.replays import ReplayDispatcher
+from app.workflows.replay_events import ReplayEvents
+from tests.bench import Bench, BenchSource
+from tests.knock import KnockServer, error
+from tests.servers import eventually
+
+ROOT = Path(__file__).parents[2]
+MAPPINGS: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "invoice.paid": [
+        ("users_identify", {"id": "body.data.object.customer"}),
+        ("workflows_trigger", {"key": "paid", "recipients": "body.data.object.customer"}),
+    ]
+}
+
+
+@pytest.fixture
+async def source(bench: Bench, knock: KnockServer) -> BenchSource:
+    await bench.use_destination(knock.url)
+    return await bench.source("stripe", mappings=MAPPINGS)
+
+
+async def past_events(source: BenchSource, number: int, status: str = "failed") -> list[str]:
+    """Events that were received, and that came to their end before anyone looks."""
+    events = [await source.send("invoice.paid") for _ in range(number)]
+    async with source.bench.runtime.engine.begin() as connection:
+        await connection.execute(
+            text("UPDATE events SET status = :status, finished_at = now() WHERE id = ANY(:ids)"),
+            {"status": status, "ids": [UUID(each) for each in events]},
+        )
+    return events
+
+
+async def switch_off(bench: Bench, action_type: str) -> None:
+    async with bench.runtime.engine.begin() as connection:
+        await connection.execute(
+            text("UPDATE mappings SET active = false WHERE action_type = :name"), {"name": action_type}
+        )
+    await bench.runtime.configuration.refresh()
+
+
+async def ask(source: BenchSource, **replay: Any) -> tuple[int, dict[str, Any]]:
+    answer = await source.bench.api.post(
+        f"/v1/sources/{source.key}/replays",
+        params={"environment": source.bench.environment},
+        json={"replay": replay},
+    )
+    return answer.status_code, answer.json()
+
+
+async def shown(source: BenchSource, replay: dict[str, Any]) -> dict[str, Any]:
+    answer = await source.bench.api.get(f"/v1/sources/{source.key}/replays/{replay['id']}")
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()["replay"]
+    return found
+
+
+async def over(source: BenchSource, replay: dict[str, Any], deadline: float = 60) -> dict[str, Any]:
+    """The replay once it is over and so are the events that it made."""
+
+    async def look() -> dict[str, Any] | None:
+        found = await shown(source, replay)
+        going_on = found["outcomes"].keys() & {"received", "processing"}
+        return found if found["status"] not in ("queued", "running") and not going_on else None
+
+    found = await eventually(look, deadline)
+    assert found is not None
+    return found
+
+
+async def copies(source: BenchSource, replay: dict[str, Any]) -> list[str]:
+    """The originals of the events that a replay made, one for each."""
+    rows = await source.bench.rows(
+        "SELECT replay_of FROM events WHERE replay_id = :id AND origin = 'replay' ORDER BY id",
+        id=UUID(replay["id"]),
+    )
+    return [str(row["replay_of"]) for row in rows]
+
+
+async def test_a_dry_run_counts_what_is_replayed(
+    source: BenchSource, runtime: Runtime, temporal: Client, knock: KnockServer
+) -> None:
+    failed = await past_events(source, 4)
+    await past_events(source, 2, "succeeded")
+    await past_events(source, 1, "idempotent")
+    waiting = await source.send("invoice.paid")
+    async with runtime.engine.begin() as connection:
+        await connection.execute(text("DELETE FROM event_payloads WHERE id = :id"), {"id": UUID(failed[1])})
+        await connection.execute(
+            text("UPDATE events SET status = 'processing' WHERE id = :id"), {"id": UUID(waiting)}
+        )
+
+    status, dry = await ask(source, filter={"status": "failed", "event": "invoice.paid"}, dry_run=True)
+    assert (status, dry) == (200, {"total": 4, "sample": failed, "replay": None})
+    assert (await ask(source, dry_run=True))[1]["total"] == 6, "neither repeats nor what is not over"
+    assert (await ask(source, filter={"status": "failed", "action_status": "failed"}, dry_run=True))[1][
+        "total"
+    ] == 0
+    assert not await source.bench.rows("SELECT FROM replays")
+
+    status, started = await ask(source, filter={"status": "failed", "event": "invoice.paid"})
+    replay = started["replay"]
+    assert (status, replay["status"], replay["total"]) == (201, "queued", 4), "no worker is needed to ask"
+    assert (await ask(source))[0] == 409, "one at a time"
+    async with run_workers(runtime, temporal, [source.bench.environment]):
+        found = await over(source, replay)
+        assert {name: found[name] for name in ("status", "replayed", "failed", "payloads_missing")} == {
+            "status": "completed",
+            "replayed": 3,
+            "failed": 0,
+            "payloads_missing": 1,
+        }
+        assert found["failures"] == [
+            {"log_id": failed[1], "message": "The payload of this event is no longer stored"}
+        ]
+        assert found["outcomes"] == {"succeeded": 3}
+        assert await copies(source, replay) == [failed[0], *failed[2:]]
+
+        log = await source.bench.api.get(
+            f"/v1/sources/{source.key}/logs",
+            params={"environment": source.bench.environment, "replay_id": replay["id"]},
+        )
+        assert {(each["source"], each["replay_id"]) for each in log.json()["entries"]} == {
+            ("replay", replay["id"])
+        }
+        assert (await ask(source, dry_run=True))[1]["total"] == 6, "its own events do not match"
+        again = {"include_replays": True, "status": "succeeded"}
+        assert (await ask(source, filter=again, dry_run=True))[1]["total"] == 5
+
+    audit = await source.bench.api.get("/v1/audit_log", params={"resource_key": source.key})
+    [entry] = audit.json()["entries"]
+    assert (entry["action"], entry["actor"]["name"]) == ("replay.started", "bootstrap")
+    assert (entry["after"]["id"], entry["after"]["total"]) == (replay["id"], 4)
+    listed = await source.bench.api.get(
+        f"/v1/sources/{source.key}/replays", params={"environment": source.bench.environment}
+    )
+    assert [each["id"] for each in listed.json()["entries"]] == [replay["id"]]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_original_sends_what_failed_then_and_current_maps_as_now(
+    source: BenchSource, knock: KnockServer, bench: Bench
+) -> None:
+    knock.answers.extend([error(422, "invalid_params", "no such thing"), error(422, "invalid_params", "no")])
+    event = await bench.final(await source.send("invoice.paid"))
+    [cause] = {each["error"] for each in await bench.actions(event["id"]) if "such" in each["error"]}
+    assert cause == "422 invalid_params: no such thing", "the destination's own text"
+    assert "no such thing" in event["error"]
+    rehearsed = {"payload": {"type": "invoice.paid", "id": "evt_by_hand", "data": {"object": {}}}}
+    await bench.api.post(
+        f"/v1/sources/{source.key}/rehearse", params={"environment": bench.environment}, json=rehearsed
+    )
+
+    keys = [call.idempotency_key for call in knock.calls]
+    _, then = await ask(source, filter={"status": "failed"}, mappings="original")
+    assert (await over(source, then["replay"]))["outcomes"] == {"succeeded": 1}, "no rehearsals"
+    assert [call.idempotency_key for call in knock.calls[2:]] == keys
+
+    await switch_off(bench, "users_identify")
+    _, current = await ask(source, filter={"status": "failed"}, mappings="current")
+    assert (await over(source, current["replay"]))["outcomes"] == {"succeeded": 1}
+    assert [call.path for call in knock.calls[4:]] == ["/v1/workflows/paid/trigger"]
+    assert knock.calls[4].idempotency_key not in keys
+
+    none = await bench.final(await source.send("invoice.paid", type="charge.refunded"))
+    _, empty = await ask(source, filter={"status": "ignored"}, mappings="original")
+    found = await over(source, empty["replay"])
+    assert (found["failed"], found["replayed"], found["total"]) == (1, 0, 1)
+    assert found["failures"] == [
+        {
+            "log_id": str(none["id"]),
+            "message": "has no actions to send again; replay it with the mappings of now",
+        }
+    ]
+
+
+async def test_it_waits_between_chunks_continues_as_new_and_replays(
+    source: BenchSource, runtime: Runtime, temporal: Client
+) -> None:
+    """The rate is kept by timers of Temporal, which are in the history."""
+    events = await past_events(source, 11)
+    _, started = await ask(source, rate_limit_per_second=5)
+    replay, environment = started["replay"], source.bench.environment
+    handle = await temporal.start_workflow(
+        ReplayEvents.run,
+        ReplayRef(replay_id=UUID(replay["id"]), environment=environment, chunks=2),
+        id=ReplayDispatcher.workflow_id(environment, UUID(replay["id"])),
+        task_queue=task_queue(environment),
+    )
+    async with run_workers(runtime, temporal, [environment]):
+        assert (await over(source, replay))["replayed"] == 11
+        await handle.result()
+    assert await copies(source, replay) == events
+
+    first = await temporal.get_workflow_handle(
+        handle.id, run_id=handle.first_execution_run_id
+    ).fetch_history()
+    assert first.events[-1].event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
+    timers = [each for each in first.events if each.event_type == EventType.EVENT_TYPE_TIMER_STARTED]
+    chunks = [
+        each for each in first.events if each.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+    ]
+    assert len(chunks) == 2
+    assert timers
+    at = {each.event_id: each.event_time.ToDatetime() for each in first.events}
+    ends = [
+        at[timer.timer_started_event_attributes.workflow_task_completed_event_id - 1]
+        + timer.timer_started_event_attributes.start_to_fire_timeout.ToTimedelta()
+        for timer in timers
+    ]
+    # Not a second after each chunk began: timers come late, and the rate would be missed by as much.
+    whole_seconds = [(end - ends[0]).total_seconds() for end in ends]
+    assert whole_seconds == pytest.approx(range(len(ends)), abs=1e-3)
+    replayer = Replayer(
+        workflows=[ReplayEvents],
+        data_converter=pydantic_data_converter,
+        workflow_runner=workflow_runner(sandbox=True),
+    )
+    await replayer.replay_workflow(first)
+    await replayer.replay_workflow(await temporal.get_workflow_handle(handle.id).fetch_history())
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_cancelled_replay_makes_no_further_events(
+    source: BenchSource, bench: Bench, temporal: Client
+) -> None:
+    events = await past_events(source, 3)
+    _, started = await ask(source, rate_limit_per_second=1)
+    replay = started["replay"]
+    await eventually(lambda: bench.rows("SELECT FROM events WHERE replay_id IS NOT NULL"))
+    path = f"/v1/sources/{source.key}/replays/{replay['id']}/cancel"
+    cancelled = await bench.api.post(path)
+    assert cancelled.status_code == 200, cancelled.text
+    assert cancelled.json()["replay"]["status"] == "cancelled"
+    assert (await bench.api.post(path)).status_code == 409
+    handle = temporal.get_workflow_handle(ReplayDispatcher.workflow_id(bench.environment, UUID(replay["id"])))
+    await handle.result()
+    found = await over(source, replay)
+    assert found["finished_at"] is not None
+    assert await copies(source, replay) == events[: found["replayed"]]
+    assert found["replayed"] < 3
+    audit = await bench.api.get("/v1/audit_log", params={"resource_key": source.key})
+    assert [each["action"] for each in audit.json()["entries"]] == ["replay.cancelled", "replay.started"]
+
+
+@pytest.fixture
+async def start_worker(
+    runtime: Runtime, environment: str, tmp_path: Path
+) -> AsyncIterator[Callable[[], Any]]:
+    """Starts workers as processes of their own."""
+    settings = runtime.settings
+    assert settings.secret_key is not None
+    variables = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("DOORBELL_")},
+        "DOORBELL_DATABASE_URL": str(settings.database_url),
+        "DOORBELL_TEMPORAL_ADDRESS": str(settings.temporal_address),
+        "DOORBELL_SECRET_KEY": settings.secret_key.get_secret_value(),
+    }
+    started = []
+
+    def start() -> Any:
+        with (tmp_path / "worker.log").open("ab") as log:
+            process = spawn(
+                [sys.executable, "worker.py", "--environment", environment],
+                output=log,
+                environment=variables,
+                directory=ROOT,
+                death_signal=signal.SIGKILL,
+            )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+async def test_a_worker_killed_in_the_middle_replays_nothing_twice(
+    source: BenchSource, bench: Bench, start_worker: Callable[[], Any]
+) -> None:
+    events = await past_events(source, 50)
+    _, started = await ask(source, rate_limit_per_second=40)
+    replay = started["replay"]
+    first = start_worker()
+    await eventually(lambda: bench.rows("SELECT FROM events WHERE replay_id IS NOT NULL LIMIT 1"))
+    first.kill()
+    first.wait()
+    done = (await shown(source, replay))["replayed"]
+    assert 0 < done < 50, "it was in the middle"
+    start_worker()
+
+    async def completed() -> bool:
+        return (await shown(source, replay))["status"] == "completed"
+
+    await eventually(completed, 60)
+    assert (await shown(source, replay))["replayed"] == 50
+    assert await copies(source, replay) == events

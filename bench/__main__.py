@@ -4,8 +4,8 @@
     python -m bench --measures burst stored --burst 20000 --stored 5000000
     python -m bench --measures memory --minutes 60
 
-Prints a table of medians with their spread, ratios to the references, and CPU milliseconds an event by process,
-which noise disturbs least. Ratios compare figures of the same run only.
+Prints a table of medians with their spread, ratios to the references, and CPU milliseconds an event by
+process, which noise disturbs least. Ratios compare figures of the same run only.
 """
 
 import argparse
@@ -35,7 +35,8 @@ def start_references(stack: Stack) -> str:
         [sys.executable, "-m", "uvicorn", "bench.references:app", "--port", str(port), "--no-access-log",
          "--log-level", "warning"],
         cwd=ROOT,
-        env={**os.environ, "DOORBELL_DATABASE_URL": stack.database_url.replace("postgresql:", "postgresql+psycopg:")},
+        env={**os.environ, "DOORBELL_DATABASE_URL": stack.database_url.replace(
+            "postgresql:", "postgresql+psycopg:")},
     )  # fmt: skip
     stack.on_close(process.terminate)
     stack.others["references"] = process.pid

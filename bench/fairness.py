@@ -2,9 +2,9 @@
 
     python -m bench.fairness --events 50000 --samples 10
 
-A Postgres, a Temporal and one worker process of its own. The flood waits in the event log when the worker starts;
-then single events of the quiet source come, a second after the last was finished. Each one's time is from its
-receipt to the recorded outcome of its action. The same is measured first on the idle system.
+A Postgres, a Temporal and one worker process of its own. The flood waits in the event log when the worker
+starts; then single events of the quiet source come, a second after the last was finished. Each one's time is
+from its receipt to the recorded outcome of its action. The same is measured first on the idle system.
 """
 
 import argparse
@@ -126,8 +126,8 @@ async def flood(runtime: Runtime, events: int) -> None:
         await connection.execute(
             text(
                 "WITH flooded AS (INSERT INTO events (id, environment, source_key, event_type, status, "
-                "verification_status, received_at) SELECT uuidv7(), :environment, 'noisy', 'order.paid', 'received', "
-                "'not_enforced:unverified', now() FROM generate_series(1, :events) RETURNING id) "
+                "verification_status, received_at) SELECT uuidv7(), :environment, 'noisy', 'order.paid', "
+                "'received', 'not_enforced:unverified', now() FROM generate_series(1, :events) RETURNING id) "
                 "INSERT INTO event_payloads (id, body, headers) SELECT id, :body, '{}' FROM flooded"
             ),
             {"environment": ENVIRONMENT, "events": events, "body": BODY},

@@ -1,5 +1,5 @@
-"""The histories of events' workflows in Temporal: events and bytes each. A process of its own, as the client's
-runtime should not be in the one that starts others.
+"""The histories of events' workflows in Temporal: events and bytes each. A process of its own, as the
+client's runtime should not be in the one that starts others.
 
     python -m bench.histories ADDRESS DATABASE_URL
 

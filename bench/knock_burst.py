@@ -2,9 +2,10 @@
 
     python -m bench.knock_burst [--events 10000] [--workers 2] [--trouble 0.05] [--rates 1] [--minutes 30]
 
-Each event identifies a user (60 calls a second) and triggers a workflow (1,000 a second). The destination is a real
-HTTP server on loopback that answers 429 above the limits; of the rest it fails `--trouble`, and drops connections
-before and after executing. `--rates` scales the limits on both sides, for a machine that cannot reach them. Prints what was sent and how long it took; exits with 1 when an action failed.
+Each event identifies a user (60 calls a second) and triggers a workflow (1,000 a second). The destination is
+a real HTTP server on loopback that answers 429 above the limits; of the rest it fails `--trouble`, and drops
+connections before and after executing. `--rates` scales the limits on both sides, for a machine that cannot
+reach them. Prints what was sent and how long it took; exits with 1 when an action failed.
 """
 
 import argparse

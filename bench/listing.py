@@ -1,11 +1,13 @@
-"""How long listing the log takes with a million events in it: each filter, and pairs, through the API over HTTP.
+"""How long listing the log takes with a million events in it: each filter, and pairs, through the API over
+HTTP.
 
-    python -m bench.listing [--events 1000000] [--repeats 100] [--pairs] [--only NAME] [--search] [--directory DIR]
+    python -m bench.listing [--events 1000000] [--repeats 100] [--pairs] [--only NAME] [--search] [--directory
+    DIR]
 
-For each: the first page, the next and the one before that again, without a time range and within the last two days,
-`--repeats` times behind three that are not counted.
-Values are common in the log, rare in it, or absent from it. Prints also what an insert costs with the indexes that
-there are, and with `--search` how long looking for text takes.
+For each: the first page, the next and the one before that again, without a time range and within the last two
+days, `--repeats` times behind three that are not counted. Values are common in the log, rare in it, or absent
+from it. Prints also what an insert costs with the indexes that there are, and with `--search` how long
+looking for text takes.
 """
 
 import argparse
@@ -32,37 +34,45 @@ from bench.stack import ENVIRONMENT, TOKEN, Stack
 
 DAYS = 29
 TARGET_MS = 50
-# Rounds that are not counted: the first one compiles the statements, and Postgres's process reads its catalogue.
+# Rounds that are not counted: the first one compiles the statements, and Postgres's process reads its
+# catalogue.
 WARM_UP = 3
 
 # Two sources of most events, one that nearly nothing comes to; what is rare is so in the busy ones too.
 _EVENTS = """
-INSERT INTO events (id, environment, source_key, event_type, idempotency_key, status, verification_status, received_at,
+INSERT INTO events (id, environment, source_key, event_type, idempotency_key, status, verification_status,
+  received_at,
                     finished_at, workflow_id, run_id)
 SELECT uuidv7(age), 'production',
        CASE WHEN n %% 20011 = 7 THEN 'rare' WHEN n %% 5 = 0 THEN 'open' ELSE 'busy' END,
        CASE WHEN n %% 50021 = 3 THEN 'type.rare' ELSE 'type.' || n %% 9 END, 'key-' || n,
-       CASE WHEN n %% 40009 = 1 THEN 'failed' WHEN n %% 50021 = 2 THEN 'idempotent' WHEN n %% 33023 = 3 THEN 'rejected'
+       CASE WHEN n %% 40009 = 1 THEN 'failed' WHEN n %% 50021 = 2 THEN 'idempotent' WHEN n %% 33023 = 3
+         THEN 'rejected'
             WHEN n %% 97 = 0 THEN 'ignored' ELSE 'succeeded' END,
-       CASE WHEN n %% 5 = 0 THEN CASE WHEN n %% 100003 = 5 THEN 'enforced:verified' ELSE 'not_enforced:unverified' END
+       CASE WHEN n %% 5 = 0 THEN CASE WHEN n %% 100003 = 5 THEN 'enforced:verified'
+         ELSE 'not_enforced:unverified' END
             WHEN n %% 33023 = 3 THEN 'enforced:failed' ELSE 'enforced:verified' END,
        now() + age, now() + age + interval '40 ms', 'event/production/busy/' || n, gen_random_uuid()::text
 FROM generate_series(1, %(events)s) AS n, LATERAL (SELECT (n - %(events)s) * %(step)s AS age) AS moment
 """
 _PAYLOADS = """
 INSERT INTO event_payloads (id, body, headers)
-SELECT id, convert_to('{"id": "' || idempotency_key || '", "padding": "' || repeat('x', 400) || '"}', 'UTF8'), '{}'
+SELECT id, convert_to('{"id": "' || idempotency_key || '", "padding": "' || repeat('x', 400) || '"}', 'UTF8'),
+  '{}'
 FROM events
 """
 _ACTIONS = """
-INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status, attempts,
+INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status,
+  attempts,
                      started_at, finished_at, environment, source_key)
-SELECT (left(e.id::text, 13) || '-7' || substr(m, 1, 3) || '-8' || substr(m, 4, 3) || '-' || substr(m, 7, 12))::uuid,
+SELECT (left(e.id::text, 13) || '-7' || substr(m, 1, 3) || '-8' || substr(m, 4, 3) || '-' || substr(m, 7,
+  12))::uuid,
        e.id, e.id, CASE WHEN k = 2 AND n % 70001 = 5 THEN 'tenants_set' WHEN k = 1 THEN 'users_identify'
                         ELSE 'workflows_trigger' END,
        '{"id": "body.id"}', CASE WHEN k = 2 AND n % 60013 = 1 THEN NULL ELSE '{"id": "user"}'::json END,
        CASE WHEN k = 2 AND n % 60013 = 1 THEN NULL ELSE md5(m) END,
-       CASE WHEN k = 2 AND n % 60013 = 1 THEN 'skipped' WHEN e.status = 'failed' THEN 'failed' ELSE 'succeeded' END,
+       CASE WHEN k = 2 AND n % 60013 = 1 THEN 'skipped' WHEN e.status = 'failed' THEN 'failed'
+         ELSE 'succeeded' END,
        1, e.received_at, e.finished_at, e.environment, e.source_key
 FROM (SELECT *, substr(idempotency_key, 5)::int AS n FROM events) AS e, generate_series(1, 2) AS k,
      LATERAL (SELECT md5(e.id::text || k) AS m) AS random
@@ -109,11 +119,12 @@ def fill(stack: Stack, events: int) -> None:
 
 
 def measure_insert(stack: Stack) -> dict[str, float]:
-    """Milliseconds for 1,000 rows, 50 a statement as the processes write them, each committed. They do not stay: the
-    next run lists what there was."""
+    """Milliseconds for 1,000 rows, 50 a statement as the processes write them, each committed. They do not
+    stay: the next run lists what there was."""
     rounds, size = 100, 50
     event = """
-        INSERT INTO events (id, environment, source_key, event_type, idempotency_key, status, verification_status,
+        INSERT INTO events (id, environment, source_key, event_type, idempotency_key, status,
+          verification_status,
                             received_at)
         SELECT uuidv7(), 'production', 'busy', 'type.' || n % 9, gen_random_uuid()::text, 'received',
                'enforced:verified', now() FROM generate_series(1, 50) AS n RETURNING id
@@ -121,9 +132,11 @@ def measure_insert(stack: Stack) -> dict[str, float]:
     finish = "UPDATE events SET status = 'succeeded', finished_at = now() WHERE id = ANY(%s) AND id >= %s"
     with psycopg.connect(stack.database_url, autocommit=True) as connection:
         action = """
-            INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status,
+            INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, payload, idempotency_key,
+              status,
                                  attempts, environment, source_key)
-            SELECT uuidv7(), uuidv7(), uuidv7(), 'users_identify', '{}', '{}', gen_random_uuid()::text, 'pending', 0,
+            SELECT uuidv7(), uuidv7(), uuidv7(), 'users_identify', '{}', '{}', gen_random_uuid()::text,
+              'pending', 0,
                    'production', 'busy' FROM generate_series(1, 50) RETURNING id
         """
         end = "UPDATE actions SET status = 'succeeded', attempts = 1 WHERE id = ANY(%s) AND id >= %s"

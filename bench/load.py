@@ -3,10 +3,10 @@
     python -m bench.load URL --connections 64 --seconds 5          as many as the server takes (closed loop)
     python -m bench.load URL --connections 64 --seconds 5 --rate 200   offered at a fixed rate (open loop)
 
-Prints JSON: requests answered 2xx, others, seconds, and latencies in milliseconds. At a fixed rate a latency counts
-from the moment at which the request was due, so that a stalled server is not flattered (coordinated omission).
-Requests are made and signed before the clock starts; the client costs the machine little: it writes bytes and
-looks for the end of the answer.
+Prints JSON: requests answered 2xx, others, seconds, and latencies in milliseconds. At a fixed rate a latency
+counts from the moment at which the request was due, so that a stalled server is not flattered (coordinated
+omission). Requests are made and signed before the clock starts; the client costs the machine little: it
+writes bytes and looks for the end of the answer.
 """
 
 import argparse
@@ -78,7 +78,8 @@ class Load:
         await asyncio.gather(*(client() for _ in range(connections)))
 
     async def open(self, connections: int, seconds: float, rate: float) -> None:
-        """Requests fall due at a fixed rate; one that finds all connections busy waits, and its wait counts."""
+        """Requests fall due at a fixed rate; one that finds all connections busy waits, and its wait
+        counts."""
         began = time.perf_counter()
         due = deque(began + number / rate for number in range(int(seconds * rate)))
 

@@ -55,8 +55,10 @@ _POSTGRES_NAMES = (
 # Finished events of the last day, of three sources, each with a payload and two actions.
 _FILL = """
 WITH made AS (
-    SELECT (lpad(to_hex((extract(epoch FROM now() - number * :step * interval '1 millisecond') * 1000)::bigint), 12, '0')
-            || '7' || substr(md5(number::text), 1, 3) || '8' || substr(md5(number::text), 4, 15))::uuid AS id, number
+    SELECT (lpad(to_hex((extract(epoch FROM now() - number * :step * interval '1 millisecond') *
+      1000)::bigint), 12, '0')
+            || '7' || substr(md5(number::text), 1, 3) || '8' || substr(md5(number::text), 4, 15))::uuid AS id,
+              number
     FROM generate_series(1, :count) AS number
 ), stored AS (
     INSERT INTO events (id, environment, source_key, event_type, idempotency_key, status, verification_status,
@@ -64,7 +66,8 @@ WITH made AS (
     SELECT id, 'production', 'source-' || number % 3, 'invoice.paid', md5(number::text), 'succeeded',
            'enforced:verified', now(), now(), 'webhook' FROM made
 ), payloads AS (
-    INSERT INTO event_payloads (id, body, headers) SELECT id, convert_to(repeat('x', 1500), 'UTF8'), '{}' FROM made
+    INSERT INTO event_payloads (id, body, headers) SELECT id, convert_to(repeat('x', 1500), 'UTF8'), '{}'
+      FROM made
 )
 INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, status, attempts, calls)
 SELECT id, id, id, 'users_identify', '{}', 'succeeded', 1, 1 FROM made
@@ -85,8 +88,8 @@ class Bench:
         return int(self.stack.query("SELECT count(*) FROM events WHERE finished_at IS NOT NULL")[0][0])
 
     def wait_until_finished(self, count: int) -> None:
-        """Look seldom, until the end is near: what looking costs, a connection and a transaction, counts as the
-        events' cost."""
+        """Look seldom, until the end is near: what looking costs, a connection and a transaction, counts as
+        the events' cost."""
         while (left := count - self.finished()) > 0:
             time.sleep(0.5 if left > NEAR_THE_END else 0.05)
 
@@ -112,7 +115,8 @@ def run_json(*arguments: str) -> dict[str, Any]:
 
 
 def accepting(bench: Bench, references: str) -> None:
-    """One round: the edge and its references, one after the other, at each number of connections and offered rate."""
+    """One round: the edge and its references, one after the other, at each number of connections and offered
+    rate."""
     targets = {"nothing": f"{references}/nothing", "insert": f"{references}/insert", "accept": bench.endpoint}
     for connections in CONNECTIONS:
         for name, url in targets.items():
@@ -200,7 +204,8 @@ def burst(bench: Bench, count: int) -> None:
 
 
 def memory(bench: Bench, minutes: float) -> None:
-    """Resident memory before a steady load and at even distances in it: what starts late is not taken for a leak."""
+    """Resident memory before a steady load and at even distances in it: what starts late is not taken for a
+    leak."""
     for look in range(MEMORY_LOOKS + 1):
         if look:
             _ring_steadily(bench, minutes * 60 / MEMORY_LOOKS)
@@ -213,15 +218,16 @@ def memory(bench: Bench, minutes: float) -> None:
 
 
 def _ring_steadily(bench: Bench, seconds: float) -> None:
-    """In loads that are short: their requests are signed beforehand, and a signature is good for five minutes."""
+    """In loads that are short: their requests are signed beforehand, and a signature is good for five
+    minutes."""
     loads = math.ceil(seconds / 120)
     for _ in range(loads):
         bench.ring(bench.endpoint, connections=4, rate=WATCHED_RATE, seconds=seconds / loads)
 
 
 def stored(bench: Bench, count: int, rounds: int) -> None:
-    """Accept rate and claim time with many events in the log and, round by round, with none: each log in a database
-    of its own on the same server, with an API process of its own."""
+    """Accept rate and claim time with many events in the log and, round by round, with none: each log in a
+    database of its own on the same server, with an API process of its own."""
     stack = bench.stack
     database_url = stack.add_database("stored")
     url = stack.start_another_api("stored api", DOORBELL_DATABASE_URL=database_url)
@@ -232,7 +238,8 @@ def stored(bench: Bench, count: int, rounds: int) -> None:
         "with none stored": (bench.endpoint, stack.database_url),
         "with events stored": (endpoint, database_url),
     }
-    # Behind a checkpoint, each page of an index is written whole the first time: a round would hardly do anything else.
+    # Behind a checkpoint, each page of an index is written whole the first time: a round would hardly do
+    # anything else.
     for endpoint, _ in logs.values():
         bench.ring(endpoint, connections=64, seconds=4 * bench.seconds)
     for _ in range(rounds):
@@ -278,7 +285,8 @@ def _drain(bench: Bench) -> None:
 
 
 def observing(bench: Bench, collector: str) -> None:
-    """One round: what metrics, and traces beside them, add to the CPU of an API and a worker process an event."""
+    """One round: what metrics, and traces beside them, add to the CPU of an API and a worker process an
+    event."""
     stack, path = bench.stack, urlsplit(bench.endpoint).path
     for name in ("nothing", "metrics", "metrics and traces"):
         url = stack.start_another_api("observed api", **_observed(name, collector))

@@ -2,10 +2,10 @@
 
     python -m bench.pages [--events 1000000] [--recent 20000] [--repeats 15] [--directory DIR]
 
-Walks the routes that are registered; parameters of paths get ids that are there. The user that is opened is the one
-that every action of the filler is about. The time is that from the request to
-the first byte of the answer, over HTTP on loopback, with an API process that has answered each page once. Streams are
-measured to their beginning. Prints also how long counting the statistics of the whole log took.
+Walks the routes that are registered; parameters of paths get ids that are there. The user that is opened is
+the one that every action of the filler is about. The time is that from the request to the first byte of the
+answer, over HTTP on loopback, with an API process that has answered each page once. Streams are measured to
+their beginning. Prints also how long counting the statistics of the whole log took.
 """
 
 import argparse
@@ -52,9 +52,11 @@ QUERIES: dict[str, tuple[dict[str, str], ...]] = {
 
 # Events of the last hour, as many as a busy source has: what is read anew each time is in it.
 _RECENT = """
-INSERT INTO events (id, environment, source_key, event_type, idempotency_key, status, verification_status, received_at,
+INSERT INTO events (id, environment, source_key, event_type, idempotency_key, status, verification_status,
+  received_at,
                     finished_at)
-SELECT uuidv7(age), 'production', CASE WHEN n %% 5 = 0 THEN 'open' ELSE 'busy' END, 'type.' || n %% 9, 'recent-' || n,
+SELECT uuidv7(age), 'production', CASE WHEN n %% 5 = 0 THEN 'open'
+  ELSE 'busy' END, 'type.' || n %% 9, 'recent-' || n,
        CASE WHEN n %% 50 = 0 THEN 'failed' ELSE 'succeeded' END, 'enforced:verified', now() + age,
        now() + age + random() * interval '200 ms'
 FROM generate_series(1, %(events)s) AS n, LATERAL (SELECT (n - %(events)s) * %(step)s AS age) AS moment
@@ -62,9 +64,11 @@ FROM generate_series(1, %(events)s) AS n, LATERAL (SELECT (n - %(events)s) * %(s
 _RECENT_ACTIONS = """
 INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, payload, status, error, attempts,
                      started_at, finished_at, environment, source_key)
-SELECT (left(id::text, 13) || '-7' || substr(m, 1, 3) || '-8' || substr(m, 4, 3) || '-' || substr(m, 7, 12))::uuid,
+SELECT (left(id::text, 13) || '-7' || substr(m, 1, 3) || '-8' || substr(m, 4, 3) || '-' || substr(m, 7,
+  12))::uuid,
        id, id, 'users_identify', '{}', '{"id": "user"}', status,
-       CASE WHEN status = 'failed' THEN '422 invalid_params: email is not an address' END, 1, received_at, finished_at,
+       CASE WHEN status = 'failed' THEN '422 invalid_params: email is not an address' END, 1, received_at,
+         finished_at,
        environment, source_key
 FROM events, LATERAL (SELECT md5(id::text) AS m) AS random WHERE idempotency_key LIKE 'recent-%'
 """
@@ -94,8 +98,8 @@ async def count_statistics(stack: Stack) -> float:
 
 
 def addresses(rows: dict[str, dict[str, str]]) -> list[tuple[str, str, dict[str, str]]]:
-    """Every page: its route, its path with real ids, and its query. `rows`: the values of parameters, by how routes
-    begin; longer ones count more. A path is empty when a value for it is missing."""
+    """Every page: its route, its path with real ids, and its query. `rows`: the values of parameters, by how
+    routes begin; longer ones count more. A path is empty when a value for it is missing."""
     paths = {
         route.path
         for each in ROUTERS
@@ -146,8 +150,8 @@ def connect_sources(client: httpx.Client) -> None:
 
 
 def make_rows(stack: Stack, client: httpx.Client) -> dict[str, dict[str, str]]:
-    """What single pages are of, made through the APIs and followed by a worker: the values of parameters of paths, by how
-    routes begin."""
+    """What single pages are of, made through the APIs and followed by a worker: the values of parameters of
+    paths, by how routes begin."""
     client.headers["authorization"] = f"Bearer {TOKEN}"
     here = {"environment": ENVIRONMENT}
     mapping = {

@@ -1,6 +1,7 @@
 """What Doorbell is measured against, in the same run on the same servers.
 
-uvicorn bench.references:app     POST /nothing: reads the body and answers; POST /insert: one INSERT and commit;
+uvicorn bench.references:app     POST /nothing: reads the body and answers; POST /insert: one INSERT and
+commit;
                                  POST /v1/traces: as /nothing, where a process under test may send its traces
 python -m bench.references ...   empty Temporal workflows, started eagerly from the worker's own client
 """
@@ -70,7 +71,8 @@ class Empty:
 
 
 async def empty_workflows(address: str, seconds: float, in_flight: int) -> dict[str, float]:
-    """Empty workflows a second, with a bounded number in flight, and the CPU that this process spent on each."""
+    """Empty workflows a second, with a bounded number in flight, and the CPU that this process spent on
+    each."""
     client = await Client.connect(address, data_converter=pydantic_data_converter)
     done = 0
     async with Worker(

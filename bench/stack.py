@@ -91,7 +91,8 @@ class Stack:
         return self.start("api", [sys.executable, "-m", "app.cli", "api"], self._port)
 
     def start_another_api(self, name: str, **environment: str) -> str:
-        """Another API process, on the same database if `environment` names no other; the URL where it listens."""
+        """Another API process, on the same database if `environment` names no other; the URL where it
+        listens."""
         port = ports.find_free("127.0.0.1", 1)[0]
         arguments = [sys.executable, "-m", "app.cli", "api"]
         self.start(name, arguments, port, DOORBELL_PORT=str(port), **environment)
@@ -139,7 +140,8 @@ class Stack:
         self.services.pop(name).stop()
 
     def connect_source(self, url: str | None = None) -> str:
-        """A Stripe source with two actions for `invoice.paid`, made through the API at `url`; its ingestion URL."""
+        """A Stripe source with two actions for `invoice.paid`, made through the API at `url`; its ingestion
+        URL."""
         with httpx.Client(
             base_url=url or self.url,
             headers={"authorization": f"Bearer {TOKEN}"},

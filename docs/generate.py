@@ -2,8 +2,8 @@
 
     python -m docs.generate
 
-Each page's example is evaluated and called for real: what it shows is what the official client sends. The tests
-compare the committed pages with what this writes.
+Each page's example is evaluated and called for real: what it shows is what the official client sends. The
+tests compare the committed pages with what this writes.
 """
 
 import asyncio
@@ -27,27 +27,32 @@ from app.outbound.knock import connect_in_process
 PAGES = Path(__file__).parent / "actions"
 NOTICE = "<!-- Written by `python -m docs.generate` from the actions' declarations. -->"
 INTRODUCTION = (
-    "When an event has several mappings, their actions run in this order: kinds one after the other, those of one "
-    "kind together. One action's failure stops no other. How parameters read from an event is in "
+    "When an event has several mappings, their actions run in this order: kinds one after the other, those "
+    "of one kind together. One action's failure stops no other. How parameters read from an event is in "
     "[mappings](../mappings.md), how calls are retried and paced in [Knock](../knock.md)."
 )
 SKIPPED = "(nothing at the path, null, empty text or an empty list): the action is **skipped**."
 MISMATCH = (
-    "A value that does not fit: the action **fails** before any call, with parameter, path, what was found and what "
-    "was expected."
+    "A value that does not fit: the action **fails** before any call, with parameter, path, what was found "
+    "and what was expected."
 )
 
 TAKES = {
-    Kind.KEY: "A key. Text in the mapping is the key itself, unless it starts with `body.`, `headers.` or `preprocess.`",
+    Kind.KEY: (
+        "A key. Text in the mapping is the key itself, unless it starts with `body.`, `headers.` or "
+        "`preprocess.`"
+    ),
     Kind.ID: "An id: text, or a whole number, which becomes text",
     Kind.TEXT: "Text",
     Kind.OBJECT: "An object",
     Kind.BOOLEAN: "`true` or `false`",
-    Kind.RECIPIENT: "A user's id, a user to identify (an object with an `id`), or an object with `id` and `collection`",
-    Kind.RECIPIENTS: "One or many: a user's id, a user to identify (an object with an `id`), or an object with `id` "
-    "and `collection`",
-    Kind.REFERENCES: "One or many: a user's id, or an object with `id` and `collection`; whatever else it has is "
-    "left out",
+    Kind.RECIPIENT: (
+        "A user's id, a user to identify (an object with an `id`), or an object with `id` and `collection`"
+    ),
+    Kind.RECIPIENTS: "One or many: a user's id, a user to identify (an object with an `id`), or an object "
+    "with `id` and `collection`",
+    Kind.REFERENCES: "One or many: a user's id, or an object with `id` and `collection`; whatever else it "
+    "has is left out",
     Kind.MEMBERS: "One or many: a user's id, a user to identify, or an object with a `user` and a `tenant`",
     Kind.TENANT: "A tenant's id, or a tenant to set (an object with an `id`)",
 }
@@ -177,8 +182,10 @@ def _limits(action: ActionType) -> list[str]:
     ]
     if action.chunk is not None:
         limits.append(
-            f"One call takes {action.chunk.size:,} `{action.chunk.parameter}`: longer lists go in several, in order, "
-            "each with an idempotency key of its own. A retry goes on with the first call that has not succeeded."
+            f"One call takes {action.chunk.size:,} `{action.chunk.parameter}`: longer lists go in several, "
+            "in order, "
+            "each with an idempotency key of its own. A retry goes on with the first call that has not "
+            "succeeded."
         )
     rate = f"{action.tier:,} call{'s' if action.tier > 1 else ''} a second"
     return [

@@ -1,4 +1,5 @@
-"""Alembic's entry point: applies migrations to the connection that `app.database.engine.upgrade` hands over."""
+"""Alembic's entry point: applies migrations to the connection that `app.database.engine.upgrade` hands
+over."""
 
 from alembic import context
 

@@ -145,8 +145,8 @@ class BenchSource:
         async with self.bench.runtime.engine.begin() as connection:
             await connection.execute(
                 text(
-                    "WITH gone AS (DELETE FROM events WHERE source_key = :key AND error LIKE '%''probe''%' RETURNING id) "
-                    "DELETE FROM event_payloads USING gone WHERE event_payloads.id = gone.id"
+                    "WITH gone AS (DELETE FROM events WHERE source_key = :key AND error LIKE '%''probe''%' "
+                    "RETURNING id) DELETE FROM event_payloads USING gone WHERE event_payloads.id = gone.id"
                 ),
                 {"key": self.key},
             )

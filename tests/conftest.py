@@ -1,8 +1,8 @@
 """The services that all tests share: one real Postgres, one real Temporal server.
 
 Each test that asks for `database_url` gets a database of its own, copied from one that the migrations built,
-and each that asks for `environment` gets an environment of its own, so that workflow ids and task queues never
-meet.
+and each that asks for `environment` gets an environment of its own, so that workflow ids and task queues
+never meet.
 """
 
 import os
@@ -65,7 +65,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """Modules are compiled once, whatever the surroundings say: those of the tests cost 6 s of CPU each time."""
+    """Modules are compiled once, whatever the surroundings say: those of the tests cost 6 s of CPU each
+    time."""
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -77,16 +78,16 @@ def stack_dir() -> Iterator[Path]:
 
 
 def _memory() -> Path | None:
-    """Where files are kept in memory, if there is such a place with room for what a run writes. A database is 500
-    files: an ext4 that has just removed those of the last one took the kernel 0.4 s for each test."""
+    """Where files are kept in memory, if there is such a place with room for what a run writes. A database is
+    500 files: an ext4 that has just removed those of the last one took the kernel 0.4 s for each test."""
     place = Path("/dev/shm")
     return place if place.is_dir() and shutil.disk_usage(place).free > 2**32 else None
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_authority(stack_dir: Path) -> Iterator[None]:
-    """Clients, ours and those of processes under test, trust one authority: nothing here goes outside, and to read
-    the 140 of the machine costs each client 40 ms."""
+    """Clients, ours and those of processes under test, trust one authority: nothing here goes outside, and to
+    read the 140 of the machine costs each client 40 ms."""
     end = "-----END CERTIFICATE-----\n"
     file = stack_dir / "authority.pem"
     file.write_text(certifi.contents().partition(end)[0] + end)
@@ -221,8 +222,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave without finalising the interpreter, with pytest's own verdict: the Temporal bridge may abort there
-    after all work is done (temporalio/sdk-python issue 300) and would turn a green run red."""
+    """Leave without finalising the interpreter, with pytest's own verdict: the Temporal bridge may abort
+    there after all work is done (temporalio/sdk-python issue 300) and would turn a green run red."""
     code = getattr(config, "doorbell_exit", None)
     if code is not None and "temporalio" in sys.modules:
         sys.stdout.flush()

@@ -1,5 +1,5 @@
-"""Node.js for the tests that run vendors' own JavaScript clients: the interpreter of the development requirements,
-and the packages of tests/js, installed from its lock file once a checkout."""
+"""Node.js for the tests that run vendors' own JavaScript clients: the interpreter of the development
+requirements, and the packages of tests/js, installed from its lock file once a checkout."""
 
 import asyncio
 import os

@@ -16,8 +16,8 @@ Found = TypeVar("Found")
 
 
 class _Server(uvicorn.Server):
-    """Ends when it is told. Uvicorn's own looks ten times a second whether it is, and then waits for as long again,
-    also when nothing is under way."""
+    """Ends when it is told. Uvicorn's own looks ten times a second whether it is, and then waits for as long
+    again, also when nothing is under way."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -46,7 +46,8 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serve(app: ASGIApp, *, lifespan: Literal["auto", "off"] = "auto") -> AsyncIterator[str]:
-    """Serve an application on a free port; its URL. An application that takes requests only has no lifespan."""
+    """Serve an application on a free port; its URL. An application that takes requests only has no
+    lifespan."""
     config = uvicorn.Config(
         app,
         host="127.0.0.1",

@@ -50,7 +50,8 @@ class Arrival:
 
 @dataclass
 class StrictKnock:
-    """`trouble` is the share of requests that fail in one of five ways; `rates` times the documented limits."""
+    """`trouble` is the share of requests that fail in one of five ways; `rates` times the documented
+    limits."""
 
     trouble: float = 0.0
     rates: float = 1.0

@@ -1,4 +1,5 @@
-"""Builds the dashboard's scripts and styles: `python web/build.py`. `make dashboard` runs it when something changed."""
+"""Builds the dashboard's scripts and styles: `python web/build.py`. `make dashboard` runs it when something
+changed."""
 
 import sys
 from pathlib import Path

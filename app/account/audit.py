@@ -63,7 +63,8 @@ def note_change(
     before: Snapshot | None = None,
     after: Snapshot | None = None,
 ) -> None:
-    """Add an entry, unless nothing changed. `resource` is its type and key, `action` for example `source.updated`."""
+    """Add an entry, unless nothing changed. `resource` is its type and key, `action` for example
+    `source.updated`."""
     if before == after and before is not None:
         return
     resource_type, resource_key = resource

@@ -1,4 +1,5 @@
-"""Environments made, changed and removed. A new one is configured for every source, as a new source is for it."""
+"""Environments made, changed and removed. A new one is configured for every source, as a new source is for
+it."""
 
 import re
 from collections.abc import Sequence

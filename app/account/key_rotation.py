@@ -1,7 +1,8 @@
-"""The rotation of DOORBELL_SECRET_KEY: everything encrypted in the database, written anew under the first key.
+"""The rotation of DOORBELL_SECRET_KEY: everything encrypted in the database, written anew under the first
+key.
 
-`ENCRYPTED` declares every encrypted column. Whoever adds one declares it here, else its values are lost when the
-old key is taken away; tests/account/test_key_rotation.py fails until then.
+`ENCRYPTED` declares every encrypted column. Whoever adds one declares it here, else its values are lost when
+the old key is taken away; tests/account/test_key_rotation.py fails until then.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -40,8 +41,8 @@ ENCRYPTED: tuple[tuple[type[SQLModel], str], ...] = (
 class Tally:
     """The values of one column: under the first key already, under an older one, under none that is set.
 
-    `rewritten` of those under an older one are under the first key now. The others changed while they were looked
-    at: whoever wrote them used a key of its own.
+    `rewritten` of those under an older one are under the first key now. The others changed while they were
+    looked at: whoever wrote them used a key of its own.
     """
 
     column: str
@@ -57,10 +58,11 @@ class Tally:
 
 
 async def rotate_keys(engine: AsyncEngine, box: SecretBox, *, dry_run: bool = False) -> AsyncIterator[Tally]:
-    """Write every value that is not under the first key anew, or only count them: a tally for each column, as it ends.
+    """Write every value that is not under the first key anew, or only count them: a tally for each column, as
+    it ends.
 
-    Each batch is a transaction of its own, so that a rotation that was broken off goes on where it was: what is
-    under the first key is left alone. A value that changes meanwhile is not overwritten.
+    Each batch is a transaction of its own, so that a rotation that was broken off goes on where it was: what
+    is under the first key is left alone. A value that changes meanwhile is not overwritten.
     """
     for model, name in ENCRYPTED:
         table: Table = model.__table__  # type: ignore[attr-defined]

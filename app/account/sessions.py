@@ -1,8 +1,8 @@
-"""Sessions of the dashboard: opened with a service token or by a link that works once, ended by logging out, by
-time, or by revoking the token.
+"""Sessions of the dashboard: opened with a service token or by a link that works once, ended by logging out,
+by time, or by revoking the token.
 
-The browser holds a session's id, encrypted with a key derived from DOORBELL_SECRET_KEY; Postgres holds the rest, so
-that all API processes know the same sessions.
+The browser holds a session's id, encrypted with a key derived from DOORBELL_SECRET_KEY; Postgres holds the
+rest, so that all API processes know the same sessions.
 """
 
 import hashlib

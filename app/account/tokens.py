@@ -153,8 +153,8 @@ async def add_key(session: AsyncSession, environment: str, name: str) -> tuple[E
 async def exchange_token(
     session: AsyncSession, access: Access, environment: str
 ) -> tuple[EnvironmentKey, str]:
-    """A new key of an environment for who has a service token, and its plaintext. The oldest ones of the same token
-    are revoked, so that tools which exchange theirs on every run do not gather keys."""
+    """A new key of an environment for who has a service token, and its plaintext. The oldest ones of the same
+    token are revoked, so that tools which exchange theirs on every run do not gather keys."""
     name = f"exchanged by {access.name}"
     earlier = [
         each for each in await list_keys(session, environment) if each.name == name and not each.revoked_at

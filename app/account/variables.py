@@ -43,7 +43,8 @@ class Variables:
 class VariableChange:
     """What a caller wants a variable to be. `given` names the fields that the caller set; the others stay.
 
-    `environment_values` is the whole set of overrides, by environment slug; None removes one, as leaving it out does.
+    `environment_values` is the whole set of overrides, by environment slug; None removes one, as leaving it
+    out does.
     """
 
     given: frozenset[str]

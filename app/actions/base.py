@@ -99,8 +99,8 @@ class Example:
 class ActionType:
     """A type of action, as declared.
 
-    `order`: kinds run in ascending order. `tier`: how often Knock takes its call; each type has an endpoint of
-    its own. `give_up_after`: how long Temporal retries it.
+    `order`: kinds run in ascending order. `tier`: how often Knock takes its call; each type has an endpoint
+    of its own. `give_up_after`: how long Temporal retries it.
     """
 
     name: str
@@ -121,7 +121,8 @@ class ActionType:
     def calls(self, payload: Payload, idempotency_key: str) -> list[tuple[Payload, str]]:
         """The calls that a payload takes, in order, each with an idempotency key of its own.
 
-        They follow from the payload alone: an attempt that goes on where an earlier one stopped makes the same.
+        They follow from the payload alone: an attempt that goes on where an earlier one stopped makes the
+        same.
         """
         if self.chunk is None:
             return [(payload, idempotency_key)]

@@ -41,7 +41,8 @@ class InvalidParameter(DoorbellError):
 def outcome_of(
     action: ActionType, configured: dict[str, Any], event: DecodedEvent
 ) -> tuple[ActionStatus, Payload | None, str | None]:
-    """What comes of a mapping before its action runs: pending with a payload, or skipped or failed with the reason."""
+    """What comes of a mapping before its action runs: pending with a payload, or skipped or failed with the
+    reason."""
     try:
         return ActionStatus.PENDING, evaluate_parameters(action, configured, event), None
     except MissingParameter as error:
@@ -162,7 +163,8 @@ def _flat(values: list[Any]) -> list[Any]:
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether Knock would make nothing of the value: null and empty text are not set, an empty list names nobody."""
+    """Whether Knock would make nothing of the value: null and empty text are not set, an empty list names
+    nobody."""
     return value is None or value == "" or value == []
 
 

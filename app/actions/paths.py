@@ -4,8 +4,8 @@ A path is dot notation: `body.data.object.id`. A first segment that is none of t
 `body`. `items.0.id` indexes an array, `items.*.id` projects over one, `"a.b".c` quotes a key with dots.
 
 A template is what a mapping's parameter holds: a string is a path, `{"value": ...}` is a constant, other
-objects and arrays hold templates, numbers and booleans are themselves, null is nothing. The language in full, with
-examples, is in `docs/mappings.md`.
+objects and arrays hold templates, numbers and booleans are themselves, null is nothing. The language in full,
+with examples, is in `docs/mappings.md`.
 """
 
 import re

@@ -1,4 +1,5 @@
-"""What users, objects and tenants have in common: fields beside custom properties at the top level of one body."""
+"""What users, objects and tenants have in common: fields beside custom properties at the top level of one
+body."""
 
 from collections.abc import Collection
 
@@ -21,7 +22,8 @@ PREFERENCES = Parameter(
 
 
 def upserted(payload: Payload, *, address: Collection[str]) -> Payload:
-    """The body of an upsert: custom properties, and over them the fields. What the URL says is not repeated."""
+    """The body of an upsert: custom properties, and over them the fields. What the URL says is not
+    repeated."""
     properties = payload.get("properties", {})
     fields = {name: value for name, value in payload.items() if name != "properties"}
     return {name: value for name, value in {**properties, **fields}.items() if name not in address}

@@ -1,4 +1,5 @@
-"""Values of a body that are never mapped and never shown, such as password hashes: providers declare where they are."""
+"""Values of a body that are never mapped and never shown, such as password hashes: providers declare where
+they are."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

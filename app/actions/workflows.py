@@ -118,7 +118,8 @@ async def workflows_cancel(knock: Knock, payload: Payload, idempotency_key: str)
             "settings",
             Kind.OBJECT,
             "Settings",
-            "An object with `sandbox_mode` (deliver nothing) or `skip_delay` (pass over delay steps), true or false.",
+            "An object with `sandbox_mode` (deliver nothing) or `skip_delay` (pass over delay steps), true "
+            "or false.",
             placeholder='{"sandbox_mode": true}',
         ),
     ),

@@ -1,7 +1,7 @@
 """The activities that reach outside for a workflow's run: `fetch_data`, `send_email`, `send_webhook`.
 
-Each says first that it is about to send, which it may not when the run was cancelled; a cancel in turn waits for
-what is on its way. A failure that may pass is raised, for Temporal to try again; any other is recorded.
+Each says first that it is about to send, which it may not when the run was cancelled; a cancel in turn waits
+for what is on its way. A failure that may pass is raised, for Temporal to try again; any other is recorded.
 """
 
 from collections.abc import Awaitable, Callable
@@ -142,7 +142,8 @@ def _check_storable(answer: Json) -> None:
 
 
 def _merged(data: Json, answer: Json, path: str | None) -> Json:
-    """Knock's merge: the answer's top-level names replace those of the data, or all of it goes under the path."""
+    """Knock's merge: the answer's top-level names replace those of the data, or all of it goes under the
+    path."""
     if path is None:
         return {**data, **answer}
     first, _, rest = path.partition(".")

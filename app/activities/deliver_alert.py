@@ -1,4 +1,5 @@
-"""The activities that deliver an alert. A repeat, after a crash between sending and noting it, has the same id."""
+"""The activities that deliver an alert. A repeat, after a crash between sending and noting it, has the same
+id."""
 
 import html
 from collections.abc import Callable
@@ -47,7 +48,8 @@ class DeliverAlerts:
 
     @activity.defn
     async def deliver_alert(self, delivery: AlertDeliveryRef) -> None:
-        """Make one delivery. A failure that may pass is raised, for Temporal to try again; any other is recorded."""
+        """Make one delivery. A failure that may pass is raised, for Temporal to try again; any other is
+        recorded."""
         async with self._engine.connect() as connection:
             outgoing = await load_delivery(connection, self._box, delivery)
         if outgoing is None or outgoing.status is not AlertStatus.QUEUED:

@@ -14,7 +14,8 @@ WORKING_SECONDS = 10.0
 
 
 class ErasureActivities:
-    """Batches of an erasure, each a transaction: one that is repeated finds nothing left of what it erased."""
+    """Batches of an erasure, each a transaction: one that is repeated finds nothing left of what it
+    erased."""
 
     def __init__(self, engine: AsyncEngine, box: SecretBox) -> None:
         self._engine = engine

@@ -24,7 +24,8 @@ def tried_later(error: Retryable, where: str) -> ApplicationError:
 
 
 class ActivityFailures(Interceptor):
-    """Turns `Permanent` into a failure that Temporal does not retry. Its text is our own, without payloads."""
+    """Turns `Permanent` into a failure that Temporal does not retry. Its text is our own, without
+    payloads."""
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         return _Activity(next)

@@ -8,7 +8,8 @@ from app.models.contracts import FanOutProgress, FanOutRef
 
 
 class FanOutActivities:
-    """Makes the runs of subscribers. A page is one transaction, and one that is made again makes nothing twice."""
+    """Makes the runs of subscribers. A page is one transaction, and one that is made again makes nothing
+    twice."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine

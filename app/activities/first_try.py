@@ -1,9 +1,9 @@
 """The activity `try_event`: the first try of everything that an event needs, at one go.
 
-Nearly always nothing fails, and a local activity costs more than what it does (docs/performance.md). So the first
-try of all steps is one: verification, mapping, the actions in their order, the outcome. What fails, and what comes
-after it, the workflow does in activities of their own (`app/workflows/process_event.py`). A crash in between repeats
-what was not recorded, as with those.
+Nearly always nothing fails, and a local activity costs more than what it does (docs/performance.md). So the
+first try of all steps is one: verification, mapping, the actions in their order, the outcome. What fails, and
+what comes after it, the workflow does in activities of their own (`app/workflows/process_event.py`). A crash
+in between repeats what was not recorded, as with those.
 """
 
 import asyncio

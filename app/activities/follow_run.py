@@ -1,4 +1,5 @@
-"""The activities of `app/workflows/recipient_run.py` that need Postgres only: begin a run, start its steps, end it.
+"""The activities of `app/workflows/recipient_run.py` that need Postgres only: begin a run, start its steps,
+end it.
 
 `start_step` decides what a step does: it is skipped, waits, is done at once, or names the activity of
 `app/activities/deliver.py` that does it.
@@ -165,7 +166,8 @@ class FollowRun:
 
 
 def verdict_on(stored: StoredStep, step: AnyStep) -> StepVerdict:
-    """What is next after a step as it is stored. A fetch that failed ends the run: what follows lacks its data."""
+    """What is next after a step as it is stored. A fetch that failed ends the run: what follows lacks its
+    data."""
     match stored.status:
         case StepStatus.WAITING:
             return StepVerdict(status=stored.status, wait_until=stored.wait_until)

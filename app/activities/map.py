@@ -74,8 +74,8 @@ def evaluate_mapping(event: StoredEvent, decoded: DecodedEvent, mapping: ActiveM
 
 
 def _idempotency_key(event: StoredEvent, mapping: ActiveMapping, payload: dict[str, object]) -> str:
-    """The same for a retry, a crash after the call, and the next event that repeats this one; not for a rehearsal or
-    a replay, which are asked for by hand."""
+    """The same for a retry, a crash after the call, and the next event that repeats this one; not for a
+    rehearsal or a replay, which are asked for by hand."""
     delivery = event.idempotency_key if event.origin is None else None
     return digest_of(
         event.environment,

@@ -1,4 +1,5 @@
-"""The activity `record_outcome`: the last stage, into the event log, with one wide line into the process log."""
+"""The activity `record_outcome`: the last stage, into the event log, with one wide line into the process
+log."""
 
 import logging
 from collections.abc import Callable
@@ -45,7 +46,8 @@ class RecordOutcome:
         return outcome
 
     async def _error(self, event: StoredEvent, outcome: EventOutcome) -> str | None:
-        """Why the event is as it is; of failed actions the first one's cause, in the destination's own words."""
+        """Why the event is as it is; of failed actions the first one's cause, in the destination's own
+        words."""
         if outcome.status is not EventStatus.FAILED or outcome.cancelled or outcome.problem is not None:
             return _error(event, outcome)
         failed = [

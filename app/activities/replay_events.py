@@ -13,7 +13,8 @@ HEARTBEAT_INTERVAL = 1.0
 
 
 class ReplayActivities:
-    """Changes to replays and the event log, each activity one transaction: one that is repeated makes no event twice."""
+    """Changes to replays and the event log, each activity one transaction: one that is repeated makes no
+    event twice."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime

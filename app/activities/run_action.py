@@ -1,8 +1,8 @@
 """The activities that run actions: one for each action type, under the type's name.
 
-They send what `map_event` evaluated, as often a second as the destination takes it, and write each attempt into
-the action log. A failure that may pass is raised, for Temporal to try again; any other is recorded and returned.
-`record_outcome` comes next.
+They send what `map_event` evaluated, as often a second as the destination takes it, and write each attempt
+into the action log. A failure that may pass is raised, for Temporal to try again; any other is recorded and
+returned. `record_outcome` comes next.
 """
 
 import asyncio
@@ -30,14 +30,15 @@ from app.runtime import metrics, tracing
 
 logger = logging.getLogger(__name__)
 
-# An action of many calls stores how far it is and goes on in a new attempt, well before Temporal's time limits
-# (app/workflows/policies.py): a call that hangs must not take the finished ones with it.
+# An action of many calls stores how far it is and goes on in a new attempt, well before Temporal's time
+# limits (app/workflows/policies.py): a call that hangs must not take the finished ones with it.
 LOCAL_ATTEMPT = 2.0
 ATTEMPT = 8.0
 CONTINUE_AFTER = 0.1
 # Pause after a 429 that names no time.
 DEFAULT_PAUSE = 1.0
-# An event whose turn is further away than this, in seconds, gives its place in the dispatcher to the next one.
+# An event whose turn is further away than this, in seconds, gives its place in the dispatcher to the next
+# one.
 LONG_WAIT = 2.0
 
 

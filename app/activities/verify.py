@@ -24,7 +24,8 @@ class VerifyEvent:
     async def verify_event(self, event: EventRef) -> Verdict:
         stored = await self._events.load(event.event_id)
         if stored.origin is not None:
-            # A rehearsal has no signature; a replay was verified when it was asked for (`app/replays/one.py`).
+            # A rehearsal has no signature; a replay was verified when it was asked for
+            # (`app/replays/one.py`).
             return Verdict(rejected=False)
         endpoint = self._configuration.endpoint(stored.environment, stored.source_key)
         if endpoint is None:
@@ -40,7 +41,8 @@ class VerifyEvent:
             delivery = Delivery(stored.received_body(), stored.headers, stored.received_at)
             assessment = await assess(endpoint, delivery, self._scripts)
             if assessment.run and assessment.run.error:
-                # A script that fails now, after a change or on a busy machine, takes back no verdict that it gave.
+                # A script that fails now, after a change or on a busy machine, takes back no verdict that it
+                # gave.
                 return Verdict(rejected=stored.verification_status == VerificationStatus.ENFORCED_FAILED)
             verdict = assessment.verdict
             reason = None if verdict.verified else verdict.reason

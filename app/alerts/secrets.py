@@ -1,4 +1,5 @@
-"""The secret that signs a source's failure alerts (`app/activities/deliver_alert.py`), as Standard Webhooks has it."""
+"""The secret that signs a source's failure alerts (`app/activities/deliver_alert.py`), as Standard Webhooks
+has it."""
 
 import base64
 

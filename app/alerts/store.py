@@ -1,7 +1,7 @@
 """Failure alerts: when a source's events fail or stay unfinished, its people are told, once in a window.
 
-A worker looks regularly (`app/alerts/watch.py`). Whoever moves the window's end in Postgres writes the alert and its
-deliveries in the same transaction; `app/worker/alerts.py` starts the workflow that delivers them.
+A worker looks regularly (`app/alerts/watch.py`). Whoever moves the window's end in Postgres writes the alert
+and its deliveries in the same transaction; `app/worker/alerts.py` starts the workflow that delivers them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +56,8 @@ ORDER BY finished_at LIMIT :limit
 
 _SHARE = text("""
 SELECT count(*) FILTER (WHERE status = 'failed') AS failed, count(*) AS finished FROM events
-WHERE environment = :environment AND source_key = :source_key AND status IN ('succeeded', 'failed') AND id >= :since
+WHERE environment = :environment AND source_key = :source_key AND status IN ('succeeded', 'failed')
+  AND id >= :since
   AND origin IS DISTINCT FROM 'rehearsal'
 """)
 
@@ -80,17 +81,20 @@ WITH causes AS (
         SELECT error FROM actions
         WHERE actions.id >= CAST(left(CAST(event.id AS text), 13) || '-0000-0000-000000000000' AS uuid)
           AND actions.id <= CAST(left(CAST(event.id AS text), 13) || '-ffff-ffff-ffffffffffff' AS uuid)
-          AND actions.event_id = event.id AND actions.status IN ('failed', 'pending') AND actions.error IS NOT NULL
+          AND actions.event_id = event.id AND actions.status IN ('failed', 'pending')
+            AND actions.error IS NOT NULL
         OFFSET 0
     ) AS action ON true
     WHERE event.id = ANY(CAST(:ids AS uuid[]))
 )
-SELECT left(cause, :length) AS cause, count(DISTINCT id) AS events FROM causes GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT :limit
+SELECT left(cause, :length) AS cause, count(DISTINCT id) AS events
+  FROM causes GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT :limit
 """)
 
 _CLAIM = text("""
 INSERT INTO alert_windows (source_environment_id, ends_at) VALUES (:id, now() + CAST(:window AS interval))
-ON CONFLICT (source_environment_id) DO UPDATE SET ends_at = excluded.ends_at WHERE alert_windows.ends_at <= now()
+ON CONFLICT (source_environment_id) DO UPDATE SET ends_at = excluded.ends_at
+  WHERE alert_windows.ends_at <= now()
 RETURNING ends_at
 """)
 

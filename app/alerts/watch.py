@@ -1,4 +1,5 @@
-"""Looks, in the worker, whether the sources of an environment have something to alert about (`app/alerts/store.py`)."""
+"""Looks, in the worker, whether the sources of an environment have something to alert about
+(`app/alerts/store.py`)."""
 
 import asyncio
 import logging

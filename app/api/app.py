@@ -31,16 +31,17 @@ logger = logging.getLogger(__name__)
 DESCRIPTION = """\
 Doorbell receives events from other services, verifies them, and runs the actions mapped to them.
 
-**Management API** (`Authorization: Bearer <service token>`): sources, mappings, logs, in the shapes of Knock's
-Management API. **Directory API** (`Authorization: Bearer sk_...`): users, workflows and the rest, in the shapes
-of Knock's API, for environments whose destination is the embedded directory.
+**Management API** (`Authorization: Bearer <service token>`): sources, mappings, logs, in the shapes of
+Knock's Management API. **Directory API** (`Authorization: Bearer sk_...`): users, workflows and the rest, in
+the shapes of Knock's API, for environments whose destination is the embedded directory.
 """
 
 
 @cache
 def _routes() -> list[BaseRoute]:
-    """The routes of the APIs. FastAPI compiles a router for each application that includes it, ours in most of a
-    second: this way once for all applications of a process. In turn, none can override their dependencies."""
+    """The routes of the APIs. FastAPI compiles a router for each application that includes it, ours in most
+    of a second: this way once for all applications of a process. In turn, none can override their
+    dependencies."""
     router = APIRouter()
     for each in (receive, tracking, integrations, management, directory, health):
         router.include_router(each.router)

@@ -1,4 +1,5 @@
-"""The documentation page, `/docs`. Its script and style come from an installed package, nothing from the internet."""
+"""The documentation page, `/docs`. Its script and style come from an installed package, nothing from the
+internet."""
 
 import base64
 import hashlib
@@ -43,5 +44,6 @@ def _policy(page: bytes) -> str:
     # Swagger UI sets styles on elements, and its icons are data.
     return (
         f"default-src 'none'; script-src 'self' 'sha256-{digest}'; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+        "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action "
+        "'none'"
     )

@@ -1,4 +1,5 @@
-"""How errors are answered: every refusal and failure in Knock's error body, nothing of the inside in any of them."""
+"""How errors are answered: every refusal and failure in Knock's error body, nothing of the inside in any of
+them."""
 
 import logging
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """HTTP as it comes over the socket: uvicorn's protocol, with bounds on everything but bodies.
 
-Whoever reads a body bounds it. The request line and the headers are gathered before any handler is called, and the
-parser knows no bounds: without them, a sender whose headers never end fills the memory.
+Whoever reads a body bounds it. The request line and the headers are gathered before any handler is called,
+and the parser knows no bounds: without them, a sender whose headers never end fills the memory.
 """
 
 import asyncio
@@ -23,7 +23,8 @@ class HeadTooLarge(Exception):
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Answers 431 to a head that is too large, closes a connection whose head takes too long, drops trailers."""
+    """Answers 431 to a head that is too large, closes a connection whose head takes too long, drops
+    trailers."""
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)

@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 
 class PlainRoute(APIRoute):
-    """A route whose function takes its path's parameters and the request, and answers by itself: nothing for FastAPI
-    to resolve, which costs as much as judging the delivery."""
+    """A route whose function takes its path's parameters and the request, and answers by itself: nothing for
+    FastAPI to resolve, which costs as much as judging the delivery."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         async def handle(request: Request) -> Response:
@@ -181,7 +181,8 @@ async def keep(request: Request, events: Sequence[ReceivedEvent]) -> None:
     """Make the events of a request durable, all or none.
 
     Raises:
-        Rejected: 400, one of them holds what Postgres cannot take, which nothing before had refused; 503, it is out.
+        Rejected: 400, one of them holds what Postgres cannot take, which nothing before had refused; 503, it
+            is out.
     """
     try:
         await request.app.state.inbox.accept_all(events)

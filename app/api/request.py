@@ -1,4 +1,5 @@
-"""How the directory reads requests: ids with encoded slashes, `name[]` queries, JSON that Postgres can store."""
+"""How the directory reads requests: ids with encoded slashes, `name[]` queries, JSON that Postgres can
+store."""
 
 import re
 from collections.abc import Callable, Coroutine, Iterator
@@ -100,7 +101,8 @@ def _restore_path_params(request: Request) -> None:
 
 
 def plain_query(query: str) -> Iterator[tuple[str, str]]:
-    """The query's parameters with brackets read: `a[]=1` is `a=1`; `a[id]=1&a[collection]=2` is JSON under `a`.
+    """The query's parameters with brackets read: `a[]=1` is `a=1`; `a[id]=1&a[collection]=2` is JSON under
+    `a`.
 
     Of several objects, the first has the first value of each member: Knock's clients differ in whether the
     members of an object are together or the values of a member.

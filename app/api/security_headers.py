@@ -20,7 +20,8 @@ _OF_HTTPS = (b"strict-transport-security", b"max-age=31536000")
 
 
 class SecurityHeaders:
-    """Adds the headers that an answer lacks. `https`: the public URL is, so that browsers never use another."""
+    """Adds the headers that an answer lacks. `https`: the public URL is, so that browsers never use
+    another."""
 
     def __init__(self, app: ASGIApp, *, https: bool) -> None:
         self._app = app

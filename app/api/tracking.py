@@ -1,4 +1,5 @@
-"""The edge for the libraries of customer data platforms: Segment's tracking API, in the dialects of its relatives.
+"""The edge for the libraries of customer data platforms: Segment's tracking API, in the dialects of its
+relatives.
 
 A source's endpoint token is the write key. A batch becomes single events, accepted all or none
 (`app/events/reception.py`, `app/events/inbox.py`); the answer comes after the commit.
@@ -54,8 +55,8 @@ async def track(request: Request) -> Response:
     """Events of a source, sent by a library of Segment, RudderStack or Jitsu.
 
     The write key is the last part of the source's URL: as user of Basic authorization, in the header
-    X-Write-Key, or as `writeKey` in the body. The body is JSON whatever the Content-Type says, and may be gzipped.
-    Answers 200 once all of the events are durable; their actions run afterwards.
+    X-Write-Key, or as `writeKey` in the body. The body is JSON whatever the Content-Type says, and may be
+    gzipped. Answers 200 once all of the events are durable; their actions run afterwards.
     """
     try:
         await _accept(request)
@@ -211,8 +212,8 @@ def _check(endpoint: Endpoint, body: bytes, limits: Tracking) -> None:
         raise Rejected(
             401,
             "verification_enforced",
-            "this source has a signing secret and takes signed events only: make another source for libraries, "
-            "or turn enforce_verification off",
+            "this source has a signing secret and takes signed events only: make another source for "
+            "libraries, or turn enforce_verification off",
         )
     if len(body) > limits.maximum_batch:
         raise Rejected(

@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    # What runs for weeks does without the libraries that commands are made with: 8 MB, and a second of start-up.
+    # What runs for weeks does without the libraries that commands are made with: 8 MB, and a second of
+    # start-up.
     if arguments == ["api"]:
         serving.api()
     elif environments := _environments_of_worker(arguments):

@@ -1,8 +1,8 @@
 """The command `doorbell`: which commands there are, in the order of its help.
 
-Each module beside this one says what the commands of one subject are called and take; the module of the same name in
-`app.commands` does the work. Commands import what they need when they run: `doorbell --help` and `doorbell db` stay
-quick.
+Each module beside this one says what the commands of one subject are called and take; the module of the same
+name in `app.commands` does the work. Commands import what they need when they run: `doorbell --help` and
+`doorbell db` stay quick.
 """
 
 import typer

@@ -23,8 +23,8 @@ def pull(
 ) -> None:
     """Write the configuration of all sources into files: YAML, scripts beside it, no secrets.
 
-    Asks before it writes over files that differ, and before it removes those of sources and scripts that the server
-    does not have.
+    Asks before it writes over files that differ, and before it removes those of sources and scripts that the
+    server does not have.
 
     Example: doorbell pull doorbell-config
     """
@@ -58,7 +58,8 @@ def push(
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """Make the server what the files say, after showing what changes. Sources without a file stay as they are.
+    """Make the server what the files say, after showing what changes. Sources without a file stay as they
+    are.
 
     Example: doorbell push doorbell-config --yes
     """

@@ -30,10 +30,11 @@ def send(
     as_json: EventsAsJson = False,
     wait: Wait = 30,
 ) -> None:
-    """Send an event to a source as its vendor would, signed with the source's own secret, and show what became of it.
+    """Send an event to a source as its vendor would, signed with the source's own secret, and show what
+    became of it.
 
-    Finds the `doorbell dev` of this directory, or the Doorbell that DOORBELL_DATABASE_URL and DOORBELL_SECRET_KEY
-    name. Leaves with code 1 when an event was refused or failed.
+    Finds the `doorbell dev` of this directory, or the Doorbell that DOORBELL_DATABASE_URL and
+    DOORBELL_SECRET_KEY name. Leaves with code 1 when an event was refused or failed.
 
     Example: doorbell send stripe invoice.paid
     """
@@ -73,7 +74,8 @@ def listen(
     as_json: EventsAsJson = False,
     wait: Wait = 30,
 ) -> None:
-    """Forward to a source, unchanged, what a vendor's own command line delivers here, and show what becomes of it.
+    """Forward to a source, unchanged, what a vendor's own command line delivers here, and show what becomes
+    of it.
 
     Example: doorbell listen stripe --port 4242, beside stripe listen --forward-to http://127.0.0.1:4242
     """

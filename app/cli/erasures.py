@@ -30,7 +30,8 @@ def erase_user(
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """Delete a user's payloads, actions' payloads and directory rows, and say how many of each. Needs scope admin.
+    """Delete a user's payloads, actions' payloads and directory rows, and say how many of each. Needs scope
+    admin.
 
     Log entries stay, marked as erased. docs/erasure.md says what is found and what is not.
 

@@ -22,8 +22,8 @@ def rotate_secrets(
 ) -> None:
     """Write everything that is encrypted in the database anew under the first key of DOORBELL_SECRET_KEY.
 
-    Safe while Doorbell runs, and to be broken off and run again. docs/security.md says in which order keys are
-    changed.
+    Safe while Doorbell runs, and to be broken off and run again. docs/security.md says in which order keys
+    are changed.
 
     Example: doorbell secrets rotate
     """

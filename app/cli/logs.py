@@ -29,7 +29,8 @@ def logs(
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """Show what a source received and what became of it: a line for each event, newest last, its actions below.
+    """Show what a source received and what became of it: a line for each event, newest last, its actions
+    below.
 
     Example: doorbell logs stripe --status failed --follow
     """

@@ -31,10 +31,11 @@ def evaluate_mappings(
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """Evaluate mappings as a worker would, and show each parameter with its value or what is wrong. No action runs.
+    """Evaluate mappings as a worker would, and show each parameter with its value or what is wrong. No action
+    runs.
 
-    Without an event, the latest of the type is taken, else the provider's example. Leaves with code 1 when there
-    is no active mapping or not every one of them would run.
+    Without an event, the latest of the type is taken, else the provider's example. Leaves with code 1 when
+    there is no active mapping or not every one of them would run.
 
     Example: doorbell mappings test stripe invoice.paid
     """

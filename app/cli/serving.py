@@ -1,4 +1,5 @@
-"""The two processes that serve: `doorbell api` and `doorbell worker`. Each imports what it needs when it starts."""
+"""The two processes that serve: `doorbell api` and `doorbell worker`. Each imports what it needs when it
+starts."""
 
 from collections.abc import Sequence
 

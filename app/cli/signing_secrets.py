@@ -24,7 +24,8 @@ def add_secret(
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """Add a signing secret. It is asked for without being shown, or read from standard input when that is piped.
+    """Add a signing secret. It is asked for without being shown, or read from standard input when that is
+    piped.
 
     Example: doorbell secret add stripe --environment production --expire-others-in 86400
     """

@@ -22,7 +22,8 @@ def stats(
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """Show how many events and actions there were, what became of them, how long they took, and which were most.
+    """Show how many events and actions there were, what became of them, how long they took, and which were
+    most.
 
     Example: doorbell stats --environment production --period week
     """

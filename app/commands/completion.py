@@ -1,4 +1,5 @@
-"""What the shell offers on Tab: keys of sources, environments and event types, asked of the server, silent on failure."""
+"""What the shell offers on Tab: keys of sources, environments and event types, asked of the server, silent on
+failure."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -19,8 +19,8 @@ DIFFERENT = 1
 
 @dataclass(frozen=True)
 class Difference:
-    """What a source is on the server (None: not there) and what its file says (None: there is no file), in the
-    environments that the token opens; `unseen` are the others of the file."""
+    """What a source is on the server (None: not there) and what its file says (None: there is no file), in
+    the environments that the token opens; `unseen` are the others of the file."""
 
     key: str
     server: SourceFile | None
@@ -51,8 +51,8 @@ class Difference:
 def pull(
     client: ManagementClient, directory: Path, console: Console, *, confirmed: bool, as_json: bool = False
 ) -> int:
-    """Write the server's sources into the directory, and ask before what is there is changed unless it is confirmed;
-    the exit code."""
+    """Write the server's sources into the directory, and ask before what is there is changed unless it is
+    confirmed; the exit code."""
     sources = _pulled(client, directory)
     try:
         plan = plan_files(directory, sources)

@@ -40,8 +40,8 @@ def own_request(endpoint: Endpoint, path: Path) -> Request:
 
 
 def recorded_requests(path: Path) -> Iterator[Request]:
-    """The requests in a file of JSON lines: `{"headers": {...}, "body": ...}`, a text body being taken as it stands,
-    or `body_base64` for what is not text.
+    """The requests in a file of JSON lines: `{"headers": {...}, "body": ...}`, a text body being taken as it
+    stands, or `body_base64` for what is not text.
 
     Raises:
         ConfigurationError: the file cannot be read, or a line is not a request; names the line.

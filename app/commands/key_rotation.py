@@ -1,4 +1,5 @@
-"""`doorbell secrets rotate`: what is encrypted in the database, written anew under the first key. Shows counts only."""
+"""`doorbell secrets rotate`: what is encrypted in the database, written anew under the first key. Shows
+counts only."""
 
 from rich.console import Console
 

@@ -55,7 +55,8 @@ async def listen(
     output: Output,
     on_ready: Callable[[str], None],
 ) -> None:
-    """Forward what arrives on a port of this machine until Ctrl-C. `record` keeps it as a file for `replay_file`.
+    """Forward what arrives on a port of this machine until Ctrl-C. `record` keeps it as a file for
+    `replay_file`.
 
     Raises:
         ConfigurationError: the port is taken, or there is nowhere to forward to.

@@ -1,4 +1,5 @@
-"""`doorbell logs` and `doorbell replay`: what a source received and what became of it, as it happens, and again."""
+"""`doorbell logs` and `doorbell replay`: what a source received and what became of it, as it happens, and
+again."""
 
 import time
 from collections.abc import Iterator
@@ -66,7 +67,8 @@ def show_logs(
 def follow_logs(
     client: ManagementClient, wanted: Wanted, limit: int, console: Console, *, as_json: bool
 ) -> int:
-    """Show the latest entries and those that come, when they are first seen and when they are over, until Ctrl-C.
+    """Show the latest entries and those that come, when they are first seen and when they are over, until
+    Ctrl-C.
 
     The exit code.
     """
@@ -106,7 +108,8 @@ def replay(
     show_entry(entry, console, as_json=as_json)
     if entry["status"] in UNFINISHED and not as_json:
         console.print(
-            f"It was not over within {wait:g} s and goes on; `doorbell logs {source} -e {environment}` will tell. "
+            f"It was not over within {wait:g} s and goes on; `doorbell logs {source} -e {environment}` will "
+            "tell. "
             f"Is a worker of {environment} running?",
             highlight=False,
             markup=False,
@@ -197,7 +200,8 @@ def _changes(client: ManagementClient, wanted: Wanted, shown: dict[UUID, str]) -
                     if before is not None and not (before in UNFINISHED and is_over):
                         continue
                     if (entry := _entry(client, wanted, event["id"])) is not None:
-                        # The status that is shown: it may be ahead of the stream, whose next word is no news then.
+                        # The status that is shown: it may be ahead of the stream, whose next word is no news
+                        # then.
                         shown[identifier] = entry["status"]
                         yield entry
         except Unavailable as error:
@@ -208,7 +212,8 @@ def _changes(client: ManagementClient, wanted: Wanted, shown: dict[UUID, str]) -
 
 
 def _resume_point(shown: dict[UUID, str]) -> UUID:
-    """After which id a stream begins, so that it brings all that is new and the ends of what is unfinished."""
+    """After which id a stream begins, so that it brings all that is new and the ends of what is
+    unfinished."""
     if not shown:
         return UUID(int=0)
     unfinished = [each.int for each, status in shown.items() if status in UNFINISHED]

@@ -1,4 +1,5 @@
-"""The Management API as the command line calls it: over HTTP, with a service token, errors with the next step."""
+"""The Management API as the command line calls it: over HTTP, with a service token, errors with the next
+step."""
 
 import json
 from collections.abc import Iterator
@@ -109,7 +110,8 @@ def bootstrap_token(settings: Settings) -> str:
     if kept.exists():
         return kept.read_text().strip()
     raise CommandError(
-        "no service token: give --token, set DOORBELL_ADMIN_TOKEN, or run this where `doorbell dev` keeps its "
+        "no service token: give --token, set DOORBELL_ADMIN_TOKEN, or run this where `doorbell dev` keeps "
+        "its "
         f"data ({kept} is not there)"
     )
 

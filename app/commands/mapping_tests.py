@@ -1,4 +1,5 @@
-"""`doorbell mappings test`: the mappings of an event type on an event, each parameter with its value or its error."""
+"""`doorbell mappings test`: the mappings of an event type on an event, each parameter with its value or its
+error."""
 
 import json
 from pathlib import Path
@@ -51,7 +52,8 @@ def run_test(
 
 
 def read_payload(path: Path) -> dict[str, Any]:
-    """The event in a file: `{"body": ..., "headers": ...}`, like a line of `doorbell listen --record`, or a body alone.
+    """The event in a file: `{"body": ..., "headers": ...}`, like a line of `doorbell listen --record`, or a
+    body alone.
 
     Raises:
         CommandError: it cannot be read, or is not a JSON object.

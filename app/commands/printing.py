@@ -1,4 +1,5 @@
-"""How commands print what the Management API answers: lines of JSON for programs, tables and colors for people."""
+"""How commands print what the Management API answers: lines of JSON for programs, tables and colors for
+people."""
 
 import json
 from collections.abc import Iterable
@@ -29,7 +30,8 @@ def print_table(
     *,
     whole: str | None = None,
 ) -> None:
-    """A table without lines, whose cells wrap and are never cut off; those of the column `whole` stay on one line."""
+    """A table without lines, whose cells wrap and are never cut off; those of the column `whole` stay on one
+    line."""
     table = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in table.columns:
         column.overflow = "fold"

@@ -1,4 +1,5 @@
-"""`doorbell replay` without an event's id: all events of a source that match, counted first, followed to the end."""
+"""`doorbell replay` without an event's id: all events of a source that match, counted first, followed to the
+end."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +20,8 @@ OPEN = frozenset({"queued", "running"})
 
 @dataclass(frozen=True)
 class Asked:
-    """Which events of a source to replay, and how. `filters` are the Management API's, None where nothing is said."""
+    """Which events of a source to replay, and how. `filters` are the Management API's, None where nothing is
+    said."""
 
     source: str
     environment: str
@@ -47,7 +49,8 @@ def replay_many(
     wait: float,
     as_json: bool,
 ) -> int:
-    """Count, ask unless it is confirmed, start, and follow to the end; the exit code, which says whether all succeeded."""
+    """Count, ask unless it is confirmed, start, and follow to the end; the exit code, which says whether all
+    succeeded."""
     matches = asked.post(client, dry_run=True)
     total = matches["total"]
     if dry_run or not total:
@@ -130,7 +133,8 @@ def _print(console: Console, *parts: Any) -> None:
 def _follow(
     client: ManagementClient, source: str, replay: dict[str, Any], wait: float, aside: Console
 ) -> dict[str, Any]:
-    """The replay when it is over and so are its events, or as it is `wait` seconds after the last was made."""
+    """The replay when it is over and so are its events, or as it is `wait` seconds after the last was
+    made."""
     path = source_path(source, "replays", replay["id"])
     bar = Progress(
         TextColumn("{task.description}"),

@@ -71,7 +71,8 @@ async def result_of(target: Target, answer: httpx.Response, sent_at: datetime, w
 
 
 def show(result: Result, console: Console) -> None:
-    """Print a result: a line for the answer, the event and each action. Terminals wrap what is long; nothing is cut."""
+    """Print a result: a line for the answer, the event and each action. Terminals wrap what is long; nothing
+    is cut."""
     answer = result.answer if isinstance(result.answer, Mapping) else {}
     print_line(
         console, "answer", _colored(str(result.status), result.status < 300), str(answer.get("message", ""))

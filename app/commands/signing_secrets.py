@@ -1,4 +1,5 @@
-"""`doorbell secret`: the signing secrets of a source. Values come from a prompt or a pipe, never from an argument."""
+"""`doorbell secret`: the signing secrets of a source. Values come from a prompt or a pipe, never from an
+argument."""
 
 import sys
 from collections.abc import Callable
@@ -19,8 +20,8 @@ def read_value(prompt: Callable[[], str]) -> str:
     value = prompt() if sys.stdin.isatty() else sys.stdin.read().removesuffix("\n").removesuffix("\r")
     if not value:
         raise CommandError(
-            "standard input has no secret: pipe it, as in `pass show stripe | doorbell secret add ...`, or run "
-            "this in a terminal to be asked"
+            "standard input has no secret: pipe it, as in `pass show stripe | doorbell secret add ...`, or "
+            "run this in a terminal to be asked"
         )
     return value
 
@@ -61,7 +62,8 @@ def list_all(
         return 0
     if not found:
         console.print(
-            f"{source} has no signing secret in {environment}: `doorbell secret add {source} -e {environment}`",
+            f"{source} has no signing secret in {environment}: `doorbell secret add {source} -e "
+            f"{environment}`",
             highlight=False,
             markup=False,
             soft_wrap=True,

@@ -3,8 +3,8 @@
     sources/stripe.yaml
     sources/stripe.production.js     the script of `stripe` in `production`
 
-What a file holds is what a person may change. Ids, times and endpoint URLs are the server's; secrets are in no file.
-Files read the same whatever the order of their mappings.
+What a file holds is what a person may change. Ids, times and endpoint URLs are the server's; secrets are in
+no file. Files read the same whatever the order of their mappings.
 """
 
 import math
@@ -51,7 +51,8 @@ class SourceFile:
         }
 
     def limited_to(self, other: "SourceFile") -> "SourceFile":
-        """The same with the environments and settings only that the other has too: files may leave out both."""
+        """The same with the environments and settings only that the other has too: files may leave out
+        both."""
         kept = {}
         for slug, configured in self.content["environments"].items():
             if named := other.content["environments"].get(slug):
@@ -80,7 +81,8 @@ class SourceFile:
         return _canonical(self._in_order()) == _canonical(other._in_order())
 
     def _in_order(self) -> dict[str, Any]:
-        """The content with its mappings in the one order. A request keeps the file's: refusals count by it."""
+        """The content with its mappings in the one order. A request keeps the file's: refusals count by
+        it."""
         environments = {
             slug: {**configured, "mappings": sorted(configured["mappings"], key=_canonical)}
             for slug, configured in self.content["environments"].items()

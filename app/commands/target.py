@@ -1,4 +1,5 @@
-"""Which Doorbell, source and environment a command is about: the one in the settings, else the `doorbell dev` here."""
+"""Which Doorbell, source and environment a command is about: the one in the settings, else the `doorbell dev`
+here."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager

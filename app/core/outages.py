@@ -1,4 +1,5 @@
-"""A part that others wait for, as the process logs tell of it: when it goes, once a minute meanwhile, when it is back."""
+"""A part that others wait for, as the process logs tell of it: when it goes, once a minute meanwhile, when it
+is back."""
 
 import logging
 import time

@@ -1,4 +1,5 @@
-"""JSON as it was sent: arrays as the bytes of their elements, which are what was signed and what is stored; its depth."""
+"""JSON as it was sent: arrays as the bytes of their elements, which are what was signed and what is stored;
+its depth."""
 
 import json
 import re
@@ -8,7 +9,8 @@ import orjson
 
 # A number too long for Python's int is no reason to refuse what `orjson` reads.
 _DECODER = json.JSONDecoder(parse_int=float)
-# Levels of nesting that a body has at most. What is stored and sent has more around it, and `orjson` writes 254.
+# Levels of nesting that a body has at most. What is stored and sent has more around it, and `orjson` writes
+# 254.
 MAXIMUM_DEPTH = 200
 _WRITTEN_DEPTH = 254
 _SPACE = re.compile(r"[ \t\n\r]*")

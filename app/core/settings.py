@@ -68,7 +68,8 @@ class Settings(BaseSettings):
     max_queued_bytes: int = Field(
         64 * 1024 * 1024, ge=1024, description="their bodies together, in bytes, before 503"
     )
-    # Half of them keep two cores busy; many more are only waited for by what comes next (docs/performance.md).
+    # Half of them keep two cores busy; many more are only waited for by what comes next
+    # (docs/performance.md).
     max_events_in_flight: int = Field(
         80,
         ge=1,
@@ -110,7 +111,9 @@ class Settings(BaseSettings):
     )
     allow_private_addresses: bool = Field(
         False,
-        description="let workflow steps and alerts send requests to private, loopback and link-local addresses",
+        description=(
+            "let workflow steps and alerts send requests to private, loopback and link-local addresses"
+        ),
     )
 
     workflow_sandbox: bool = Field(

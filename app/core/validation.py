@@ -1,4 +1,5 @@
-"""What is wrong with a request, in words: Pydantic's findings and our own become one refusal that names all fields."""
+"""What is wrong with a request, in words: Pydantic's findings and our own become one refusal that names all
+fields."""
 
 from collections.abc import Sequence
 

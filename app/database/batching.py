@@ -1,8 +1,8 @@
 """Micro-batching: many concurrent callers, one statement.
 
 While one batch is being written the next one fills, so batches grow with the load and a lone caller waits for
-nobody. Where items come faster than one at a time but slower than batches are written, a `pace` lets batches grow.
-Bounded, in items and in bytes: a full queue refuses instead of growing.
+nobody. Where items come faster than one at a time but slower than batches are written, a `pace` lets batches
+grow. Bounded, in items and in bytes: a full queue refuses instead of growing.
 """
 
 import asyncio
@@ -36,9 +36,9 @@ class QueueFull(DoorbellError):
 class Batcher(Generic[Item, Result]):
     """Hands items to `write` in batches; each `submit` returns its item's result.
 
-    `write` gets a list and returns one result for each, in order. `weigh` gives an item's bytes. `pace`: while items
-    come often, a batch begins so many seconds after the one before. When Postgres refuses a batch for what is in it,
-    its items are tried one by one, so that one bad item fails alone.
+    `write` gets a list and returns one result for each, in order. `weigh` gives an item's bytes. `pace`:
+    while items come often, a batch begins so many seconds after the one before. When Postgres refuses a batch
+    for what is in it, its items are tried one by one, so that one bad item fails alone.
     """
 
     def __init__(

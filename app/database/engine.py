@@ -19,8 +19,9 @@ MIGRATIONS = Path(__file__).parents[2] / "migrations"
 def open_engine(settings: Settings, *, plan_once: bool = False) -> AsyncEngine:
     """The engine of a process. It connects when first used.
 
-    `plan_once`: Postgres plans a statement when a connection prepares it and not each time. For processes whose
-    statements have one good plan whatever their parameters: planning over all partitions costs more than running.
+    `plan_once`: Postgres plans a statement when a connection prepares it and not each time. For processes
+    whose statements have one good plan whatever their parameters: planning over all partitions costs more
+    than running.
     """
     if settings.database_url is None:
         raise ConfigurationError("DOORBELL_DATABASE_URL is not set")
@@ -39,7 +40,8 @@ def open_engine(settings: Settings, *, plan_once: bool = False) -> AsyncEngine:
         connect_args={
             "connect_timeout": 5,
             "application_name": "doorbell",
-            # A server that vanished without a word is noticed in seconds, not in the kernel's quarter of an hour.
+            # A server that vanished without a word is noticed in seconds, not in the kernel's quarter of an
+            # hour.
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
@@ -63,7 +65,8 @@ def to_json(value: object) -> str:
 
 
 def upgrade(url: str) -> None:
-    """Apply all migrations and make the partitions of the coming days. Processes that do so at the same time wait for each other."""
+    """Apply all migrations and make the partitions of the coming days. Processes that do so at the same time
+    wait for each other."""
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
     try:
         _migrate(engine)

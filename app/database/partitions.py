@@ -1,4 +1,5 @@
-"""Partitions of the logs: one a day for each table, made ahead, dropped past retention (`app/retention/periods.py`).
+"""Partitions of the logs: one a day for each table, made ahead, dropped past retention
+(`app/retention/periods.py`).
 
 The tables are partitioned by range of their UUIDv7 primary key, whose first 48 bits are the time, so an id
 alone leads to one partition. Rows of a day that has no partition go to the default one, and move out of it

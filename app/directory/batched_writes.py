@@ -1,8 +1,8 @@
-"""What the actions of events do most often in the directory: users identified, workflows triggered. Requests of
-several events are written with one statement.
+"""What the actions of events do most often in the directory: users identified, workflows triggered. Requests
+of several events are written with one statement.
 
-For `app/api/directory/shortcut.py`, and only what is simple: whatever else a request asks for has a transaction of
-its own.
+For `app/api/directory/shortcut.py`, and only what is simple: whatever else a request asks for has a
+transaction of its own.
 """
 
 from collections.abc import Sequence

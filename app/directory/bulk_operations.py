@@ -1,7 +1,7 @@
 """Bulk operations in the database: many changes asked for at once, made chunk by chunk in the background.
 
-The request writes a row and wakes the workers; `app/worker/bulk_operations.py` starts a workflow for it, which works the row
-off here.
+The request writes a row and wakes the workers; `app/worker/bulk_operations.py` starts a workflow for it,
+which works the row off here.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -32,9 +32,11 @@ updated_at, started_at, completed_at, failed_at
 """
 
 _CREATE = text(f"""
-INSERT INTO bulk_operations (id, environment, name, collection, status, items, estimated_total_rows, processed_rows,
+INSERT INTO bulk_operations (id, environment, name, collection, status, items, estimated_total_rows,
+  processed_rows,
                              success_count, error_count, error_items, inserted_at, updated_at)
-VALUES (:id, :environment, :name, :collection, 'queued', CAST(:items AS json), :total, 0, 0, 0, '[]', now(), now())
+VALUES (:id, :environment, :name, :collection, 'queued', CAST(:items AS json), :total, 0, 0, 0, '[]', now(),
+  now())
 RETURNING {_COLUMNS}, pg_notify(:channel, :environment)
 """)
 
@@ -151,7 +153,8 @@ async def get_operation(
 
 
 async def work_off_chunk(connection: AsyncConnection, operation_id: UUID) -> bool:
-    """Make the next changes of an operation, and note how far it is, in one transaction. False when all are made.
+    """Make the next changes of an operation, and note how far it is, in one transaction. False when all are
+    made.
 
     A change that cannot be made is noted among the errors and stops no other.
     """
@@ -228,7 +231,8 @@ async def _failed(connection: AsyncConnection, row: Row[Any]) -> list[Json]:
 
 
 async def _is_made(connection: AsyncConnection, make: Change, row: Row[Any], items: list[Json]) -> bool:
-    """Whether these changes could be made. Failures that may pass are raised: the whole chunk is tried again."""
+    """Whether these changes could be made. Failures that may pass are raised: the whole chunk is tried
+    again."""
     try:
         async with connection.begin_nested():
             await make(connection, row.environment, row.collection, items)

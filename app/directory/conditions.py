@@ -1,4 +1,5 @@
-"""Conditions of workflows and steps, in Knock's model: variable, operator, argument, combined by `all` and `any`.
+"""Conditions of workflows and steps, in Knock's model: variable, operator, argument, combined by `all` and
+`any`.
 
 Operators and scope: https://docs.knock.app/concepts/conditions
 """

@@ -179,7 +179,8 @@ class FetchStep(Step):
 
 
 class ChannelStep(Step):
-    """Makes a message for the recipient. The key names the channel in messages; there is nothing to set up."""
+    """Makes a message for the recipient. The key names the channel in messages; there is nothing to set
+    up."""
 
     type: Literal["channel"]
     channel_key: Text | None = None
@@ -273,7 +274,10 @@ class Workflow(Change):
     signing_secret: SecretStr | None = Field(
         None,
         exclude=True,
-        description="`whsec_` and base64: signs the webhooks, and is never shown. Left out, it stays; null removes it.",
+        description=(
+            "`whsec_` and base64: signs the webhooks, and is never shown. Left out, it stays; null removes "
+            "it."
+        ),
     )
     has_signing_secret: ReadOnly
     key: ReadOnly

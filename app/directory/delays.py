@@ -1,4 +1,5 @@
-"""How long a delay step waits: a duration, until a time in the data, or a duration before or after that time."""
+"""How long a delay step waits: a duration, until a time in the data, or a duration before or after that
+time."""
 
 import calendar
 from collections.abc import Mapping

@@ -1,4 +1,5 @@
-"""Changes of workflow definitions, as the Management API and the dashboard make them: noted in the audit log."""
+"""Changes of workflow definitions, as the Management API and the dashboard make them: noted in the audit
+log."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""The directory's part of an erasure (`app/retention/erasure.py`): a user's messages, runs, subscriptions and the user."""
+"""The directory's part of an erasure (`app/retention/erasure.py`): a user's messages, runs, subscriptions and
+the user."""
 
 from collections import Counter
 
@@ -13,7 +14,8 @@ ROWS_A_BATCH = 1_000
 _IS_RECIPIENT = "environment = :environment AND recipient_collection = '$users' AND recipient_id = :user_id"
 _IS_ACTOR = "environment = :environment AND actor_collection = '$users' AND actor_id = :user_id"
 _IS_OVER = """
-status IN ('completed', 'cancelled') AND NOT stop_requested AND (lease_expires_at IS NULL OR lease_expires_at < now())
+status IN ('completed', 'cancelled') AND NOT stop_requested
+  AND (lease_expires_at IS NULL OR lease_expires_at < now())
 """
 _RUNS_GOING_ON = f"""
 SELECT FROM workflow_recipient_runs AS run WHERE run.workflow_run_id = workflow_runs.id AND NOT ({_IS_OVER})
@@ -23,7 +25,8 @@ SELECT FROM workflow_recipient_runs AS run WHERE run.workflow_run_id = workflow_
 _CANCEL_RUNS = text(f"""
 WITH cancelled AS (
     UPDATE workflow_recipient_runs
-    SET status = 'cancelled', updated_at = now(), finished_at = now(), stop_requested = lease_expires_at IS NOT NULL
+    SET status = 'cancelled', updated_at = now(), finished_at = now(),
+      stop_requested = lease_expires_at IS NOT NULL
     WHERE {_IS_RECIPIENT} AND status IN ('queued', 'processing', 'paused')
     RETURNING stop_requested
 )
@@ -89,7 +92,8 @@ SELECT count(*) FROM workflow_runs WHERE {_IS_ACTOR} OR environment = :environme
 """),
     "directory_subscriptions": text(f"SELECT count(*) FROM directory_subscriptions WHERE {_IS_RECIPIENT}"),
     "directory_audience_members": text(
-        "SELECT count(*) FROM directory_audience_members WHERE environment = :environment AND user_id = :user_id"
+        "SELECT count(*) FROM directory_audience_members WHERE environment = :environment AND user_id = "
+        ":user_id"
     ),
     "directory_recipients": text(
         "SELECT count(*) FROM directory_recipients "
@@ -122,7 +126,8 @@ async def count_user(connection: AsyncConnection, environment: str, user_id: str
 async def delete_user(
     connection: AsyncConnection, environment: str, user_id: str
 ) -> tuple[Counter[str], bool]:
-    """Delete the next rows, and ask for the end of runs that go on; how many, by table, and whether there may be more.
+    """Delete the next rows, and ask for the end of runs that go on; how many, by table, and whether there may
+    be more.
 
     Runs that a worker follows stay until it has stopped them: `count_going_on`.
     """

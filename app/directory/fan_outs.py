@@ -1,9 +1,9 @@
 """A trigger for an object reaches the object's subscribers: each gets a run of its own.
 
-As docs.knock.app/concepts/subscriptions has it: the object has a run too; objects that subscribe to it are fanned
-out in turn, no deeper; nobody gets two runs of a trigger; its actor gets none as a subscriber; and a run knows the
-subscription that it is for. Who subscribed after the trigger gets none. With several subscriptions, the one nearest
-to the trigger's recipients counts.
+As docs.knock.app/concepts/subscriptions has it: the object has a run too; objects that subscribe to it are
+fanned out in turn, no deeper; nobody gets two runs of a trigger; its actor gets none as a subscriber; and a
+run knows the subscription that it is for. Who subscribed after the trigger gets none. With several
+subscriptions, the one nearest to the trigger's recipients counts.
 
 `begin_fan_out` belongs to the trigger's transaction. A worker (`app/worker/runs.py`) then starts a workflow
 (`app/workflows/fan_out.py`) that makes page after page. Whoever makes or stops runs of subscribers holds the
@@ -28,7 +28,8 @@ CHANNEL = "doorbell_runs"
 # Subscribers of the trigger's objects, and of the objects among these.
 MAXIMUM_DEPTH = 2
 PAGE_SIZE = 500
-# While so many runs of the environment wait to be started, a fan-out makes no more: other triggers' would wait long.
+# While so many runs of the environment wait to be started, a fan-out makes no more: other triggers' would
+# wait long.
 CROWD = 1000
 # A fan-out is looked at again after this time: its workflow may have ended without a word.
 LEASE = timedelta(minutes=15)
@@ -69,10 +70,13 @@ WHERE workflow_run_id = :workflow_run_id ORDER BY depth, collection, object_id L
 
 # Runs of a trigger for those in `given`, but for its actor and who has one.
 _ADD_RUNS = """
-INSERT INTO workflow_recipient_runs (id, environment, workflow_run_id, workflow, recipient_collection, recipient_id,
-                                     tenant, cancellation_key, status, error_count, subscription, stop_requested,
+INSERT INTO workflow_recipient_runs (id, environment, workflow_run_id, workflow, recipient_collection,
+  recipient_id,
+                                     tenant, cancellation_key, status, error_count, subscription,
+                                       stop_requested,
                                      inserted_at, updated_at)
-SELECT given.run_id, trigger.environment, trigger.id, trigger.workflow, given.collection, given.id, trigger.tenant,
+SELECT given.run_id, trigger.environment, trigger.id, trigger.workflow, given.collection, given.id,
+  trigger.tenant,
        trigger.cancellation_key, CASE WHEN trigger.version_id IS NULL THEN 'completed' ELSE 'queued' END, 0,
        given.subscription, false, now(), now()
 FROM workflow_runs AS trigger CROSS JOIN given
@@ -116,12 +120,14 @@ ORDER BY number DESC LIMIT 1
 
 _ADVANCE = text("""
 UPDATE workflow_fan_outs SET after_collection = :after_collection, after_id = :after_id
-WHERE workflow_run_id = :workflow_run_id AND depth = :depth AND collection = :collection AND object_id = :object_id
+WHERE workflow_run_id = :workflow_run_id AND depth = :depth AND collection = :collection
+  AND object_id = :object_id
 """)
 
 _END_OBJECT = text("""
 DELETE FROM workflow_fan_outs
-WHERE workflow_run_id = :workflow_run_id AND depth = :depth AND collection = :collection AND object_id = :object_id
+WHERE workflow_run_id = :workflow_run_id AND depth = :depth AND collection = :collection
+  AND object_id = :object_id
 """)
 
 _END = text(
@@ -182,7 +188,8 @@ WHERE workflow_run_id = ANY(CAST(:workflow_run_ids AS uuid[]))
     ))
 """)
 
-# A fan-out has no status of its own: the runs of the objects tell that their subscribers were not all reached.
+# A fan-out has no status of its own: the runs of the objects tell that their subscribers were not all
+# reached.
 _NOTE_STOPPED = text("""
 UPDATE workflow_recipient_runs AS run
 SET error_count = error_count + 1, error = :error, updated_at = now()
@@ -254,7 +261,8 @@ async def _add_page(
 async def claim_fan_outs(
     connection: AsyncConnection, environment: str, *, lease: timedelta, limit: int
 ) -> list[ClaimedFanOut]:
-    """Triggers whose fan-out is due to be started, or to be looked at again; due once more after the lease."""
+    """Triggers whose fan-out is due to be started, or to be looked at again; due once more after the
+    lease."""
     rows = await connection.execute(_CLAIM, {"environment": environment, "lease": lease, "limit": limit})
     return [ClaimedFanOut(**row) for row in rows.mappings()]
 
@@ -271,10 +279,11 @@ async def cancel_fan_outs(
     cancellation_key: str,
     recipients: Sequence[Reference] | None,
 ) -> None:
-    """Stop the fan-outs of the triggers with this key, before their runs are cancelled in the same transaction.
+    """Stop the fan-outs of the triggers with this key, before their runs are cancelled in the same
+    transaction.
 
-    For some recipients only: those who have no run yet get it, so that it is there to be cancelled; and an object
-    among them is fanned out no further.
+    For some recipients only: those who have no run yet get it, so that it is there to be cancelled; and an
+    object among them is fanned out no further.
     """
     key = {"environment": environment, "workflow": workflow, "cancellation_key": cancellation_key}
     held = list((await connection.execute(_HOLD_CANCELLED, key)).scalars())

@@ -11,10 +11,11 @@ from app.database.engine import to_json
 
 MAXIMUM_KEY_LENGTH = 255
 
-# The key is claimed by inserting it: a second request waits here for the first one's commit. An answer that is
-# past its time is overwritten.
+# The key is claimed by inserting it: a second request waits here for the first one's commit. An answer that
+# is past its time is overwritten.
 _CLAIM = """
-INSERT INTO idempotent_responses AS stored (environment, key, request_digest, request_id, response, created_at)
+INSERT INTO idempotent_responses AS stored (environment, key, request_digest, request_id, response,
+  created_at)
 {rows}
 ON CONFLICT (environment, key) DO UPDATE SET
     request_digest = excluded.request_digest, request_id = excluded.request_id, response = excluded.response,
@@ -27,8 +28,8 @@ _CLAIM_ONE = text(
         rows="VALUES (:environment, :key, :request_digest, :request_id, CAST(:response AS json), now())"
     )
 )
-# For statements that claim the keys of many requests, of which `given` has a row each. In one order everywhere, so that
-# those who wait for each other's keys never wait in a circle.
+# For statements that claim the keys of many requests, of which `given` has a row each. In one order
+# everywhere, so that those who wait for each other's keys never wait in a circle.
 CLAIM_GIVEN = _CLAIM.format(
     rows="""SELECT environment, key, request_digest, request_id, response::json, now() FROM given
 WHERE key IS NOT NULL ORDER BY environment, key"""

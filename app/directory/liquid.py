@@ -1,7 +1,8 @@
-"""Liquid under limits: no files, no other templates, bounded in output and loops. `app/directory/templates.py` is its front.
+"""Liquid under limits: no files, no other templates, bounded in output and loops.
+`app/directory/templates.py` is its front.
 
-What a template sees is plain JSON, so it can reach nothing else. Values in HTML are escaped unless the template
-says `| safe`.
+What a template sees is plain JSON, so it can reach nothing else. Values in HTML are escaped unless the
+template says `| safe`.
 """
 
 import functools

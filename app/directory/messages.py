@@ -33,7 +33,8 @@ _DONE: dict[Mark, Any] = {
 }
 _UNDONE: dict[Mark, Any] = {
     mark: text(
-        f"UPDATE messages SET updated_at = now(), {mark}_at = NULL WHERE environment = :environment AND id = :id"
+        f"UPDATE messages SET updated_at = now(), {mark}_at = NULL WHERE environment = :environment AND id = "
+        ":id"
     )
     for mark in _IMPLIED
 }

@@ -99,7 +99,8 @@ async def set_recipients(
         merged[each.reference] = each if earlier is None else _merged(earlier, each)
     if not merged:
         return []
-    # In one order everywhere, so that requests for the same recipients wait for each other and never in a circle.
+    # In one order everywhere, so that requests for the same recipients wait for each other and never in a
+    # circle.
     ordered = [merged[reference] for reference in sorted(merged)]
     rows = await connection.execute(
         _SET,
@@ -132,7 +133,8 @@ async def get_recipient(
 async def delete_recipients(
     connection: AsyncConnection, environment: str, collection: str, ids: Sequence[str]
 ) -> set[str]:
-    """Delete recipients of a collection, with their subscriptions and memberships; the ids that were there."""
+    """Delete recipients of a collection, with their subscriptions and memberships; the ids that were
+    there."""
     rows = await connection.execute(
         _DELETE, {"environment": environment, "collection": collection, "ids": sorted(set(ids))}
     )

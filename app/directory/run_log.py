@@ -23,14 +23,16 @@ from app.models.types import new_id
 
 # A run that is looked at again after this time: its workflow may have ended without a word.
 LEASE = timedelta(minutes=15)
-# Longer than any request may take (app/outbound/http.py, app/outbound/mail.py): after that nothing is on its way any more.
+# Longer than any request may take (app/outbound/http.py, app/outbound/mail.py): after that nothing is on its
+# way any more.
 SEND_LEASE = timedelta(seconds=20)
 MAXIMUM_ERROR_LENGTH = 2000
 MAXIMUM_CACHED_VERSIONS = 500
 
 _LOAD = text("""
 SELECT run.id, run.environment, run.workflow_run_id, run.workflow, run.recipient_collection, run.recipient_id,
-       run.tenant, run.status, run.inserted_at, coalesce(run.data, trigger.data) AS data, run.subscription, trigger.settings,
+       run.tenant, run.status, run.inserted_at, coalesce(run.data, trigger.data) AS data, run.subscription,
+         trigger.settings,
        trigger.actor_collection, trigger.actor_id, trigger.version_id
 FROM workflow_recipient_runs AS run JOIN workflow_runs AS trigger ON trigger.id = run.workflow_run_id
 WHERE run.id = :id
@@ -42,7 +44,8 @@ _RECIPIENTS = text("""
 SELECT recipient.collection, recipient.id, properties, preferences, updated_at
 FROM unnest(CAST(:collections AS text[]), CAST(:ids AS text[])) AS wanted (collection, id)
 JOIN directory_recipients AS recipient
-    ON recipient.environment = :environment AND recipient.collection = wanted.collection AND recipient.id = wanted.id
+    ON recipient.environment = :environment AND recipient.collection = wanted.collection
+      AND recipient.id = wanted.id
 """)
 
 _MESSAGES = text("""
@@ -51,7 +54,8 @@ SELECT step_ref, status, seen_at, read_at, interacted_at, archived_at FROM messa
 
 _BEGIN = text("""
 UPDATE workflow_recipient_runs
-SET status = 'processing', started_at = coalesce(started_at, now()), updated_at = now(), lease_expires_at = now() + :lease
+SET status = 'processing', started_at = coalesce(started_at, now()), updated_at = now(),
+  lease_expires_at = now() + :lease
 WHERE id = :id AND status IN ('queued', 'processing', 'paused')
 RETURNING id
 """)
@@ -61,7 +65,8 @@ _LOCK = text("SELECT status FROM workflow_recipient_runs WHERE id = :id FOR UPDA
 _STEP = text("SELECT * FROM workflow_run_steps WHERE run_id = :run_id AND position = :position")
 
 _OPEN = text("""
-INSERT INTO workflow_run_steps (run_id, position, ref, type, channel_type, status, attempts, error, wait_until,
+INSERT INTO workflow_run_steps (run_id, position, ref, type, channel_type, status, attempts, error,
+  wait_until,
                                 message_id, started_at, finished_at)
 VALUES (:run_id, :position, :ref, :type, :channel_type, :status, 0, NULL, :wait_until, :message_id, now(),
         CASE WHEN :ended THEN now() END)
@@ -70,16 +75,21 @@ RETURNING position
 """)
 
 _ADD_MESSAGE = text("""
-INSERT INTO messages (id, environment, run_id, workflow_run_id, version_id, workflow, categories, step_ref, channel_key,
-                      channel_type, recipient_collection, recipient_id, actor_collection, actor_id, tenant, status,
+INSERT INTO messages (id, environment, run_id, workflow_run_id, version_id, workflow, categories, step_ref,
+  channel_key,
+                      channel_type, recipient_collection, recipient_id, actor_collection, actor_id, tenant,
+                        status,
                       content, data, inserted_at, updated_at)
-VALUES (:id, :environment, :run_id, :workflow_run_id, :version_id, :workflow, CAST(:categories AS json), :step_ref,
-        :channel_key, :channel_type, :recipient_collection, :recipient_id, :actor_collection, :actor_id, :tenant,
+VALUES (:id, :environment, :run_id, :workflow_run_id, :version_id, :workflow, CAST(:categories AS json),
+  :step_ref,
+        :channel_key, :channel_type, :recipient_collection, :recipient_id, :actor_collection, :actor_id,
+          :tenant,
         :status, CAST(:content AS json), CAST(:data AS json), now(), now())
 """)
 
 _PAUSE = text("""
-UPDATE workflow_recipient_runs SET status = 'paused', updated_at = now(), lease_expires_at = :until WHERE id = :id
+UPDATE workflow_recipient_runs SET status = 'paused', updated_at = now(), lease_expires_at = :until
+  WHERE id = :id
 """)
 
 _BEGIN_SEND = text("""
@@ -96,7 +106,8 @@ WITH ended AS (
     WHERE run_id = :run_id AND position = :position AND status IN ('pending', 'waiting', 'sending')
     RETURNING run_id, message_id
 ), message AS (
-    UPDATE messages SET status = 'sent', error = NULL, updated_at = now() FROM ended WHERE messages.id = ended.message_id
+    UPDATE messages SET status = 'sent', error = NULL, updated_at = now() FROM ended
+      WHERE messages.id = ended.message_id
 )
 UPDATE workflow_recipient_runs
 SET updated_at = now(), data = coalesce(CAST(:data AS json), data),
@@ -112,7 +123,8 @@ WHERE run_id = :run_id AND position = :position AND status = 'sending'
 _FAIL = text("""
 WITH ended AS (
     UPDATE workflow_run_steps
-    SET status = :status, error = coalesce(CAST(:error AS text), error, 'given up: see the run in Temporal'), lease_expires_at = NULL, finished_at = now()
+    SET status = :status, error = coalesce(CAST(:error AS text), error, 'given up: see the run in Temporal'),
+      lease_expires_at = NULL, finished_at = now()
     WHERE run_id = :run_id AND position = :position AND status IN ('pending', 'waiting', 'sending')
     RETURNING run_id, message_id, ref, error
 ), message AS (
@@ -126,7 +138,8 @@ FROM ended WHERE id = ended.run_id
 
 _FINISH = text("""
 UPDATE workflow_recipient_runs
-SET status = CASE WHEN status = 'cancelled' THEN status ELSE :status END, finished_at = coalesce(finished_at, now()),
+SET status = CASE WHEN status = 'cancelled' THEN status
+  ELSE :status END, finished_at = coalesce(finished_at, now()),
     updated_at = now(), lease_expires_at = NULL, stop_requested = false, temporal_run_id = :temporal_run_id
 WHERE id = :id
 RETURNING status
@@ -175,7 +188,8 @@ class LoadedRun:
         return self.workflow.steps[position]
 
     def scope(self) -> Json:
-        """What templates and conditions see. The trigger's data is at the top too, below Knock's own names."""
+        """What templates and conditions see. The trigger's data is at the top too, below Knock's own
+        names."""
         data = self.data or {}
         tenant = Reference.to_tenant(self.tenant) if self.tenant is not None else None
         return {
@@ -305,7 +319,8 @@ class RunLog:
         wait_until: datetime | None = None,
         message: NewMessage | None = None,
     ) -> bool:
-        """Record that a run has come to a step, with the message that it made; False when it was cancelled."""
+        """Record that a run has come to a step, with the message that it made; False when it was
+        cancelled."""
         step = run.step(position)
         message_id = new_id() if message else None
         async with self._engine.begin() as connection:
@@ -445,7 +460,8 @@ async def _recipients(
 
 
 async def _messages(connection: AsyncConnection, run_id: UUID) -> dict[str, Json]:
-    """The messages of earlier steps as conditions see them: `refs.<ref>.delivery_status` and `engagement_status`."""
+    """The messages of earlier steps as conditions see them: `refs.<ref>.delivery_status` and
+    `engagement_status`."""
     rows = await connection.execute(_MESSAGES, {"id": run_id})
     return {
         row.step_ref: {

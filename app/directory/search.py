@@ -1,5 +1,6 @@
-"""Finding in the directory: recipients by how their id, name or email address begins; which collections and audiences
-there are; where a user is a member. All of it goes through indexes: nothing here reads more than it shows."""
+"""Finding in the directory: recipients by how their id, name or email address begins; which collections and
+audiences there are; where a user is a member. All of it goes through indexes: nothing here reads more than it
+shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ WITH RECURSIVE found AS (
     UNION ALL
     SELECT (
         SELECT next.collection FROM directory_recipients AS next
-        WHERE next.environment = :environment AND next.collection > found.collection ORDER BY next.collection LIMIT 1
+        WHERE next.environment = :environment AND next.collection > found.collection ORDER BY next.collection
+          LIMIT 1
     ) FROM found WHERE found.collection IS NOT NULL
 )
 SELECT collection FROM found WHERE collection IS NOT NULL AND collection NOT LIKE '$%' LIMIT :limit

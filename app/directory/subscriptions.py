@@ -19,8 +19,10 @@ from app.models.directory import DirectoryRecipient, DirectorySubscription
 # What is given on a subscription that is there is merged with what it has, as on recipients.
 _ADD = text("""
 INSERT INTO directory_subscriptions AS stored
-    (environment, collection, object_id, recipient_collection, recipient_id, properties, inserted_at, updated_at)
-SELECT :environment, :collection, :object_id, recipient_collection, recipient_id, CAST(:properties AS jsonb), now(), now()
+    (environment, collection, object_id, recipient_collection, recipient_id, properties, inserted_at,
+      updated_at)
+SELECT :environment, :collection, :object_id, recipient_collection, recipient_id, CAST(:properties AS jsonb),
+  now(), now()
 FROM unnest(CAST(:collections AS text[]), CAST(:ids AS text[])) AS given (recipient_collection, recipient_id)
 ON CONFLICT (environment, collection, object_id, recipient_collection, recipient_id) DO UPDATE SET
     properties = doorbell_deep_merge(stored.properties, excluded.properties), updated_at = excluded.updated_at

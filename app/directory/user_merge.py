@@ -14,8 +14,8 @@ SELECT id FROM directory_recipients
 WHERE environment = :environment AND collection = '$users' AND id IN (:into, :merged) ORDER BY id FOR UPDATE
 """)
 
-# As docs.knock.app/managing-recipients/merging-users has it: properties deeply, and where both have a value the
-# remaining user's counts; preference sets and channel data whole.
+# As docs.knock.app/managing-recipients/merging-users has it: properties deeply, and where both have a value
+# the remaining user's counts; preference sets and channel data whole.
 _MERGE = text("""
 UPDATE directory_recipients AS remaining SET
     properties = doorbell_deep_merge(merged.properties, remaining.properties),
@@ -31,7 +31,8 @@ WHERE remaining.environment = :environment AND remaining.collection = '$users' A
 _MOVE = [
     text("""
 INSERT INTO directory_subscriptions
-    (environment, collection, object_id, recipient_collection, recipient_id, properties, inserted_at, updated_at)
+    (environment, collection, object_id, recipient_collection, recipient_id, properties, inserted_at,
+      updated_at)
 SELECT environment, collection, object_id, recipient_collection, :into, properties, inserted_at, now()
 FROM directory_subscriptions
 WHERE environment = :environment AND recipient_collection = '$users' AND recipient_id = :merged
@@ -65,7 +66,8 @@ WHERE environment = :environment AND actor_collection = '$users' AND actor_id = 
 async def merge_users(
     connection: AsyncConnection, environment: str, into: str, merged: str
 ) -> Recipient | None:
-    """Merge the second user into the first and delete it, in one transaction. None when there is no first user.
+    """Merge the second user into the first and delete it, in one transaction. None when there is no first
+    user.
 
     Raises:
         RequestError: 422, the second user is not there or is the first one.

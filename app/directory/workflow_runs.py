@@ -1,7 +1,8 @@
 """Workflow runs in the database: recorded when a workflow is triggered, cancelled, read.
 
-A workflow that has a definition gets queued runs, which a worker finds (`app/worker/runs.py`) and follows. Runs
-of a workflow without one complete as soon as they are recorded. `app/directory/fan_outs.py` adds those of subscribers.
+A workflow that has a definition gets queued runs, which a worker finds (`app/worker/runs.py`) and follows.
+Runs of a workflow without one complete as soon as they are recorded. `app/directory/fan_outs.py` adds those
+of subscribers.
 """
 
 import asyncio
@@ -20,7 +21,8 @@ from app.directory.idempotency import CLAIM_GIVEN
 from app.directory.recipients import Json, Reference
 from app.models.types import new_id
 
-# How long a cancel waits at most for what is being sent just then: longer than that takes (app/outbound/http.py).
+# How long a cancel waits at most for what is being sent just then: longer than that takes
+# (app/outbound/http.py).
 SENDS_END_WITHIN = 16.0
 SENDS_LOOK_INTERVAL = 0.05
 
@@ -29,7 +31,8 @@ _GIVEN = """
 given AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS given (
         id uuid, environment text, workflow text, actor_collection text, actor_id text, tenant text,
-        cancellation_key text, data text, settings text, run_ids uuid[], collections text[], recipient_ids text[],
+        cancellation_key text, data text, settings text, run_ids uuid[], collections text[],
+          recipient_ids text[],
         key text, request_digest text, request_id text, response text)
 )
 """
@@ -39,25 +42,30 @@ triggered AS MATERIALIZED (
     FROM mine LEFT JOIN workflow_definitions AS definition
         ON definition.environment = mine.environment AND definition.key = mine.workflow
 ), runs AS (
-    INSERT INTO workflow_runs (id, environment, workflow, actor_collection, actor_id, tenant, cancellation_key,
+    INSERT INTO workflow_runs (id, environment, workflow, actor_collection, actor_id, tenant,
+      cancellation_key,
                                data, settings, version_id, inserted_at)
     SELECT id, environment, workflow, actor_collection, actor_id, tenant, cancellation_key, data::json,
            settings::json, version_id, now()
     FROM triggered
 ), recipient_runs AS (
     INSERT INTO workflow_recipient_runs (id, environment, workflow_run_id, workflow, recipient_collection,
-                                         recipient_id, tenant, cancellation_key, status, error_count, stop_requested,
+                                         recipient_id, tenant, cancellation_key, status, error_count,
+                                           stop_requested,
                                          inserted_at, updated_at)
     SELECT recipient.run_id, environment, triggered.id, workflow, recipient.collection, recipient.id, tenant,
-           cancellation_key, CASE WHEN version_id IS NULL THEN 'completed' ELSE 'queued' END, 0, false, now(), now()
-    FROM triggered CROSS JOIN unnest(run_ids, collections, recipient_ids) AS recipient (run_id, collection, id)
+           cancellation_key, CASE WHEN version_id IS NULL THEN 'completed'
+             ELSE 'queued' END, 0, false, now(), now()
+    FROM triggered CROSS JOIN unnest(run_ids, collections, recipient_ids) AS recipient (run_id, collection,
+      id)
 )
 SELECT id, CASE WHEN version_id IS NOT NULL THEN pg_notify(:channel, environment) END FROM triggered
 """
 _RECORD = text(f"WITH {_GIVEN}, mine AS (SELECT * FROM given), {_RECORD_MINE}")
 _RECORD_FIRST = text(f"""
 WITH {_GIVEN}, claimed AS ({CLAIM_GIVEN}), mine AS (
-    SELECT given.* FROM given JOIN claimed ON (claimed.environment, claimed.key) = (given.environment, given.key)
+    SELECT given.* FROM given JOIN claimed ON (claimed.environment, claimed.key) = (given.environment,
+      given.key)
 ), {_RECORD_MINE}
 """)
 
@@ -66,7 +74,8 @@ _NOTIFY = text("SELECT pg_notify(:channel, :environment)")
 # A run that a worker has claimed may have a workflow, which the worker then cancels.
 _CANCEL = text("""
 UPDATE workflow_recipient_runs
-SET status = 'cancelled', updated_at = now(), finished_at = now(), stop_requested = lease_expires_at IS NOT NULL
+SET status = 'cancelled', updated_at = now(), finished_at = now(),
+  stop_requested = lease_expires_at IS NOT NULL
 WHERE environment = :environment AND workflow = :workflow AND cancellation_key = :cancellation_key
     AND status IN ('queued', 'processing', 'paused')
     AND (CAST(:collections AS text[]) IS NULL OR (recipient_collection, recipient_id) IN (
@@ -77,7 +86,8 @@ RETURNING id, stop_requested
 
 _CANCEL_ONE = text("""
 UPDATE workflow_recipient_runs
-SET status = 'cancelled', updated_at = now(), finished_at = now(), stop_requested = lease_expires_at IS NOT NULL
+SET status = 'cancelled', updated_at = now(), finished_at = now(),
+  stop_requested = lease_expires_at IS NOT NULL
 WHERE environment = :environment AND id = :id AND status IN ('queued', 'processing', 'paused')
 RETURNING stop_requested
 """)
@@ -90,24 +100,27 @@ SELECT EXISTS (
 """)
 
 _STEPS = text("""
-SELECT position, ref, type, channel_type, status, attempts, error, wait_until, message_id, started_at, finished_at
+SELECT position, ref, type, channel_type, status, attempts, error, wait_until, message_id, started_at,
+  finished_at
 FROM workflow_run_steps WHERE run_id = :id ORDER BY position
 """)
 
 _COLUMNS = """
 run.id, run.workflow_run_id, run.workflow, run.recipient_collection, run.recipient_id, run.tenant,
-run.cancellation_key, run.status, run.error_count, run.error, run.temporal_run_id, run.environment, run.inserted_at,
-run.updated_at, run.started_at, run.finished_at, trigger.actor_collection, trigger.actor_id
+run.cancellation_key, run.status, run.error_count, run.error, run.temporal_run_id, run.environment,
+run.inserted_at, run.updated_at, run.started_at, run.finished_at, trigger.actor_collection, trigger.actor_id
 """
 
 _GET = text(f"""
-SELECT {_COLUMNS} FROM workflow_recipient_runs AS run JOIN workflow_runs AS trigger ON trigger.id = run.workflow_run_id
+SELECT {_COLUMNS} FROM workflow_recipient_runs AS run JOIN workflow_runs AS trigger
+  ON trigger.id = run.workflow_run_id
 WHERE run.environment = :environment AND run.id = :id
 """)
 
 
 _SIBLINGS = text(f"""
-SELECT {_COLUMNS} FROM workflow_recipient_runs AS run JOIN workflow_runs AS trigger ON trigger.id = run.workflow_run_id
+SELECT {_COLUMNS} FROM workflow_recipient_runs AS run JOIN workflow_runs AS trigger
+  ON trigger.id = run.workflow_run_id
 WHERE run.workflow_run_id = :workflow_run_id AND run.environment = :environment AND run.id <> :id LIMIT :limit
 """)
 
@@ -172,8 +185,8 @@ def workflow_id(environment: str, run_id: UUID) -> str:
 async def record_trigger(
     connection: AsyncConnection, environment: str, workflow_run_id: UUID, trigger: Trigger
 ) -> None:
-    """Record one run for each recipient, and that the subscribers of the objects among them are to get theirs. A
-    recipient named twice gets one run. In one transaction.
+    """Record one run for each recipient, and that the subscribers of the objects among them are to get
+    theirs. A recipient named twice gets one run. In one transaction.
     """
     rows = to_json([_row(environment, workflow_run_id, trigger)])
     await connection.execute(_RECORD, {"rows": rows, "channel": CHANNEL})
@@ -182,8 +195,8 @@ async def record_trigger(
 
 @dataclass(frozen=True)
 class KeyedTrigger:
-    """A trigger of users, whom nobody subscribes to, under an idempotency key, with the answer that is kept. `size`: of
-    its request, in bytes."""
+    """A trigger of users, whom nobody subscribes to, under an idempotency key, with the answer that is kept.
+    `size`: of its request, in bytes."""
 
     environment: str
     workflow_run_id: UUID
@@ -237,11 +250,11 @@ async def cancel_runs(
     cancellation_key: str,
     recipients: Sequence[Reference] | None,
 ) -> list[UUID]:
-    """Cancel what still runs of the triggers with this key, for all recipients or for these, and what a fan-out has
-    yet to make. In one transaction.
+    """Cancel what still runs of the triggers with this key, for all recipients or for these, and what a
+    fan-out has yet to make. In one transaction.
 
-    The runs that were being followed: when this is committed they begin nothing new, and `sends_end` waits for
-    what they had begun.
+    The runs that were being followed: when this is committed they begin nothing new, and `sends_end` waits
+    for what they had begun.
     """
     await cancel_fan_outs(connection, environment, workflow, cancellation_key, recipients)
     cancelled = await connection.execute(
@@ -261,7 +274,8 @@ async def cancel_runs(
 
 
 async def cancel_run(connection: AsyncConnection, environment: str, run_id: UUID) -> tuple[bool, bool]:
-    """Cancel one run, as `cancel_runs` does; whether it was still to be cancelled, and whether it was followed."""
+    """Cancel one run, as `cancel_runs` does; whether it was still to be cancelled, and whether it was
+    followed."""
     row = (await connection.execute(_CANCEL_ONE, {"environment": environment, "id": run_id})).first()
     if row is not None and row.stop_requested:
         await connection.execute(_NOTIFY, {"channel": CHANNEL, "environment": environment})

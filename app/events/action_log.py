@@ -1,5 +1,5 @@
-"""The action log as the worker uses it: rows added when an event is mapped, updated after each attempt, both in
-batches across events."""
+"""The action log as the worker uses it: rows added when an event is mapped, updated after each attempt, both
+in batches across events."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -20,22 +20,25 @@ from app.models.types import id_time_range
 
 MAXIMUM_CACHED = 2000
 
-# A mapping evaluated twice finds the row of the first time: what was evaluated then is what is sent. Rows come as one
-# JSON array, as those of the inbox do.
+# A mapping evaluated twice finds the row of the first time: what was evaluated then is what is sent. Rows
+# come as one JSON array, as those of the inbox do.
 _ADD = text("""
-INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status, error,
+INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status,
+  error,
                      attempts, finished_at, environment, source_key)
 SELECT id, event_id, mapping_id, action_type, parameters::json, payload::json, idempotency_key, status, error,
        0, finished_at, environment, source_key
 FROM json_to_recordset(CAST(:rows AS json)) AS given (
-    id uuid, event_id uuid, mapping_id uuid, action_type text, parameters text, payload text, idempotency_key text,
+    id uuid, event_id uuid, mapping_id uuid, action_type text, parameters text, payload text,
+      idempotency_key text,
     status text, error text, finished_at timestamptz, environment text, source_key text)
 ON CONFLICT (id) DO NOTHING
 RETURNING id
 """)
 
 _LOAD = text("""
-SELECT id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status, error, finished_at,
+SELECT id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status, error,
+  finished_at,
        calls, result
 FROM actions WHERE id = ANY(CAST(:ids AS uuid[]))
 """)
@@ -47,7 +50,8 @@ FROM actions WHERE id >= :first AND id < :end AND event_id = :event_id
 
 _RECORD = text("""
 UPDATE actions SET status = v.status, result = v.result::json, error = v.error,
-    attempts = actions.attempts + v.attempts, calls = v.calls, started_at = coalesce(actions.started_at, v.started_at),
+    attempts = actions.attempts + v.attempts, calls = v.calls, started_at = coalesce(actions.started_at,
+      v.started_at),
     finished_at = v.finished_at
 FROM json_to_recordset(CAST(:rows AS json)) AS v (
     id uuid, status text, result text, error text, attempts integer, calls integer, started_at timestamptz,
@@ -87,7 +91,8 @@ class StoredAction:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What came of one attempt, about to be written. `started_at` None: it was not its turn, nothing was sent."""
+    """What came of one attempt, about to be written. `started_at` None: it was not its turn, nothing was
+    sent."""
 
     action_id: UUID
     status: ActionStatus

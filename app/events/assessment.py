@@ -1,4 +1,5 @@
-"""Whether a delivery is genuine, and what preprocessing makes of it: by the source's script, else by its provider.
+"""Whether a delivery is genuine, and what preprocessing makes of it: by the source's script, else by its
+provider.
 
 The same at the edge (`app/events/reception.py`) and for the verdict of record (`app/activities/verify.py`).
 """
@@ -74,7 +75,8 @@ async def run_script(
 
 
 def scheme_of(endpoint: Endpoint) -> Scheme | None:
-    """How the source's events are signed: with `strict_batches`, a part of a batch does not sign the whole."""
+    """How the source's events are signed: with `strict_batches`, a part of a batch does not sign the
+    whole."""
     scheme = endpoint.provider.scheme
     if endpoint.strict_batches and isinstance(scheme, FirstEventHmac):
         return replace(scheme, whole=True)

@@ -1,7 +1,7 @@
 """Stage 3 of an event, its first half: the claims that a dispatcher has on rows of the event log.
 
-A claim is a lease: an event that is claimed and not started is claimed again when the lease ran out. What happens
-to the claimed is in `app/worker/events.py`.
+A claim is a lease: an event that is claimed and not started is claimed again when the lease ran out. What
+happens to the claimed is in `app/worker/events.py`.
 """
 
 from collections import Counter
@@ -18,8 +18,8 @@ from app.models.types import digest_of
 SWEEP_BATCH = 100
 POSTPONED = timedelta(seconds=5)
 
-# Round robin over the sources that have a backlog, found by jumping through the index; those with fewer events
-# in flight come first, and none has more than its share of the slots.
+# Round robin over the sources that have a backlog, found by jumping through the index; those with fewer
+# events in flight come first, and none has more than its share of the slots.
 _CLAIM = text("""
 WITH RECURSIVE backlog (source_key) AS (
     (SELECT source_key FROM events WHERE environment = :environment AND status = 'received' AND id >= :since
@@ -34,10 +34,12 @@ WITH RECURSIVE backlog (source_key) AS (
         AS busy (source_key, in_flight) ON busy.source_key = backlog.source_key
     WHERE backlog.source_key IS NOT NULL
 ), candidates AS (
-    SELECT event.id, waiting.in_flight + row_number() OVER (PARTITION BY waiting.source_key ORDER BY event.id) AS turn
+    SELECT event.id, waiting.in_flight + row_number() OVER (PARTITION BY waiting.source_key ORDER BY event.id)
+      AS turn
     FROM waiting CROSS JOIN LATERAL (
         SELECT id FROM events
-        WHERE environment = :environment AND source_key = waiting.source_key AND status = 'received' AND id >= :since
+        WHERE environment = :environment AND source_key = waiting.source_key AND status = 'received'
+          AND id >= :since
         ORDER BY id LIMIT least(:limit, greatest(0, :share - waiting.in_flight)) FOR UPDATE SKIP LOCKED
     ) AS event
 ), claimed AS (
@@ -45,7 +47,8 @@ WITH RECURSIVE backlog (source_key) AS (
 )
 UPDATE events SET status = 'processing', lease_expires_at = now() + :lease
 FROM claimed WHERE events.id = claimed.id AND events.id >= :since
-RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin, traceparent,
+RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin,
+  traceparent,
     false AS was_claimed
 """)
 
@@ -57,7 +60,8 @@ WITH expired AS (
 )
 UPDATE events SET lease_expires_at = now() + :lease
 FROM expired WHERE events.id = expired.id
-RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin, traceparent,
+RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin,
+  traceparent,
     true AS was_claimed
 """)
 
@@ -83,8 +87,8 @@ _ENDED = text("SELECT id FROM events WHERE id = ANY(CAST(:ids AS uuid[])) AND st
 @dataclass(frozen=True)
 class Leases:
     """How long a claim holds. `claim`: one that is not followed by a start is claimed again. `run`: a started
-    event is looked at again, in case its workflow ended without recording an outcome. `sweep`: how often leases
-    that ran out are looked for."""
+    event is looked at again, in case its workflow ended without recording an outcome. `sweep`: how often
+    leases that ran out are looked for."""
 
     claim: timedelta = timedelta(seconds=60)
     run: timedelta = timedelta(minutes=15)
@@ -93,8 +97,8 @@ class Leases:
 
 @dataclass(frozen=True)
 class Claimed:
-    """An event that this dispatcher has claimed. `run_id` is set when its run was noted; `was_claimed`, when an
-    earlier claim's lease ran out, so that it may have been started."""
+    """An event that this dispatcher has claimed. `run_id` is set when its run was noted; `was_claimed`, when
+    an earlier claim's lease ran out, so that it may have been started."""
 
     id: UUID
     source_key: str
@@ -137,8 +141,8 @@ class Claims:
         self._leases = leases
 
     async def take_waiting(self, since: UUID, *, limit: int, share: int, busy: Counter[str]) -> list[Claimed]:
-        """Claim received events from an id on, round robin over the sources. `busy` counts what each source has in
-        flight, of which it may have `share` at most."""
+        """Claim received events from an id on, round robin over the sources. `busy` counts what each source
+        has in flight, of which it may have `share` at most."""
         return await self._take(
             _CLAIM,
             limit=limit,

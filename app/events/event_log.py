@@ -55,8 +55,8 @@ WHERE events.id = v.id AND events.id >= :first AND events.id <= :last
   AND events.status IN ('received', 'processing')
 """)
 
-# Those that wait for a run whose event has its outcome: they share a success; after a failure they go back, and
-# the next one executes (`app/worker/start.py`).
+# Those that wait for a run whose event has its outcome: they share a success; after a failure they go back,
+# and the next one executes (`app/worker/start.py`).
 _SETTLE = text("""
 WITH ended AS (
     SELECT events.id, events.finished_at, v.workflow_id, v.run_id,
@@ -174,11 +174,13 @@ class EventLog:
         return event
 
     async def load_ahead(self, event_ids: Sequence[UUID]) -> None:
-        """Have events that are about to be processed at hand, with one statement for all. What fails is met again."""
+        """Have events that are about to be processed at hand, with one statement for all. What fails is met
+        again."""
         await asyncio.gather(*map(self.load, event_ids), return_exceptions=True)
 
     async def finish(self, finished: Finished) -> None:
-        """Write a final state, and settle the events that wait for its run. An event that already has one keeps it.
+        """Write a final state, and settle the events that wait for its run. An event that already has one
+        keeps it.
 
         Done again after a crash between the two, it does what is left.
         """

@@ -1,7 +1,7 @@
 """Stage 2 of an event: the durable inbox. Events of many requests go into the event log with one statement.
 
-`accept` returns after the commit and not before. The dispatcher of the event's environment (`app/worker/events.py`)
-hears of it by NOTIFY.
+`accept` returns after the commit and not before. The dispatcher of the event's environment
+(`app/worker/events.py`) hears of it by NOTIFY.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ WRITE_TIMEOUT = timedelta(seconds=10)
 # What a row takes besides its body, roughly.
 ROW_BYTES = 2048
 
-# An id is written once: a batch whose connection broke before Postgres answered is sent again as it is. All rows come
-# as one JSON array: an array for each column costs the driver many times as much.
+# An id is written once: a batch whose connection broke before Postgres answered is sent again as it is. All
+# rows come as one JSON array: an array for each column costs the driver many times as much.
 _INSERT = text("""
 WITH given AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS given (
@@ -51,7 +51,8 @@ WITH given AS MATERIALIZED (
     ON CONFLICT (id) DO NOTHING
 ), new_payloads AS (
     INSERT INTO event_payloads (id, body, headers, sensitive_headers, preprocess_output)
-    SELECT id, decode(body, 'base64'), headers::json, decode(sensitive_headers, 'base64'), preprocess_output::json
+    SELECT id, decode(body, 'base64'), headers::json, decode(sensitive_headers, 'base64'),
+      preprocess_output::json
     FROM given
     ON CONFLICT (id) DO NOTHING
 )
@@ -90,7 +91,8 @@ class Inbox:
 
         Raises:
             QueueFull: Postgres does not keep up.
-            sqlalchemy.exc.DBAPIError, TimeoutError: Postgres is out; the event is not accepted, though it may be
+            sqlalchemy.exc.DBAPIError, TimeoutError: Postgres is out; the event is not accepted, though it may
+            be
                 in the log when the connection broke at the commit.
         """
         await self._batcher.submit(event)
@@ -129,7 +131,8 @@ class Inbox:
 
 
 def _row(event: ReceivedEvent) -> dict[str, object]:
-    """The row of an event as JSON takes it. JSON within it is text, so that an escaped U+0000 stays what it is."""
+    """The row of an event as JSON takes it. JSON within it is text, so that an escaped U+0000 stays what it
+    is."""
     sensitive, preprocess = event.sensitive_headers, event.preprocess_output
     return {
         "id": event.id,

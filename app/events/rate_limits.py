@@ -1,7 +1,7 @@
 """Before stage 1 of an event: how many each source may send, as one API process counts it.
 
-A token bucket for each source and environment, in memory. With n API processes a source gets at most n times its
-rate: the limit protects the process and its database connections, and needs no round trip to do so.
+A token bucket for each source and environment, in memory. With n API processes a source gets at most n times
+its rate: the limit protects the process and its database connections, and needs no round trip to do so.
 """
 
 import time
@@ -13,7 +13,8 @@ from app.sources.live import Endpoint
 
 @dataclass
 class Bucket:
-    """What is left to spend, as of a moment. It holds one second's worth at most, which is the largest burst."""
+    """What is left to spend, as of a moment. It holds one second's worth at most, which is the largest
+    burst."""
 
     tokens: float
     filled_at: float

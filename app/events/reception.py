@@ -1,8 +1,8 @@
 """Stage 1 of an event, without HTTP: from the bytes received to a row of the event log.
 
-Verifies the bytes, decodes them, and identifies event type, idempotency key and time. A delivery of many events
-becomes as many rows. The result is accepted by `app/events/inbox.py`; a refused delivery becomes a row too, with its
-reason.
+Verifies the bytes, decodes them, and identifies event type, idempotency key and time. A delivery of many
+events becomes as many rows. The result is accepted by `app/events/inbox.py`; a refused delivery becomes a row
+too, with its reason.
 """
 
 from collections.abc import Sequence
@@ -117,7 +117,8 @@ async def receive_events(
 async def receive_event(
     endpoint: Endpoint, body: bytes, headers: dict[str, str], box: SecretBox, scripts: Scripts
 ) -> ReceivedEvent | Refusal:
-    """The event in a delivery of one: what is rehearsed or replayed is a single event. As `receive_events` else."""
+    """The event in a delivery of one: what is rehearsed or replayed is a single event. As `receive_events`
+    else."""
     received = await receive_events(endpoint, body, headers, box, scripts)
     if isinstance(received, Refusal):
         return received
@@ -163,7 +164,8 @@ def received_part(
 ) -> ReceivedEvent:
     """An event that came in a request of its own kind, identified once more by what is stored of it.
 
-    A script saw the request whole, as it is not stored, or no script did: what came of it is in `preprocess_output`.
+    A script saw the request whole, as it is not stored, or no script did: what came of it is in
+    `preprocess_output`.
     """
     status, reason = verification
     row = _row(endpoint, body, headers, box, VerificationStatus(status), reason, through)
@@ -223,7 +225,8 @@ def _fan_out(
     bodies: Sequence[bytes],
     assessment: Assessment,
 ) -> list[ReceivedEvent] | Refusal:
-    """An event for each body of a delivery. The delivery's verdict is that of all: none is stored as it was signed."""
+    """An event for each body of a delivery. The delivery's verdict is that of all: none is stored as it was
+    signed."""
     if len(bodies) > MAXIMUM_EVENTS:
         message = f"the batch has {len(bodies)} events, allowed are {MAXIMUM_EVENTS}"
         return _refuse(event, 413, "batch_too_large", message)
@@ -361,7 +364,8 @@ def _time(value: Any) -> datetime | None:
         moment = _moment(value)
     except (ValueError, OverflowError, OSError):
         return None
-    # At the ends of the calendar another time zone has no date: Postgres would take it, and Python not read it.
+    # At the ends of the calendar another time zone has no date: Postgres would take it, and Python not read
+    # it.
     return moment if moment is not None and MINYEAR < moment.year < MAXYEAR else None
 
 

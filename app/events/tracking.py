@@ -1,5 +1,5 @@
-"""The events in a request of a customer data platform's library: `app/api/tracking.py` takes it, a replay of a refused
-one (`app/replays/one.py`) takes it once more.
+"""The events in a request of a customer data platform's library: `app/api/tracking.py` takes it, a replay of
+a refused one (`app/replays/one.py`) takes it once more.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ UNSIGNED = "sent with the write key, which is not a signature"
 
 
 def events_of(sent: bytes, body: Any, kind: str, limits: Tracking) -> Iterator[dict[str, Any]]:
-    """The events of a request, each complete. `body` is what was sent, decoded; `kind` the type that its path says, if
-    it is known.
+    """The events of a request, each complete. `body` is what was sent, decoded; `kind` the type that its path
+    says, if it is known.
 
     Raises:
         Rejected: the body is not a request, or one of its events is too large.

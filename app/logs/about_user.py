@@ -1,7 +1,8 @@
 """The events whose actions were about a recipient: found in the newest part of the action log.
 
-An index by recipient would be paid for by every event. So the newest actions of the environment are read backwards, in
-batches, until enough are found, or the time or the number is used up; the answer says how far back it looked.
+An index by recipient would be paid for by every event. So the newest actions of the environment are read
+backwards, in batches, until enough are found, or the time or the number is used up; the answer says how far
+back it looked.
 """
 
 from collections.abc import Iterator, Sequence

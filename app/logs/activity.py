@@ -1,4 +1,5 @@
-"""What sources received lately, at a glance: how many events in each part of the last hour, how many of them failed."""
+"""What sources received lately, at a glance: how many events in each part of the last hour, how many of them
+failed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from app.models.types import first_id_at, now
 SPAN = timedelta(hours=1)
 BUCKETS = 30
 
-# Not `=`, and in the order of the index events_by_source: else Postgres takes the primary key's order and reads all
-# other sources' events since the last one of this.
+# Not `=`, and in the order of the index events_by_source: else Postgres takes the primary key's order and
+# reads all other sources' events since the last one of this.
 _LAST = text("""
 SELECT source.key, last.received_at
 FROM unnest(CAST(:keys AS text[])) AS source (key)
@@ -31,8 +32,8 @@ CROSS JOIN LATERAL (
 """)
 
 
-# The last one as a range and in the order of the index that begins with the source: else Postgres may read all other
-# sources' events since.
+# The last one as a range and in the order of the index that begins with the source: else Postgres may read
+# all other sources' events since.
 _ACTIVITY = text("""
 SELECT (SELECT count(*) FROM events
         WHERE environment = :environment AND source_key = :source_key AND id >= :since) AS events_count,
@@ -44,7 +45,8 @@ SELECT (SELECT count(*) FROM events
 
 @dataclass
 class SourceActivity:
-    """A source's last hour. `buckets`: events by part of it, oldest first. `failures`: failed and rejected ones."""
+    """A source's last hour. `buckets`: events by part of it, oldest first. `failures`: failed and rejected
+    ones."""
 
     buckets: list[int]
     failures: int = 0

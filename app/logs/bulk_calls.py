@@ -28,8 +28,8 @@ WHERE e.environment = :environment AND e.source_key = :source_key AND e.id >= :f
 async def progress(
     engine: AsyncEngine, endpoint: Endpoint, batch_id: UUID, names: Mapping[str, str]
 ) -> BulkOperation | None:
-    """The bulk operation that the events of a call are, None when this source has no such call. `names` are those of operations by
-    event type."""
+    """The bulk operation that the events of a call are, None when this source has no such call. `names` are
+    those of operations by event type."""
     if batch_id > first_id_at(now() + LONGEST_CALL):
         # Made up: there is no id of a time to come, and not every id is one of a time.
         return None

@@ -1,4 +1,5 @@
-"""Entries of the event log and the action log as people read them: with what was received, without its secrets."""
+"""Entries of the event log and the action log as people read them: with what was received, without its
+secrets."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -25,17 +26,19 @@ from app.providers.registry import providers
 MAXIMUM_PAGE_BYTES = 8 * 1024 * 1024
 _PAYLOADS = text("""
 SELECT id, headers, sensitive_headers, preprocess_output,
-       CASE WHEN sum(octet_length(body)) OVER (ORDER BY id DESC) <= :budget OR row_number() OVER (ORDER BY id DESC) = 1
+       CASE WHEN sum(octet_length(body)) OVER (ORDER BY id DESC) <= :budget
+         OR row_number() OVER (ORDER BY id DESC) = 1
             THEN body END AS body
 FROM event_payloads
 WHERE id = ANY(CAST(:ids AS uuid[])) AND id >= :first AND id <= :last
 """)
 
-# OFFSET 0 keeps Postgres from turning this into a join that reads all actions: one look into the primary key for
-# each event, whose actions share its millisecond. The bounds say it all again, for the planner: else it looks at the
-# partitions of all days.
+# OFFSET 0 keeps Postgres from turning this into a join that reads all actions: one look into the primary key
+# for each event, whose actions share its millisecond. The bounds say it all again, for the planner: else it
+# looks at the partitions of all days.
 _ACTIONS = text("""
-SELECT action.* FROM unnest(CAST(:ids AS uuid[]), CAST(:firsts AS uuid[]), CAST(:ends AS uuid[])) AS event (id, first, "end")
+SELECT action.* FROM unnest(CAST(:ids AS uuid[]), CAST(:firsts AS uuid[]), CAST(:ends AS uuid[])) AS event
+  (id, first, "end")
 CROSS JOIN LATERAL (
     SELECT * FROM actions
     WHERE actions.id >= event.first AND actions.id < event."end" AND actions.event_id = event.id
@@ -68,7 +71,8 @@ class LogAction:
 class LogEntry:
     """An entry of the event log with what was received.
 
-    `data` is None when the body was not a JSON object, or one nested too deep to be shown; `omitted` when the page had no room left for it.
+    `data` is None when the body was not a JSON object, or one nested too deep to be shown; `omitted` when the
+    page had no room left for it.
     """
 
     event: Event
@@ -130,7 +134,8 @@ def _object(body: bytes) -> dict[str, Any] | None:
 
 
 def _writable(value: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The value, unless it is nested too deep to stand in an answer: JSON is read to a depth that cannot be written."""
+    """The value, unless it is nested too deep to stand in an answer: JSON is read to a depth that cannot be
+    written."""
     try:
         orjson.dumps([[[[[value]]]]])
     except orjson.JSONEncodeError:

@@ -1,4 +1,5 @@
-"""Where in a received event its type may stand: what a person chooses from who connects a service of their own."""
+"""Where in a received event its type may stand: what a person chooses from who connects a service of their
+own."""
 
 import re
 from collections.abc import Iterator

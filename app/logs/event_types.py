@@ -15,7 +15,8 @@ RECENT = timedelta(days=30)
 MAXIMUM_EVENT_TYPES = 1000
 # Payloads are kept for a shorter time than events: how many events are looked at for one.
 MAXIMUM_LOOKS = 20
-# Jumps from one type's latest event to the next type's, backwards through the index, instead of reading every event.
+# Jumps from one type's latest event to the next type's, backwards through the index, instead of reading every
+# event.
 _EVENT_TYPES = text("""
 WITH RECURSIVE seen (event_type, id, position) AS (
     (SELECT event_type, id, 1 FROM events
@@ -38,7 +39,8 @@ _COUNTS = text("""
 SELECT wanted.event_type, (
     SELECT count(*) FROM (
         SELECT FROM events
-        WHERE environment = :environment AND source_key = :source_key AND events.event_type = wanted.event_type
+        WHERE environment = :environment AND source_key = :source_key
+          AND events.event_type = wanted.event_type
           AND id >= :since
         LIMIT :limit
     ) AS found
@@ -51,7 +53,8 @@ FROM unnest(CAST(:event_types AS text[])) AS wanted (event_type)
 _LATEST = text("""
 SELECT event.* FROM (
     SELECT * FROM events
-    WHERE environment = :environment AND source_key = :source_key AND event_type = :event_type AND id >= :since
+    WHERE environment = :environment AND source_key = :source_key AND event_type = :event_type
+      AND id >= :since
       AND origin IS NULL
     ORDER BY id DESC LIMIT :looks
 ) AS event
@@ -96,8 +99,8 @@ async def count_event_types(
 async def list_latest(
     session: AsyncSession, environment: str, source_key: str, event_type: str, limit: int = MAXIMUM_LOOKS
 ) -> list[Event]:
-    """The latest events of a type in the last 30 days, newest first, that were not made by hand and whose payloads are
-    stored."""
+    """The latest events of a type in the last 30 days, newest first, that were not made by hand and whose
+    payloads are stored."""
     parameters = {
         "environment": environment,
         "source_key": source_key,

@@ -29,13 +29,14 @@ MILLISECOND = timedelta(milliseconds=1)
 # The bits of a UUIDv7 behind its time.
 _WITHIN_MILLISECOND = 2**80 - 1
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
-# What an action's status says of its event's, earlier ones first. A replay has its actions before it is claimed.
+# What an action's status says of its event's, earlier ones first. A replay has its actions before it is
+# claimed.
 _OF_EVENT: dict[ActionStatus | None, tuple[EventStatus, ...]] = {
     ActionStatus.FAILED: (EventStatus.PROCESSING, EventStatus.FAILED),
     ActionStatus.PENDING: (EventStatus.RECEIVED, EventStatus.PROCESSING, EventStatus.FAILED),
 }
-# OFFSET 0 keeps these as one look for each event, in the order of events, so that they stop at the limit. The bounds
-# say it again, for the planner: else it looks at the partitions of all days.
+# OFFSET 0 keeps these as one look for each event, in the order of events, so that they stop at the limit. The
+# bounds say it again, for the planner: else it looks at the partitions of all days.
 _RAN = text("""
 EXISTS (
     SELECT FROM actions
@@ -63,8 +64,8 @@ class LogFilter:
     """Which entries of an environment's log. `source_key` None is all sources.
 
     `starting_at` and `ending_at` are inclusive. `search` is text inside the body, case-sensitive; it needs a
-    `starting_at`, because it reads the bodies of that time one after the other. `replay_id`: those that a replay of
-    many made.
+    `starting_at`, because it reads the bodies of that time one after the other. `replay_id`: those that a
+    replay of many made.
     """
 
     environment: str
@@ -89,8 +90,8 @@ class LogFilter:
 
 @dataclass(frozen=True)
 class Span:
-    """Which ids are looked at: beyond `position`, towards older ones or `backwards` towards newer ones, from `since` on,
-    between these times."""
+    """Which ids are looked at: beyond `position`, towards older ones or `backwards` towards newer ones, from
+    `since` on, between these times."""
 
     position: UUID | None
     backwards: bool
@@ -131,7 +132,8 @@ class Span:
         return found
 
     def bounds(self) -> tuple[UUID, UUID]:
-        """The smallest and the largest id of the milliseconds that it is about: which partitions are looked into."""
+        """The smallest and the largest id of the milliseconds that it is about: which partitions are looked
+        into."""
         lowest, highest = [_FIRST], [_LAST]
         if self.since is not None:
             lowest.append(self.since)
@@ -152,8 +154,8 @@ def select_entries(
 ) -> Select[Any]:
     """The first entries of a span with one of the `statuses_of` a filter, from where the span begins.
 
-    An index scan that stops at the limit, or of all sources one for each, merged: of events, or `by_actions` of the
-    actions, with a look at the event of each.
+    An index scan that stops at the limit, or of all sources one for each, merged: of events, or `by_actions`
+    of the actions, with a look at the event of each.
     """
     sources = select(Source.__table__.c.key).subquery("sources")  # type: ignore[attr-defined]
     source_key = sources.c.key if wanted.source_key is None else wanted.source_key
@@ -240,8 +242,8 @@ def _is_common(wanted: LogFilter, status: EventStatus | None) -> bool:
 def _ranges(wanted: LogFilter, status: EventStatus | None, columns: Any) -> list[Any]:
     """The columns that are compared as ranges, and ordered by, as the index is that begins with them.
 
-    So Postgres uses that index. Else it takes all sources to be alike, also in how many of their events verify, and
-    goes through all events for the few that are wanted of one source.
+    So Postgres uses that index. Else it takes all sources to be alike, also in how many of their events
+    verify, and goes through all events for the few that are wanted of one source.
     """
     ranges = [columns.source_key] if _is_common(wanted, status) else []
     return ranges + [columns.verification_status] * (wanted.verification_status is not None)

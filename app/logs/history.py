@@ -105,7 +105,8 @@ def _begun(event: HistoryEvent) -> Step | None:
 
 
 def _first_try(event: HistoryEvent) -> list[Step]:
-    """The steps that `try_event` took, when the event is its marker; one that failed as a whole is a step itself."""
+    """The steps that `try_event` took, when the event is its marker; one that failed as a whole is a step
+    itself."""
     marker = event.marker_recorded_event_attributes
     if marker.marker_name != _LOCAL_ACTIVITY or marker.HasField("failure"):
         return []

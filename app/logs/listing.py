@@ -32,7 +32,8 @@ FEW_ACTIONS = 2000
 # Who asks for a replay of many waits longer, and less than the command line does.
 COUNT_TIMEOUT = 20
 _TIME_LIMIT = text(
-    "SELECT set_config('statement_timeout', :limit, true), set_config('plan_cache_mode', 'force_custom_plan', true)"
+    "SELECT set_config('statement_timeout', :limit, true), set_config('plan_cache_mode', "
+    "'force_custom_plan', true)"
 )
 _COUNT = """
 SELECT count(*) FROM (
@@ -102,8 +103,9 @@ async def list_changes(
     shown: dict[UUID, str],
     unfinished: Collection[UUID],
 ) -> tuple[list[LogEntry], UUID | None]:
-    """The entries from `since` on, and those of `unfinished`, that have another status than in `shown`, oldest first;
-    and where to go on at once, when there were more than one look brings. `shown` is brought up to date."""
+    """The entries from `since` on, and those of `unfinished`, that have another status than in `shown`,
+    oldest first; and where to go on at once, when there were more than one look brings. `shown` is brought up
+    to date."""
     span = Span(None, True, since, wanted.starting_at, wanted.ending_at)
     later = await _look(session, wanted, span, MAXIMUM_CHANGES)
     events = {event.id: event for event in later}
@@ -172,8 +174,8 @@ async def _look(
     """
     found: dict[UUID, Event] = {}
     async with _time_limit(session, seconds):
-        # One statement for each: to build one of several costs more than they do. What goes on to the next status
-        # meanwhile is found in both, and once.
+        # One statement for each: to build one of several costs more than they do. What goes on to the next
+        # status meanwhile is found in both, and once.
         for status in [wanted.status] if by_actions else statuses_of(wanted):
             query = select_entries(wanted, status, span, limit, by_actions=by_actions)
             found |= {event.id: event for event in await load_events(session, query)}
@@ -200,8 +202,8 @@ async def _time_limit(session: AsyncSession, seconds: int) -> AsyncIterator[None
 async def _go_by_actions(session: AsyncSession, wanted: LogFilter, span: "Span") -> bool:
     """Whether to look through a span's actions and at the event of each, instead of through the events.
 
-    An action that failed or waits shows in its event's status. Of the others, those that are rare are looked up one by
-    one; when there are many, the events that come first have some.
+    An action that failed or waits shows in its event's status. Of the others, those that are rare are looked
+    up one by one; when there are many, the events that come first have some.
     """
     skipped = wanted.action_status is ActionStatus.SKIPPED
     if wanted.action_type is None and not skipped:

@@ -1,8 +1,8 @@
 """How an environment is right now: what waits, what fails and why, how the destination answers.
 
-Counts over time are `app.logs.statistics`'s. Here, every query reads a bounded number of the latest rows through an index:
-they compare its last column but the id with `>=` and `<=`, and sort by it, because for `=` Postgres may take the order of
-the primary key instead and read everything that came since.
+Counts over time are `app.logs.statistics`'s. Here, every query reads a bounded number of the latest rows
+through an index: they compare its last column but the id with `>=` and `<=`, and sort by it, because for `=`
+Postgres may take the order of the primary key instead and read everything that came since.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.models.types import first_id_at, time_of
 
 MAXIMUM_COUNTED = 10_000
-# Failed events of a source whose causes are compared, and events whose actions say how the destination answers.
+# Failed events of a source whose causes are compared, and events whose actions say how the destination
+# answers.
 LATEST_FAILURES = 100
 LATEST_EVENTS = 50
 _ENOUGH_TEXT = 400
@@ -82,14 +83,16 @@ WITH event AS (
      ) AS found
      ORDER BY found.id DESC LIMIT :latest)
     UNION ALL
-    (SELECT id, source_key FROM events WHERE environment = :environment AND status = 'processing' LIMIT :latest)
+    (SELECT id, source_key FROM events WHERE environment = :environment
+      AND status = 'processing' LIMIT :latest)
 )
 SELECT event.source_key, action.* FROM event CROSS JOIN LATERAL ({_ACTIONS_OF_EVENT}) AS action
 ORDER BY action.finished_at DESC NULLS FIRST
 """)
 
 _WAITS = text("""
-SELECT split_part(key, '/', 2) AS endpoint, extract(epoch FROM greatest(next_turn, next_slot) - now()) AS seconds
+SELECT split_part(key, '/', 2) AS endpoint, extract(epoch
+  FROM greatest(next_turn, next_slot) - now()) AS seconds
 FROM rate_limits
 WHERE key LIKE :account || '/%' AND greatest(next_turn, next_slot) > now() + interval '1 second'
 ORDER BY seconds DESC

@@ -1,8 +1,9 @@
-"""The counts that `app.logs.statistics` reads, made off the hot path: one worker process at a time, every half minute.
+"""The counts that `app.logs.statistics` reads, made off the hot path: one worker process at a time, every
+half minute.
 
-Minutes are counted from the log when they are over; quarters of hours, hours and days are sums of the finer ones.
-A minute is always counted as a whole and replaces what was counted before, so doing it twice changes nothing. One that
-had unfinished events is counted again until it has none.
+Minutes are counted from the log when they are over; quarters of hours, hours and days are sums of the finer
+ones. A minute is always counted as a whole and replaces what was counted before, so doing it twice changes
+nothing. One that had unfinished events is counted again until it has none.
 """
 
 import asyncio
@@ -23,8 +24,8 @@ from app.models.types import first_id_at, now, time_of
 logger = logging.getLogger(__name__)
 
 EVERY = timedelta(seconds=30)
-# A minute is counted when it is over for this long, and again until OVERLAP later: rows are committed a little after
-# the time in their ids.
+# A minute is counted when it is over for this long, and again until OVERLAP later: rows are committed a
+# little after the time in their ids.
 SETTLED = timedelta(seconds=30)
 OVERLAP = timedelta(minutes=2)
 # How long a round may take, so that one with much to do does not keep a connection busy for long.
@@ -140,7 +141,8 @@ async def _count_again(connection: AsyncConnection, starts: datetime, ends: date
 
 
 async def _unfinished(engine: AsyncEngine) -> list[tuple[datetime, datetime]]:
-    """The times that had unfinished events, in any order: those that one round has no time for come in another."""
+    """The times that had unfinished events, in any order: those that one round has no time for come in
+    another."""
     young = Interval.HOUR.floor(now() - BY_MINUTE)
     # Events that are past retention are not there to be counted again.
     async with engine.connect() as connection:
@@ -162,7 +164,8 @@ async def _unfinished(engine: AsyncEngine) -> list[tuple[datetime, datetime]]:
 
 
 async def _prune(connection: AsyncConnection) -> None:
-    """Forget counts that are past their time. Whole days, so that no longer time loses a part of what it sums."""
+    """Forget counts that are past their time. Whole days, so that no longer time loses a part of what it
+    sums."""
     for interval in Interval:
         await connection.execute(
             _FORGET,

@@ -1,4 +1,5 @@
-"""A sample of an event type, for whoever writes a mapping: what was received last, else what the provider sends."""
+"""A sample of an event type, for whoever writes a mapping: what was received last, else what the provider
+sends."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,7 +54,8 @@ async def get_sample(
         raise RequestError(
             404,
             "resource_missing",
-            f"Source {source.key!r} received no {event_type!r} in {environment!r} lately, and there is no example of it",
+            f"Source {source.key!r} received no {event_type!r} in {environment!r} lately, and there is no "
+            "example of it",
         )
     return _of_example(provider, event_type, provider.examples[event_type][0])
 

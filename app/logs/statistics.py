@@ -1,7 +1,7 @@
 """What happened over time: events and actions by outcome, how long events took, by source and event type.
 
-Read from counts of closed minutes and longer times (`app.logs.rollup` makes them), and, for what is newer, from the log
-itself; so it costs the same with a thousand events and with millions.
+Read from counts of closed minutes and longer times (`app.logs.rollup` makes them), and, for what is newer,
+from the log itself; so it costs the same with a thousand events and with millions.
 """
 
 import math
@@ -71,7 +71,8 @@ _KEPT = {
     Interval.DAY: timedelta(days=400),
 }
 
-# The counts of the events with ids from :first to before `end`, by minute. The time of an id is its first 48 bits.
+# The counts of the events with ids from :first to before `end`, by minute. The time of an id is its first 48
+# bits.
 COUNTED = f"""
 event AS MATERIALIZED (
     SELECT id, environment, source_key, left(coalesce(event_type, ''), 255) AS name, status,
@@ -79,7 +80,8 @@ event AS MATERIALIZED (
                ('x' || translate(left(CAST(id AS text), 13), '-', ''))::bit(48)::bigint / 60000 * 60
            ) AS starts_at,
            CASE WHEN status IN ('succeeded', 'failed')
-                THEN extract(epoch FROM finished_at - received_at)::double precision * 1000 END AS milliseconds
+                THEN extract(epoch FROM finished_at - received_at)::double precision * 1000 END AS
+                  milliseconds
     FROM events
     WHERE id >= {{first}} AND id < :end
       AND (CAST(:environment AS text) IS NULL OR environment = :environment)
@@ -92,13 +94,15 @@ event AS MATERIALIZED (
     ) AS ranked
     WHERE rank <= {NAMED_TYPES}
 ), counted AS (
-    SELECT starts_at, environment, 'event' AS subject, source_key, coalesce(frequent.name, '') AS name, status,
+    SELECT starts_at, environment, 'event' AS subject, source_key, coalesce(frequent.name, '') AS name,
+      status,
            count(*) AS count
     FROM event LEFT JOIN frequent USING (environment, source_key, name)
     GROUP BY starts_at, environment, source_key, coalesce(frequent.name, ''), status
     UNION ALL
     SELECT starts_at, environment, 'latency', source_key, '',
-           CAST(greatest(0, ceil({LATENCY_STEPS} * ln(greatest(milliseconds, 1)) / ln(2.0)))::integer AS text), count(*)
+           CAST(greatest(0, ceil({LATENCY_STEPS} * ln(greatest(milliseconds,
+             1)) / ln(2.0)))::integer AS text), count(*)
     FROM event WHERE milliseconds IS NOT NULL
     GROUP BY 1, 2, 4, 6
     UNION ALL
@@ -117,7 +121,8 @@ found AS (
     WHERE resolution = :resolution AND starts_at >= :starting_at AND starts_at < :ending_at
       AND environment = :environment AND (CAST(:source_key AS text) IS NULL OR source_key = :source_key)
     UNION ALL
-    SELECT to_timestamp(floor(extract(epoch FROM starts_at) / :resolution) * :resolution), subject, source_key, name,
+    SELECT to_timestamp(floor(extract(epoch FROM starts_at) / :resolution) * :resolution), subject,
+      source_key, name,
            status, count
     FROM counted
 )
@@ -145,7 +150,8 @@ class Latencies:
         return sum(self.steps.values())
 
     def percentile(self, percent: float) -> float | None:
-        """Milliseconds within which that share of the events was done, to a tenth or so; None without events."""
+        """Milliseconds within which that share of the events was done, to a tenth or so; None without
+        events."""
         wanted = self.events * percent / 100
         below = 0
         for step, events in sorted(self.steps.items()):
@@ -176,7 +182,8 @@ class Point:
 class Statistics:
     """What happened in a time, in `points` and as totals.
 
-    `rolled_up_to`: what came before it is counted ahead; what came long after it, while no worker ran, is missing.
+    `rolled_up_to`: what came before it is counted ahead; what came long after it, while no worker ran, is
+    missing.
     """
 
     interval: Interval
@@ -212,7 +219,8 @@ async def read_statistics(
     """What happened in an environment in the points that begin from `starting_at` on and before `ending_at`.
 
     Raises:
-        RequestError: 422, there would be no point or too many, or the points are so old that they are not kept.
+        RequestError: 422, there would be no point or too many, or the points are so old that they are not
+            kept.
     """
     starts = interval.floor(starting_at)
     ends = interval.ceil(ending_at)

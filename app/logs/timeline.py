@@ -1,7 +1,9 @@
-"""How an event's workflow ran, read from Temporal: its steps, every attempt with its failure, and what is pending.
+"""How an event's workflow ran, read from Temporal: its steps, every attempt with its failure, and what is
+pending.
 
-Temporal's history is the record; the event log and the action log are what was written down from it. Temporal's
-client is imported with the first question: an API process that receives events is 17 MB smaller without it.
+Temporal's history is the record; the event log and the action log are what was written down from it.
+Temporal's client is imported with the first question: an API process that receives events is 17 MB smaller
+without it.
 """
 
 import asyncio
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 class Step:
     """One thing that the workflow did. `kind`: `local_activity`, `activity`, `timer`, `signal` or `workflow`.
 
-    `status`: `completed`, `failed`, `timed_out`, `cancelled`, `started` or `scheduled`. `failure` is the last one;
-    an activity that succeeded on a later attempt still shows why the one before failed.
+    `status`: `completed`, `failed`, `timed_out`, `cancelled`, `started` or `scheduled`. `failure` is the last
+    one; an activity that succeeded on a later attempt still shows why the one before failed.
     """
 
     kind: str

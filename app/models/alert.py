@@ -53,7 +53,8 @@ class Alert(SQLModel, table=True):
 
 
 class AlertDelivery(SQLModel, table=True):
-    """An alert on its way to one receiver: a webhook's URL, or the email addresses. `error`: of the last attempt."""
+    """An alert on its way to one receiver: a webhook's URL, or the email addresses. `error`: of the last
+    attempt."""
 
     __tablename__ = "alert_deliveries"
 

@@ -11,7 +11,8 @@ from app.models.types import json_field, new_id, now, text_field, time_field
 
 
 class AuditEntry(SQLModel, table=True):
-    """One change. `before` and `after` hold no secrets; they are None where there was nothing, or is nothing now."""
+    """One change. `before` and `after` hold no secrets; they are None where there was nothing, or is nothing
+    now."""
 
     __tablename__ = "audit_log"
     __table_args__ = (Index("audit_log_by_resource", "resource_type", "resource_key", "id"),)

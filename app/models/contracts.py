@@ -41,7 +41,8 @@ class ActionRef(BaseModel):
 class MappedEvent(BaseModel):
     """The result of `map_event`: the kinds of action in order, each with those that run together.
 
-    `mapped` is False when no active mapping was found. `skipped` and `failed` count the actions that need no call.
+    `mapped` is False when no active mapping was found. `skipped` and `failed` count the actions that need no
+    call.
     """
 
     mapped: bool
@@ -99,7 +100,8 @@ class TriedStep(BaseModel):
 
 
 class TriedAction(BaseModel):
-    """What came of the first try of an action. `status` None: it is tried again, after `retry_after` seconds."""
+    """What came of the first try of an action. `status` None: it is tried again, after `retry_after`
+    seconds."""
 
     action_id: UUID
     status: ActionStatus | None = None
@@ -107,8 +109,8 @@ class TriedAction(BaseModel):
 
 
 class FirstTry(BaseModel):
-    """The result of `try_event`. `outcome`: what was recorded, with which all is done. Else `mapped` says what there
-    is to do, and `tried` what of it is."""
+    """The result of `try_event`. `outcome`: what was recorded, with which all is done. Else `mapped` says
+    what there is to do, and `tried` what of it is."""
 
     steps: list[TriedStep] = []
     outcome: EventOutcome | None = None
@@ -160,7 +162,8 @@ class ReplayRef(BaseModel):
 
 
 class ReplayedChunk(BaseModel):
-    """What a chunk of a replay came to: whether it was the last, else how long to wait before the next, in seconds."""
+    """What a chunk of a replay came to: whether it was the last, else how long to wait before the next, in
+    seconds."""
 
     is_last: bool
     pause: float = 0
@@ -204,8 +207,8 @@ class StepRef(BaseModel):
 class StepVerdict(BaseModel):
     """What became of a step, and what is next.
 
-    `wait_until`: sleep until then, and end the delay. `call`: the activity that does the rest. `halt`: the run
-    goes no further.
+    `wait_until`: sleep until then, and end the delay. `call`: the activity that does the rest. `halt`: the
+    run goes no further.
     """
 
     status: StepStatus

@@ -9,7 +9,8 @@ from app.models.types import new_id, now, text_field, time_field
 
 
 class DashboardSession(SQLModel, table=True):
-    """Somebody who is logged in with a service token, or, while there is a `link_hash`, a link that logs in once.
+    """Somebody who is logged in with a service token, or, while there is a `link_hash`, a link that logs in
+    once.
 
     `token_hash` is the hash of the token: who revokes the token ends its sessions.
     """

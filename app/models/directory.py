@@ -1,6 +1,7 @@
 """The embedded directory's tables: what Knock would hold, per environment.
 
-Users, objects and tenants are one thing, recipients: users are in the collection `$users`, tenants in `$tenants`.
+Users, objects and tenants are one thing, recipients: users are in the collection `$users`, tenants in
+`$tenants`.
 """
 
 from datetime import datetime
@@ -137,7 +138,8 @@ class DirectoryAudienceMember(SQLModel, table=True):
 class WorkflowRun(SQLModel, table=True):
     """One trigger of a workflow: what the runs of all its recipients share.
 
-    While it is fanned out to the subscribers of its objects, `fan_out_due_at` is when to look whether that goes on.
+    While it is fanned out to the subscribers of its objects, `fan_out_due_at` is when to look whether that
+    goes on.
     """
 
     __tablename__ = "workflow_runs"
@@ -172,7 +174,8 @@ class WorkflowRun(SQLModel, table=True):
 
 
 class WorkflowFanOut(SQLModel, table=True):
-    """An object whose subscribers still get runs of a trigger, after which one of them. It goes when all have theirs.
+    """An object whose subscribers still get runs of a trigger, after which one of them. It goes when all have
+    theirs.
 
     `depth` is 0 for a recipient of the trigger, 1 for an object that subscribes to one.
     """

@@ -13,8 +13,8 @@ from app.models.types import bytes_field, json_field, new_id, now, text_field, t
 class Erasure(SQLModel, table=True):
     """One erasure. `search` is encrypted, and forgotten when it is over; of the user, the id stays.
 
-    `cursor` is the id up to which the phase has looked. `late` are events that concern the user and had no final
-    status when they were found.
+    `cursor` is the id up to which the phase has looked. `late` are events that concern the user and had no
+    final status when they were found.
     """
 
     __tablename__ = "erasures"

@@ -10,8 +10,9 @@ from app.models.types import text_field, time_field
 class RateLimit(SQLModel, table=True):
     """The clock of one endpoint of one account.
 
-    `next_slot` is when the next call may go that nobody has yet, `next_turn` when the next one to be sent away
-    should come back. Unlogged: after a crash of Postgres the clocks begin anew, which costs a 429 at most.
+    `next_slot` is when the next call may go that nobody has yet, `next_turn` when the next one to be sent
+    away should come back. Unlogged: after a crash of Postgres the clocks begin anew, which costs a 429 at
+    most.
     """
 
     __tablename__ = "rate_limits"

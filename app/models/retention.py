@@ -1,4 +1,5 @@
-"""How long things are kept: what was set through the API. What was not set is as the process's settings say."""
+"""How long things are kept: what was set through the API. What was not set is as the process's settings
+say."""
 
 from datetime import datetime
 

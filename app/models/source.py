@@ -87,7 +87,8 @@ class SigningSecretUse(SQLModel, table=True):
 
 
 class SourceKey(SQLModel, table=True):
-    """A key (`sk_src_...`) with which a reverse ETL tool calls Knock's API in the name of a source. Only its hash."""
+    """A key (`sk_src_...`) with which a reverse ETL tool calls Knock's API in the name of a source. Only its
+    hash."""
 
     __tablename__ = "source_keys"
 

@@ -1,4 +1,5 @@
-"""Statistics: counts of closed minutes and of longer times, made by `app.logs.rollup` and read by `app.logs.statistics`."""
+"""Statistics: counts of closed minutes and of longer times, made by `app.logs.rollup` and read by
+`app.logs.statistics`."""
 
 from datetime import datetime
 from uuid import UUID
@@ -12,9 +13,10 @@ from app.models.types import text_field, time_field
 class Statistic(SQLModel, table=True):
     """How many of something there were in the `resolution` seconds from `starts_at` on.
 
-    `subject` is `event` (`name` is its type, `status` what became of it), `action` (its action type, and what became
-    of it) or `latency` (events that ran actions; `status` is the step of `app.logs.statistics.LATENCY_STEPS`). An empty
-    `name` of an event: it has no type, or one beyond the most frequent ones of its source.
+    `subject` is `event` (`name` is its type, `status` what became of it), `action` (its action type, and what
+    became of it) or `latency` (events that ran actions; `status` is the step of
+    `app.logs.statistics.LATENCY_STEPS`). An empty `name` of an event: it has no type, or one beyond the most
+    frequent ones of its source.
     """
 
     __tablename__ = "statistics"

@@ -28,8 +28,8 @@ class VerificationStatus(StrEnum):
 class ReceivedThrough(StrEnum):
     """How an event came in, which says what vouches for it.
 
-    Only what came as one webhook delivery is stored as it was signed; the others were authenticated as a whole
-    when they were received: a delivery of many events, a write key, a source key.
+    Only what came as one webhook delivery is stored as it was signed; the others were authenticated as a
+    whole when they were received: a delivery of many events, a write key, a source key.
     """
 
     WEBHOOK = "webhook"
@@ -46,14 +46,16 @@ class Origin(StrEnum):
 
 
 class ReplayMappings(StrEnum):
-    """What a replay runs: the mappings as they are now, or the actions as they were evaluated for the original."""
+    """What a replay runs: the mappings as they are now, or the actions as they were evaluated for the
+    original."""
 
     CURRENT = "current"
     ORIGINAL = "original"
 
 
 class ReplayStatus(StrEnum):
-    """Where a replay of many events is. `completed`: all were looked at, also those that could not be replayed."""
+    """Where a replay of many events is. `completed`: all were looked at, also those that could not be
+    replayed."""
 
     QUEUED = "queued"
     RUNNING = "running"

@@ -1,4 +1,5 @@
-"""Workflow definitions, the steps of runs, and messages. The runs themselves are in `app.models.directory`."""
+"""Workflow definitions, the steps of runs, and messages. The runs themselves are in
+`app.models.directory`."""
 
 from datetime import datetime
 from typing import Any
@@ -24,7 +25,8 @@ class WorkflowVersion(SQLModel, table=True):
 
 
 class WorkflowDefinition(SQLModel, table=True):
-    """A workflow of an environment: its present version, and the secret that signs its webhooks (encrypted)."""
+    """A workflow of an environment: its present version, and the secret that signs its webhooks
+    (encrypted)."""
 
     __tablename__ = "workflow_definitions"
 

@@ -31,8 +31,8 @@ class Refused(Permanent):
 
 
 class Directory(Protocol):
-    """The embedded directory: an application, and a short way for the requests of usual kind, which gives None for
-    those that the application is to answer."""
+    """The embedded directory: an application, and a short way for the requests of usual kind, which gives
+    None for those that the application is to answer."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 

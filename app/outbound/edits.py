@@ -21,8 +21,8 @@ async def set_destination(
 ) -> None:
     """Let an environment's actions run against `url`, or None for the embedded directory.
 
-    Without `api_key` the present one stays, for the present URL only: a key is never sent to another host. `verify`
-    makes a call there first that changes nothing.
+    Without `api_key` the present one stays, for the present URL only: a key is never sent to another host.
+    `verify` makes a call there first that changes nothing.
 
     Raises:
         RequestError: 422, a key is needed, or the call failed.

@@ -55,7 +55,8 @@ class Incoming:
 
 
 def webhook_headers(body: bytes, secret: str | None, identifier: str) -> dict[str, str]:
-    """The headers of a webhook as Standard Webhooks says: signed when there is a secret, with its id in any case."""
+    """The headers of a webhook as Standard Webhooks says: signed when there is a secret, with its id in any
+    case."""
     if secret is None:
         return {"webhook-id": identifier}
     return StandardWebhook().sign(body, secret, now(), identifier)

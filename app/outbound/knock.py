@@ -1,7 +1,7 @@
 """Knock's client: towards Knock, what speaks its API, or the embedded directory in this process.
 
-The only module that touches it. Temporal retries, so the client does not; what it raises becomes `Retryable` or
-`Permanent` here.
+The only module that touches it. Temporal retries, so the client does not; what it raises becomes `Retryable`
+or `Permanent` here.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ def _as_if_missing(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-# Where they are installed httpx imports its command line, with rich and pygments, and Knock's client aiohttp, which
-# the embedded directory has no use for: 10 MB.
+# Where they are installed httpx imports its command line, with rich and pygments, and Knock's client aiohttp,
+# which the embedded directory has no use for: 10 MB.
 with _as_if_missing("httpx._main", "httpx_aiohttp"):
     import httpx
     import knockapi
@@ -54,7 +54,8 @@ Shortcut = Callable[[str, str, str, dict[str, Any], str | None], Awaitable[dict[
 
 
 def connect_in_process(app: ASGIApp, environment: str, shortcut: Shortcut | None = None) -> Knock:
-    """A client of an application in this process, which is told the environment as the key. `shortcut`: asked first."""
+    """A client of an application in this process, which is told the environment as the key. `shortcut`: asked
+    first."""
     return InProcessKnock(app, environment, shortcut)
 
 

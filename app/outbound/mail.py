@@ -40,7 +40,8 @@ class Mailer:
         return self._settings.smtp_from
 
     async def send(self, email: Email, *, message_id: str) -> None:
-        """Hand the email over. The same `message_id` gives the same Message-ID, so that receivers drop a repeat.
+        """Hand the email over. The same `message_id` gives the same Message-ID, so that receivers drop a
+        repeat.
 
         Raises:
             Retryable: no connection, refused for now (4xx), or not logged in.

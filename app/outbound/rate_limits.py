@@ -1,10 +1,10 @@
 """How often a second actions call a destination's endpoint, all worker processes of its account together.
 
-Knock takes so many calls a second at each endpoint. A call takes a slot first: slots are given out one after the
-other from a clock in Postgres (`doorbell_take_slots` in the migrations), to all that ask in this process in one
-statement. Each process keeps a few slots at hand and replaces them behind the calls' backs, so that far below the
-limit a call waits for nothing. A call whose slot is further away than the horizon is sent away with the time of
-its turn. When the destination says 429 all the same, the clock is put forward. Used by
+Knock takes so many calls a second at each endpoint. A call takes a slot first: slots are given out one after
+the other from a clock in Postgres (`doorbell_take_slots` in the migrations), to all that ask in this process
+in one statement. Each process keeps a few slots at hand and replaces them behind the calls' backs, so that
+far below the limit a call waits for nothing. A call whose slot is further away than the horizon is sent away
+with the time of its turn. When the destination says 429 all the same, the clock is put forward. Used by
 `app/activities/run_action.py`; `docs/knock.md` tells operators.
 """
 
@@ -25,8 +25,9 @@ HORIZON = 1.0
 # Whoever is sent away comes back half a horizon before its turn, so that the way back costs no slot.
 EARLY = HORIZON / 2
 SOONEST = 0.05
-# Slots kept at hand, as a share of a second's. They may be used at once, on top of the clock's even pace: five
-# processes with theirs stay within Knock's limit at the default factor. At slow endpoints there is room for none.
+# Slots kept at hand, as a share of a second's. They may be used at once, on top of the clock's even pace:
+# five processes with theirs stay within Knock's limit at the default factor. At slow endpoints there is room
+# for none.
 KEPT = 0.02
 
 # A process that was held up keeps this much of the distance between its slots while it catches up, instead of
@@ -75,7 +76,8 @@ class RateLimits:
         self._queues: dict[Limit, _Queue] = {}
 
     async def take(self, limit: Limit, *, came_back: bool) -> None:
-        """Return when a call may go. `came_back`: it was sent away before, or failed, and goes before new ones.
+        """Return when a call may go. `came_back`: it was sent away before, or failed, and goes before new
+        ones.
 
         Raises:
             NotYet: its slot is too far away.

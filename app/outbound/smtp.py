@@ -1,4 +1,5 @@
-"""An email as a message of SMTP, and its delivery. Only `app/outbound/mail.py` imports it, with the first email."""
+"""An email as a message of SMTP, and its delivery. Only `app/outbound/mail.py` imports it, with the first
+email."""
 
 import asyncio
 from email.errors import MessageError
@@ -76,7 +77,8 @@ def _line(text: str) -> str:
 
 
 def _classified(error: aiosmtplib.SMTPException) -> Retryable | Permanent:
-    """By the server's code: 4xx later, 5xx never. A login that is refused may be put right by the operator."""
+    """By the server's code: 4xx later, 5xx never. A login that is refused may be put right by the
+    operator."""
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         codes = [each.code for each in error.recipients]
         text = _capped(

@@ -106,8 +106,8 @@ provider = Provider(
     ),
     sending=Sending(
         timeout="Cohorts want a 200 within 1 to 2 s; for streamed events it is not published.",
-        retries="Streamed events up to 9 times within 4 hours, and within each attempt on 429 and 5xx. A slow answer "
-        "to a cohort brings it again.",
+        retries="Streamed events up to 9 times within 4 hours, and within each attempt on 429 and 5xx. A "
+        "slow answer to a cohort brings it again.",
     ),
     notes=(
         "A cohort's event is about many users at once: one action adds or removes them all.",

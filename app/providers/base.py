@@ -1,8 +1,8 @@
 """What a provider is: one declaration that drives verification, defaults, API answers, setup pages and tests.
 
-To add one, write `app/providers/<key>.py` with a module-level `provider = Provider(...)`; the registry finds it.
-`tests/providers/cases/<key>.py` holds what the conformance suite cannot derive, and `docs/sources/<key>.md` is
-generated.
+To add one, write `app/providers/<key>.py` with a module-level `provider = Provider(...)`; the registry finds
+it. `tests/providers/cases/<key>.py` holds what the conformance suite cannot derive, and
+`docs/sources/<key>.md` is generated.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +39,8 @@ class Example:
 
 @dataclass(frozen=True)
 class SecretField:
-    """The secret that both sides know. `issued_by` says who makes it up: the vendor, or the person who sets up."""
+    """The secret that both sides know. `issued_by` says who makes it up: the vendor, or the person who sets
+    up."""
 
     label: str
     help: str
@@ -83,7 +84,8 @@ class Sending:
 
 @dataclass(frozen=True)
 class Tracking:
-    """That the vendor's libraries can be pointed at `app/api/tracking.py`, and the bytes that they may send."""
+    """That the vendor's libraries can be pointed at `app/api/tracking.py`, and the bytes that they may
+    send."""
 
     maximum_event: int = 32 * 1024
     maximum_batch: int = 500 * 1024
@@ -96,9 +98,10 @@ class Provider:
     `preprocess(body, headers)` computes what paths alone cannot reach; its result is `preprocess.*`. It may
     raise on bodies it does not know: the event is then processed without it, and the reason is logged.
     `split(body, decoded)` gives the bodies of the events in a delivery of many, None for a delivery of one.
-    `sensitive_paths` lead to values of the body that are never mapped and never shown. `success_status` answers
-    an accepted event; 204 has no body. `notes` are for the setup page: what surprises people with this vendor.
-    `script` is where people begin who write one for this provider: it does what a source without a script does.
+    `sensitive_paths` lead to values of the body that are never mapped and never shown. `success_status`
+    answers an accepted event; 204 has no body. `notes` are for the setup page: what surprises people with
+    this vendor. `script` is where people begin who write one for this provider: it does what a source without
+    a script does.
     """
 
     key: str

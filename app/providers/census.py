@@ -1,4 +1,5 @@
-"""Census (Fivetran Activations): its Custom Destination, and its HTTP Request destination calling Knock's API.
+"""Census (Fivetran Activations): its Custom Destination, and its HTTP Request destination calling Knock's
+API.
 
 https://github.com/sutrolabs/census-docs, basics/developers/custom-api.md
 """
@@ -19,7 +20,9 @@ provider = Provider(
     scheme=reverse_etl.SCHEME,
     secret=SecretField(
         label="Webhook secret",
-        help="Only for requests to this source's URL: any random text, sent as Authorization: Bearer <secret>.",
+        help=(
+            "Only for requests to this source's URL: any random text, sent as Authorization: Bearer <secret>."
+        ),
         issued_by="you",
     ),
     default_mappings=reverse_etl.DEFAULT_MAPPINGS,
@@ -34,17 +37,22 @@ provider = Provider(
         there("Add the header `Authorization: Bearer <source key>` and test the connection."),
         there("Create a sync to Audiences: User ID is the sync key, Knock audience key a constant."),
         there(
-            "For users, objects, tenants and triggers: add an HTTP Request destination with this server's address "
-            "and the same header, for example POST /v1/users/bulk/identify."
+            "For users, objects, tenants and triggers: add an HTTP Request destination with this server's "
+            "address and the same header, for example POST /v1/users/bulk/identify."
         ),
     ),
     sending=Sending(
         timeout="Census does not publish it.",
-        retries="429 and 5xx up to 7 times with growing pauses; rejected records come again with the next run.",
+        retries=(
+            "429 and 5xx up to 7 times with growing pauses; rejected records come again with the next run."
+        ),
     ),
     kind="reverse_etl",
     notes=(
         "A record is accepted when its event is durable; what its action did is in the action log.",
-        "An audience sync carries no user properties and no tenants: identify users by the HTTP Request destination.",
+        (
+            "An audience sync carries no user properties and no tenants: identify users by the HTTP Request "
+            "destination."
+        ),
     ),
 )

@@ -56,7 +56,8 @@ provider = Provider(
         there("Choose the method POST and paste this source's URL as the endpoint."),
         there("Add the header Authorization with the value `Bearer <secret>`."),
         there(
-            'As the body write JSON with `"event": "lead.enriched"` and the columns, for example `"email": /Email`.'
+            'As the body write JSON with `"event": "lead.enriched"` and the columns, for example `"email": '
+            "/Email`."
         ),
         there("Set a rate limit below this source's, and run the column for one row."),
     ),
@@ -65,7 +66,14 @@ provider = Provider(
         retries="Not published. A row that failed can be run again from the table.",
     ),
     notes=(
-        "Clay sends a request for each row; there is no idempotency key, and identifying a user twice does no harm.",
-        "A cell without a value arrives as empty text, which counts as missing: such a row identifies nobody.",
+        (
+            "Clay sends a request for each row; there is no idempotency key, and identifying a user twice "
+            "does "
+            "no harm."
+        ),
+        (
+            "A cell without a value arrives as empty text, which counts as missing: such a row identifies "
+            "nobody."
+        ),
     ),
 )

@@ -125,15 +125,15 @@ provider = Provider(
     ),
     sending=Sending(
         timeout="15 s",
-        retries="At once, then after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h. An endpoint that fails for 5 days "
-        "is disabled.",
+        retries="At once, then after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h. An endpoint that fails "
+        "for 5 days is disabled.",
         success="any 2xx; a redirect counts as a failure",
     ),
     knock_tutorial_url="https://docs.knock.app/api/reverse_etl/sources/clerk",
     notes=(
         (
-            "Addresses and numbers come as lists; `preprocess.email` and `preprocess.phone_number` are the primary "
-            "ones."
+            "Addresses and numbers come as lists; `preprocess.email` and `preprocess.phone_number` are the "
+            "primary ones."
         ),
         "Deleted things carry their id and little else.",
         "user.deleted is not mapped at first: add users_delete with id `body.data.id` if users are to go.",

@@ -90,13 +90,15 @@ provider = Provider(
     ),
     sending=Sending(
         timeout="10 s",
-        retries="None by itself. A failed delivery can be sent again by hand or through GitHub's API for 3 days.",
+        retries=(
+            "None by itself. A failed delivery can be sent again by hand or through GitHub's API for 3 days."
+        ),
     ),
     notes=(
         "Choose application/json: a form-encoded body is refused, as it is not JSON.",
         (
-            "The event type is the header `X-GitHub-Event`; set event_type_path to `preprocess.event_action` to tell "
-            "`issues.opened` from `issues.closed`."
+            "The event type is the header `X-GitHub-Event`; set event_type_path to `preprocess.event_action` "
+            "to tell `issues.opened` from `issues.closed`."
         ),
         "A delivery that is sent again keeps its `X-GitHub-Delivery`, and so runs no action twice.",
         "Its events are about GitHub's accounts: map them to your users' ids in the mapping.",

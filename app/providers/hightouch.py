@@ -19,7 +19,9 @@ provider = Provider(
     scheme=reverse_etl.SCHEME,
     secret=SecretField(
         label="Webhook secret",
-        help="Only for requests to this source's URL: any random text, sent as Authorization: Bearer <secret>.",
+        help=(
+            "Only for requests to this source's URL: any random text, sent as Authorization: Bearer <secret>."
+        ),
         issued_by="you",
     ),
     default_mappings=reverse_etl.DEFAULT_MAPPINGS,
@@ -35,7 +37,8 @@ provider = Provider(
             "Create a sync: choose Audiences, a mode, the column of the user's id, and the audience's key."
         ),
         there(
-            "For users, objects, tenants and triggers: add an HTTP Request destination with this server's address as "
+            "For users, objects, tenants and triggers: add an HTTP Request destination with this server's "
+            "address as "
             "base URL and the same header, and call Knock's API, for example PUT /v1/users/{{ row.user_id }}."
         ),
     ),

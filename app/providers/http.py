@@ -53,8 +53,8 @@ provider = Provider(
     success_status=204,
     setup=(
         there(
-            "POST JSON to this source's URL: `type` (always `track`), `event`, `properties`, and if you have them "
-            "`userId`, `messageId` and `timestamp`."
+            "POST JSON to this source's URL: `type` (always `track`), `event`, `properties`, and if you have "
+            "them `userId`, `messageId` and `timestamp`."
         ),
         there("Give each event its own `messageId`, so that a repeat runs no action twice."),
         here("If your code can send a secret, add it to this source and turn enforce_verification on."),
@@ -69,7 +69,10 @@ provider = Provider(
         success="204",
     ),
     notes=(
-        "Events of another type than `track` are logged without an event type, with the reason, and run nothing.",
+        (
+            "Events of another type than `track` are logged without an event type, with the reason, and run "
+            "nothing."
+        ),
         "Knock's older mappings read `data.x`: write `preprocess.data.x` or `body.properties.x` here.",
         "Recipients may be ids or whole users to identify on the way.",
         "One event in a request. For batches, and for Segment's own libraries, use a Segment source.",

@@ -38,19 +38,23 @@ provider = Provider(
         there("In Jitsu open Destinations, Add new destination, and choose Webhook."),
         there("Paste this source's URL, with the method POST."),
         there(
-            "Add the header `Authorization: Bearer <secret>` with a random text without colons: Jitsu cuts header values at the second one."
+            "Add the header `Authorization: Bearer <secret>` with a random text without colons: Jitsu cuts "
+            "header values at the second one."
         ),
         here("Add that text to this source as secret."),
         there("Connect the site whose events shall come here to the destination."),
     ),
     sending=Sending(
         timeout="2 seconds, unless the destination says otherwise.",
-        retries="3 times, after 10, 100 and 1,000 minutes, whatever the failure; a 401 comes back for 18 hours.",
+        retries=(
+            "3 times, after 10, 100 and 1,000 minutes, whatever the failure; a 401 comes back for 18 hours."
+        ),
     ),
     kind="cdp",
     notes=(
         (
-            "@jitsu/js can also send to Doorbell directly: docs/tracking-api.md. For that, leave this source without a secret."
+            "@jitsu/js can also send to Doorbell directly: docs/tracking-api.md. For that, leave this source "
+            "without a secret."
         ),
     ),
 )

@@ -19,7 +19,8 @@ _RECORD = {
 
 
 def _split(body: bytes, decoded: Any) -> Sequence[bytes] | None:
-    """A body for each record: what the batch says of all of them, with the record's hash and fields beside it."""
+    """A body for each record: what the batch says of all of them, with the record's hash and fields beside
+    it."""
     if not isinstance(decoded, dict) or decoded.get("event") != "sync.records":
         return None
     synced = decoded.get("object")
@@ -84,7 +85,8 @@ provider = Provider(
         there("Paste this source's URL and copy the secret that Polytomic shows."),
         here("Add the secret to this source."),
         there(
-            "Create a sync to the connection. Its target object's name becomes the event type: `sync.records/<name>`."
+            "Create a sync to the connection. Its target object's name becomes the event type: "
+            "`sync.records/<name>`."
         ),
         here(
             "Let a mapping take its parameters from the fields of the sync, for example body.fields.user_id."

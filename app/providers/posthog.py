@@ -33,8 +33,8 @@ provider = Provider(
     scheme=SharedSecret(headers=(("x-webhook-secret", ""), ("authorization", "Bearer "))),
     secret=SecretField(
         label="Webhook secret",
-        help="Any random text of your own. PostHog's Knock destination cannot send one as it stands: add it to "
-        "the headers in the destination's source code, or use PostHog's HTTP Webhook destination.",
+        help="Any random text of your own. PostHog's Knock destination cannot send one as it stands: add it "
+        "to the headers in the destination's source code, or use PostHog's HTTP Webhook destination.",
         issued_by="you",
     ),
     enforce_verification=False,
@@ -52,24 +52,29 @@ provider = Provider(
         there("Paste this source's URL as the webhook URL."),
         there("Turn on Include all properties if mappings are to read more than name and email."),
         there(
-            "Check User ID: `{person.id}` is PostHog's own id; use `{event.distinct_id}` if that is your user's id."
+            "Check User ID: `{person.id}` is PostHog's own id; use `{event.distinct_id}` if that is your "
+            "user's id."
         ),
         there("Choose the events under Filters, for example $identify and $set, and enable the destination."),
         there(
-            "To have deliveries verified, open Edit source and add the header X-Webhook-Secret, or use the HTTP "
-            "Webhook destination with the same body."
+            "To have deliveries verified, open Edit source and add the header X-Webhook-Secret, or use the "
+            "HTTP Webhook destination with the same body."
         ),
         here("Add the same secret to this source and turn enforce_verification on."),
     ),
     sending=Sending(
         timeout="Not published.",
-        retries="3 attempts in all, with pauses of a second and more, after 408, 429, 500, 502, 503, 504 and network "
-        "errors.",
+        retries="3 attempts in all, with pauses of a second and more, after 408, 429, 500, 502, 503, 504 and "
+        "network errors.",
         success="anything below 400",
     ),
     notes=(
         "`body.type` is always `track`; the event's name is in `body.event`.",
         "PostHog sends nothing for events without a user id.",
-        "Without a secret, whoever knows the URL can send events. Keep it to yourself, and rotate it if it got out.",
+        (
+            "Without a secret, whoever knows the URL can send events. Keep it to yourself, and rotate it if "
+            "it "
+            "got out."
+        ),
     ),
 )

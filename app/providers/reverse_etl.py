@@ -1,6 +1,7 @@
 """What reverse ETL tools share: their calls in Knock's shapes, made with a source key, are events.
 
-`app/api/reverse_etl/source_calls.py` writes these bodies; a tool can also POST one to the source's URL itself.
+`app/api/reverse_etl/source_calls.py` writes these bodies; a tool can also POST one to the source's URL
+itself.
 """
 
 from typing import Any

@@ -44,15 +44,20 @@ provider = Provider(
     ),
     sending=Sending(
         timeout="RudderStack does not publish it.",
-        retries="5xx for at least 3 attempts and 3 minutes, with pauses of 10 seconds to 5 minutes; 429 for as long as it lasts; other 4xx are dropped.",
+        retries=(
+            "5xx for at least 3 attempts and 3 minutes, with pauses of 10 seconds to 5 minutes; 429 for as "
+            "long as it lasts; other 4xx are dropped."
+        ),
     ),
     kind="cdp",
     notes=(
         (
-            "Most of RudderStack's libraries put traits into `context.traits`: map them from `preprocess.traits`, which holds them wherever they are."
+            "Most of RudderStack's libraries put traits into `context.traits`: map them from "
+            "`preprocess.traits`, which holds them wherever they are."
         ),
         (
-            "RudderStack's libraries can also send to Doorbell directly: docs/tracking-api.md. For that, leave this source without a secret."
+            "RudderStack's libraries can also send to Doorbell directly: docs/tracking-api.md. For that, "
+            "leave this source without a secret."
         ),
     ),
 )

@@ -46,23 +46,28 @@ provider = Provider(
         there("In the destination's settings enter a random text as shared secret."),
         here("Add the same text to this source as signing secret."),
         there(
-            "Add a mapping with the action Send, the method POST and this source's URL; leave Data at the whole event ($.)."
+            "Add a mapping with the action Send, the method POST and this source's URL; leave Data at the "
+            "whole event ($.)."
         ),
         there("Choose the events to send, for example all Identify and Track calls, and enable the mapping."),
         there("Send a test event from the mapping's page."),
     ),
     sending=Sending(
         timeout="10 seconds.",
-        retries="5xx other than 501 and 505, and 408, 410, 429 and 460 are tried again; other 4xx are dropped.",
+        retries=(
+            "5xx other than 501 and 505, and 408, 410, 429 and 460 are tried again; other 4xx are dropped."
+        ),
     ),
     kind="cdp",
     notes=(
         (
-            "With batching on, Segment signs the first event of a batch only. Set `strict_batches` to refuse such batches."
+            "With batching on, Segment signs the first event of a batch only. Set `strict_batches` to refuse "
+            "such batches."
         ),
         ("Event names are kept as they are: `Order Completed` has the event type `track/Order Completed`."),
         (
-            "Segment's libraries can also send to Doorbell directly: docs/tracking-api.md. For that, leave this source without a signing secret."
+            "Segment's libraries can also send to Doorbell directly: docs/tracking-api.md. For that, leave "
+            "this source without a signing secret."
         ),
     ),
 )

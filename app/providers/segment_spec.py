@@ -57,7 +57,8 @@ def preprocess(body: Any, headers: dict[str, str]) -> dict[str, Any]:
 
 
 def _traits(body: dict[str, Any]) -> dict[str, Any]:
-    """At the top, or in the context, where most of RudderStack's libraries put them; what is at the top wins."""
+    """At the top, or in the context, where most of RudderStack's libraries put them; what is at the top
+    wins."""
     context = body.get("context")
     traits: dict[str, Any] = {}
     for found in (context.get("traits") if isinstance(context, dict) else None, body.get("traits")):

@@ -22,7 +22,8 @@ KINDS: dict[Kind, str] = {
 }
 
 _COMMANDS = """\
-With `make run` up, the source, its ingestion URL and its secret from the command line (`TOKEN` is a service token):
+With `make run` up, the source, its ingestion URL and its secret from the command line
+(`TOKEN` is a service token):
 
 ```sh
 TOKEN=$(cat .doorbell/admin-token)
@@ -66,7 +67,7 @@ _ANSWERS = """\
 | 404 | No source has this URL: it was mistyped, or the endpoint was rotated. |
 | 413 | The body is larger than the limit (1 MiB unless configured). |
 | 429, 503 | Too much at once, or the database is away. `Retry-After` says when to come back; nothing was stored. |
-"""
+"""  # noqa: E501  (a row of a Markdown table is one line)
 
 
 def write_pages(directory: Path = DIRECTORY) -> None:
@@ -90,9 +91,9 @@ def index() -> str:
     sections = [
         "# Sources",
         (
-            "One page for each kind of source: how to connect it, step by step, how its events are verified and "
-            "identified, what it does by default, and how the sender takes our answers. Other services connect as "
-            "[Custom HTTP](custom_http.md) or, if they follow the specification, as [Standard "
+            "One page for each kind of source: how to connect it, step by step, how its events are verified "
+            "and identified, what it does by default, and how the sender takes our answers. Other services "
+            "connect as [Custom HTTP](custom_http.md) or, if they follow the specification, as [Standard "
             "Webhooks](standard_webhooks.md)."
         ),
     ]
@@ -110,9 +111,10 @@ def index() -> str:
         if rows:
             sections += [f"## {title}", _table(("Source", "Category", "Verified with", "Event type"), rows)]
     sections.append(
-        "These pages are written from `app/providers/` by `python -m app.providers.setup_pages`. To add a kind of source, "
-        "write its declaration there and its cases in `tests/providers/cases/`; the conformance suite, the API and "
-        "these pages follow."
+        "These pages are written from `app/providers/` by `python -m app.providers.setup_pages`. To add a "
+        "kind of source, "
+        "write its declaration there and its cases in `tests/providers/cases/`; the conformance suite, the "
+        "API and these pages follow."
     )
     return _joined(sections)
 
@@ -122,7 +124,11 @@ def page(provider: Provider) -> str:
     return _joined(
         [
             f"# {provider.name}",
-            f"<!-- Written from app/providers/{provider.key}.py by `python -m app.providers.setup_pages`. Do not edit. -->",
+            (
+                f"<!-- Written from app/providers/{provider.key}.py by `python -m "
+                "app.providers.setup_pages`. Do "
+                "not edit. -->"
+            ),
             f"{provider.description} {_links(provider)}",
             "## Connect it",
             _steps(provider),
@@ -195,15 +201,19 @@ def _verification(provider: Provider) -> Iterator[str]:
     yield f"**{provider.secret.label}** (made by {issuer}): {provider.secret.help}"
     yield _list(provider.scheme.explain())
     if provider.enforce_verification:
-        yield "A new source enforces verification: what does not verify is answered with 401 and logged as `rejected`."
+        yield (
+            "A new source enforces verification: what does not verify is answered with 401 "
+            "and logged as `rejected`."
+        )
     else:
         yield (
-            "A new source does **not** enforce verification, because the vendor signs nothing by itself. Until you "
-            "add a secret and turn `enforce_verification` on, the URL is the secret; the log says `not_enforced`."
+            "A new source does **not** enforce verification, because the vendor signs nothing by itself. "
+            "Until you add a secret and turn `enforce_verification` on, the URL is the secret; the log says "
+            "`not_enforced`."
         )
     yield (
-        "To rotate, add the new secret beside the old one: whatever either of them signed is accepted until you "
-        "remove the old one or it expires. Secrets are encrypted at rest and never shown again."
+        "To rotate, add the new secret beside the old one: whatever either of them signed is accepted until "
+        "you remove the old one or it expires. Secrets are encrypted at rest and never shown again."
     )
 
 
@@ -242,7 +252,10 @@ def _computed(provider: Provider) -> list[tuple[str, str]]:
 
 def _mappings(provider: Provider) -> Iterator[str]:
     if provider.default_mappings:
-        yield "A new source starts with these. Change them as you like; every other event type can be mapped too."
+        yield (
+            "A new source starts with these. Change them as you like; every other event type "
+            "can be mapped too."
+        )
         yield _table(
             ("Event type", "Action", "Parameters"),
             [
@@ -286,11 +299,14 @@ def _delivery(provider: Provider) -> Iterator[str]:
     yield _ANSWERS.format(accepted=accepted).rstrip()
     if provider.idempotency_key_path:
         yield (
-            f"A repeated delivery has the same `{provider.idempotency_key_path}`: within the idempotency window (24 "
-            "hours unless configured) it is logged as `idempotent` and runs no action twice."
+            f"A repeated delivery has the same `{provider.idempotency_key_path}`: within the idempotency "
+            "window (24 hours unless configured) it is logged as `idempotent` and runs no action twice."
         )
     else:
-        yield "There is no idempotency key at first: a repeated delivery is another event and runs its actions again."
+        yield (
+            "There is no idempotency key at first: a repeated delivery is another event "
+            "and runs its actions again."
+        )
 
 
 def _list(items: Iterable[str]) -> str:

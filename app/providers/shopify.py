@@ -116,8 +116,8 @@ provider = Provider(
     ),
     sending=Sending(
         timeout="1 s to connect, 5 s in all",
-        retries="8 times within 4 hours. A subscription made through the Admin API is deleted after 8 failures in a "
-        "row.",
+        retries="8 times within 4 hours. A subscription made through the Admin API is deleted after 8 "
+        "failures in a row.",
     ),
     notes=(
         'Ids are numbers in Shopify; as ids in Knock they become text: 7001 is user "7001".',

@@ -6,7 +6,9 @@ from app.providers.verification import StandardWebhook
 provider = Provider(
     key="standard_webhooks",
     name="Standard Webhooks",
-    description="Receive events from any service that signs them as Standard Webhooks says, or sends through Svix.",
+    description=(
+        "Receive events from any service that signs them as Standard Webhooks says, or sends through Svix."
+    ),
     categories=("Infrastructure",),
     website_url="https://www.standardwebhooks.com",
     webhook_docs_url="https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md",
@@ -38,14 +40,17 @@ provider = Provider(
         there("Copy the endpoint's signing secret (whsec_...) or public key (whpk_...)."),
         here("Add it to this source."),
         here(
-            "If the service sends `svix-id` instead of `webhook-id`, set idempotency_key_path to `headers.svix-id`."
+            "If the service sends `svix-id` instead of `webhook-id`, set idempotency_key_path to "
+            "`headers.svix-id`."
         ),
         here("Add mappings for the event types; the service's next event shows what it carries."),
     ),
     sending=Sending(
         timeout="15 to 30 s as the specification suggests",
-        retries="As the specification suggests: at once, then after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and "
-        "24 h. 429, 502 and 504 slow it down, Retry-After is honoured, 410 disables the endpoint (we never send it).",
+        retries="As the specification suggests: at once, then after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 "
+        "h, 20 h and "
+        "24 h. 429, 502 and 504 slow it down, Retry-After is honoured, 410 disables the endpoint (we never "
+        "send it).",
     ),
     notes=(
         "Supabase's Auth hooks sign this way: their secret `v1,whsec_...` can be pasted as it is.",

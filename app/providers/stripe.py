@@ -116,14 +116,17 @@ provider = Provider(
     knock_tutorial_url="https://docs.knock.app/api/reverse_etl/sources/stripe",
     notes=(
         (
-            "Stripe does not keep the order of events and may send one more than once; the idempotency key drops "
-            "the repeats."
+            "Stripe does not keep the order of events and may send one more than once; the idempotency key "
+            "drops the repeats."
         ),
         "`data.object.customer` can be null, or a whole customer when the API expands it.",
-        "Thin events (`object` is `v2.core.event`) carry no `data.object`: map them from `body.related_object`.",
         (
-            "When a secret is rolled, Stripe signs with the old and the new one for a while. Add the new one before "
-            "you remove the old one."
+            "Thin events (`object` is `v2.core.event`) carry no `data.object`: map them from "
+            "`body.related_object`."
+        ),
+        (
+            "When a secret is rolled, Stripe signs with the old and the new one for a while. Add the new one "
+            "before you remove the old one."
         ),
     ),
 )

@@ -102,15 +102,16 @@ provider = Provider(
         here("Add a random secret of your own to this source and turn enforce_verification on."),
         there("In the Supabase Dashboard open Integrations, Database Webhooks, and enable them."),
         there(
-            "Choose Create a new hook, then the table (auth.users for users) and the events Insert, Update, Delete."
+            "Choose Create a new hook, then the table (auth.users for users) and the events Insert, Update, "
+            "Delete."
         ),
         there("Choose HTTP Request, method POST, and paste this source's URL."),
         there("Add the HTTP header x-webhook-secret with the secret, and set the timeout to 5000 ms."),
     ),
     sending=Sending(
         timeout="What the hook says, 1 s unless changed: it is an argument of the database trigger.",
-        retries="None as Supabase hosts it. The request runs after the transaction, and the database never sees "
-        "our answer.",
+        retries="None as Supabase hosts it. The request runs after the transaction, and the database never "
+        "sees our answer.",
         success="any answer",
     ),
     notes=(

@@ -169,8 +169,8 @@ class SignedTimestamp:
 class PairsHmac:
     """HMAC-SHA256 in hex, in a header of pairs: `t=1767225600,v1=abc...,v1=def...` (Stripe, WorkOS).
 
-    The signed message is `{timestamp}.{body}` and the key is the secret's text as it stands. Spaces around the
-    pairs are allowed; `separator` is what the vendor writes between them.
+    The signed message is `{timestamp}.{body}` and the key is the secret's text as it stands. Spaces around
+    the pairs are allowed; `separator` is what the vendor writes between them.
     """
 
     header: str
@@ -204,12 +204,12 @@ class PairsHmac:
         return (
             (
                 f"Header `{self.header.title()}: t=<unix {self.timestamp.unit}>{self.separator}"
-                f"{self.signature_key}=<hex>`. Any of several `{self.signature_key}` entries may match; others are "
-                "ignored."
+                f"{self.signature_key}=<hex>`. Any of several `{self.signature_key}` entries may match; "
+                "others are ignored."
             ),
             (
-                "Signed is `<t>.<raw body>`, with HMAC-SHA256; the key is the secret's text as it is shown, with its "
-                "prefix."
+                "Signed is `<t>.<raw body>`, with HMAC-SHA256; the key is the secret's text as it is shown, "
+                "with its prefix."
             ),
             self.timestamp.explain(),
         )
@@ -217,7 +217,8 @@ class PairsHmac:
 
 @dataclass(frozen=True)
 class StandardWebhook:
-    """Standard Webhooks: `v1,<base64>` or `v1a,<base64>` entries separated by spaces (Svix, Clerk, Supabase Auth).
+    """Standard Webhooks: `v1,<base64>` or `v1a,<base64>` entries separated by spaces (Svix, Clerk, Supabase
+    Auth).
 
     The signed message is `{id}.{timestamp}.{body}`. The form of the secret decides: `whsec_` and base64 is an
     HMAC key (v1), `whpk_` an Ed25519 public key (v1a), `whsk_` the private key of one.
@@ -266,12 +267,12 @@ class StandardWebhook:
         )
         return (
             (
-                f"Headers {names}. The signature header holds `v1,<base64>` or `v1a,<base64>` entries between spaces; "
-                "any may match."
+                f"Headers {names}. The signature header holds `v1,<base64>` or `v1a,<base64>` entries "
+                "between spaces; any may match."
             ),
             (
-                "Signed is `<id>.<timestamp>.<raw body>`. A secret `whsec_<base64>` is the key of an HMAC-SHA256 (v1); "
-                "`whpk_<base64>` is an Ed25519 public key (v1a)."
+                "Signed is `<id>.<timestamp>.<raw body>`. A secret `whsec_<base64>` is the key of an "
+                "HMAC-SHA256 (v1); `whpk_<base64>` is an Ed25519 public key (v1a)."
             ),
             self.timestamp.explain(),
         )
@@ -314,17 +315,22 @@ class BodyHmac:
     def explain(self) -> tuple[str, ...]:
         return (
             f"Header `{self.header.title()}: {self.prefix}<{self.encoding}>`.",
-            f"Signed is the raw body, with HMAC-{self.digest.upper()}; the key is the secret's text as it is shown.",
             (
-                "There is no timestamp in the signature: an old delivery verifies again, and the idempotency key is "
-                "what drops it."
+                f"Signed is the raw body, with HMAC-{self.digest.upper()}; the key is the secret's text as "
+                "it is "
+                "shown."
+            ),
+            (
+                "There is no timestamp in the signature: an old delivery verifies again, and the idempotency "
+                "key is what drops it."
             ),
         )
 
 
 @dataclass(frozen=True)
 class SharedSecret:
-    """The secret itself in a header, after an optional prefix such as `Bearer `. The first header sent counts."""
+    """The secret itself in a header, after an optional prefix such as `Bearer `. The first header sent
+    counts."""
 
     headers: tuple[tuple[str, str], ...]
 
@@ -352,7 +358,8 @@ class SharedSecret:
 
 @dataclass(frozen=True)
 class FirstEventHmac:
-    """HMAC-SHA1 in hex over the body, or over the first event alone when the body is an array (Segment's webhooks).
+    """HMAC-SHA1 in hex over the body, or over the first event alone when the body is an array (Segment's
+    webhooks).
 
     There is no timestamp. `whole`: an array must be signed as a whole, which Segment itself does not do.
     https://github.com/segmentio/action-destinations, packages/destination-actions/src/destinations/webhook
@@ -377,12 +384,13 @@ class FirstEventHmac:
             f"Header `{self.header.title()}: <hex>`.",
             "Signed is the raw body, with HMAC-SHA1; the key is the secret's text as it is shown.",
             (
-                "Of a batch, which is an array, the vendor signs the first event only: the others are accepted with it, "
+                "Of a batch, which is an array, the vendor signs the first event only: the others are "
+                "accepted with it, "
                 "which their log entries say. With `strict_batches` such a batch is refused."
             ),
             (
-                "There is no timestamp in the signature: an old delivery verifies again, and the idempotency key is "
-                "what drops it."
+                "There is no timestamp in the signature: an old delivery verifies again, and the idempotency "
+                "key is what drops it."
             ),
         )
 

@@ -115,7 +115,10 @@ provider = Provider(
     ),
     secret=SecretField(
         label="Webhook secret",
-        help="WorkOS shows it on the endpoint's page under Signing secret: letters and digits without a prefix.",
+        help=(
+            "WorkOS shows it on the endpoint's page under Signing secret: letters and digits without a "
+            "prefix."
+        ),
     ),
     default_mappings=(
         DefaultMapping("dsync.user.created", "users_identify", _IDENTIFY_FROM_DIRECTORY),
@@ -169,8 +172,8 @@ provider = Provider(
     notes=(
         "The signature's timestamp is in milliseconds, unlike Stripe's and Clerk's.",
         (
-            "WorkOS signs with one secret at a time. When you change it, keep the old one here until its last events "
-            "have come."
+            "WorkOS signs with one secret at a time. When you change it, keep the old one here until its "
+            "last events have come."
         ),
         "Events may come late and out of order.",
     ),

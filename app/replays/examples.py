@@ -25,7 +25,8 @@ class Request:
 
 
 def example_request(endpoint: Endpoint, event_type: str | None) -> Request:
-    """The provider's example of an event type, by default the first that has a mapping, as if it happened now.
+    """The provider's example of an event type, by default the first that has a mapping, as if it happened
+    now.
 
     Raises:
         ConfigurationError: the provider has no such example.
@@ -36,7 +37,8 @@ def example_request(endpoint: Endpoint, event_type: str | None) -> Request:
 
 
 def signed(endpoint: Endpoint, request: Request) -> Request:
-    """The request with the headers that the vendor would send, from the newest signing secret, if there is one."""
+    """The request with the headers that the vendor would send, from the newest signing secret, if there is
+    one."""
     return Request(request.body, {**request.headers, **sign_delivery(endpoint, request.body)})
 
 
@@ -55,7 +57,8 @@ def _example(endpoint: Endpoint, event_type: str | None) -> Example:
 
 
 def _fresh(endpoint: Endpoint, example: Example, moment: datetime) -> dict[str, Any]:
-    """The example's body with an idempotency key of its own and the time of now: it is not taken for a repeat."""
+    """The example's body with an idempotency key of its own and the time of now: it is not taken for a
+    repeat."""
     body: dict[str, Any] = deepcopy(example.body)
     for path, renew in ((endpoint.idempotency_key_path, _new_key), (endpoint.timestamp_path, _new_time)):
         parsed = parse_path(path) if path else None

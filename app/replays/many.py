@@ -1,8 +1,8 @@
 """Replays of many events: counted, started, worked off chunk by chunk, cancelled.
 
-The request writes a row and wakes the workers; `app/worker/replays.py` starts a workflow for it, which works the row
-off here. A chunk's new events and the row's new position are one transaction under the row's lock, so that each
-original is replayed once, whichever worker crashes when.
+The request writes a row and wakes the workers; `app/worker/replays.py` starts a workflow for it, which works
+the row off here. A chunk's new events and the row's new position are one transaction under the row's lock, so
+that each original is replayed once, whichever worker crashes when.
 """
 
 from collections import Counter
@@ -52,8 +52,8 @@ _OUTCOMES = text("SELECT status, count(*) AS number FROM events WHERE replay_id 
 class ReplayFilter:
     """Which of a source's events are replayed. Times are those of receipt, inclusive.
 
-    Without `include_replays`, those that Doorbell made itself (replays and rehearsals) are not. Repeats (status
-    `idempotent`) are replayed only when asked for by status: their original stands for them.
+    Without `include_replays`, those that Doorbell made itself (replays and rehearsals) are not. Repeats
+    (status `idempotent`) are replayed only when asked for by status: their original stands for them.
     """
 
     event: str | None = None
@@ -103,7 +103,8 @@ async def start_replay(
     """Ask for a replay of the events that match and are over by now. The caller commits.
 
     Raises:
-        RequestError: 404, there is no such source; 409, another replay of it is not over; 422, as `count_matches`.
+        RequestError: 404, there is no such source; 409, another replay of it is not over; 422, as
+            `count_matches`.
     """
     endpoint_of(runtime, environment, key)
     # Two people who ask at the same moment: the second is told of the first.

@@ -1,4 +1,5 @@
-"""Mappings tried on an event, parameter by parameter, with the worker's own functions. Nothing is saved, logged or run.
+"""Mappings tried on an event, parameter by parameter, with the worker's own functions. Nothing is saved,
+logged or run.
 
 The event is a payload that the caller brings, one of the log, or a sample. Whichever it is, it goes through
 `app/events/reception.py` as the source is configured now: provider, sensitive values, preprocessing, script.
@@ -42,7 +43,8 @@ TestedOn = Literal["payload", "received", "example"]
 
 @dataclass(frozen=True)
 class TriedParameter:
-    """A parameter with what the mapping sets it to. Without `value` and `error` it is left out of the call."""
+    """A parameter with what the mapping sets it to. Without `value` and `error` it is left out of the
+    call."""
 
     name: str
     required: bool
@@ -121,12 +123,12 @@ async def open_event(
     payload: dict[str, Any] | None = None,
     is_example: bool = False,
 ) -> TestedEvent:
-    """What mappings of an event type are tried on: a payload, else an event of the log, else the latest of its type,
-    else (or when `is_example`) the provider's example.
+    """What mappings of an event type are tried on: a payload, else an event of the log, else the latest of
+    its type, else (or when `is_example`) the provider's example.
 
     Raises:
-        RequestError: 404, there is no such event or no sample; 409, its payload is gone; 422, the payload cannot
-            be an event; 503, too many scripts wait.
+        RequestError: 404, there is no such event or no sample; 409, its payload is gone; 422, the payload
+            cannot be an event; 503, too many scripts wait.
     """
     endpoint = endpoint_of(runtime, configured.environment, configured.source_key)
     try:
@@ -153,7 +155,8 @@ def _position(mapping: ActiveMapping) -> int:
 async def _stored(
     session: AsyncSession, runtime: Runtime, endpoint: Endpoint, event_type: str, log_id: UUID | None
 ) -> tuple[TestedOn, UUID | None, ReceivedEvent | Refusal]:
-    """The event of the log, else the latest of its type, else the provider's example, and its id in the log."""
+    """The event of the log, else the latest of its type, else the provider's example, and its id in the
+    log."""
     source = await find_source(session, endpoint.source_key)
     if log_id is None:
         log_id = (await get_sample(session, runtime.box, source, endpoint.environment, event_type)).id
@@ -193,7 +196,8 @@ def try_mapping(mapping: ActiveMapping, event: DecodedEvent, *, active: bool) ->
 def _parameters(
     parameters: tuple[Parameter, ...], configured: dict[str, Any], event: DecodedEvent
 ) -> Iterator[TriedParameter]:
-    """Each parameter that the mapping sets or the action needs: all that is wrong, where a worker ends at the first."""
+    """Each parameter that the mapping sets or the action needs: all that is wrong, where a worker ends at the
+    first."""
     for parameter in parameters:
         template = template_of(parameter, configured)
         if template is None and not parameter.required:

@@ -39,7 +39,8 @@ from app.runtime.resources import Runtime
 from app.sources.live import Endpoint
 from app.sources.store import get_configured
 
-# A rehearsal's caller waits for its result; an event whose actions are tried again takes longer than anyone waits.
+# A rehearsal's caller waits for its result; an event whose actions are tried again takes longer than anyone
+# waits.
 REHEARSAL_DEADLINE = 20.0
 POLL_INTERVAL = 0.05
 
@@ -73,8 +74,8 @@ async def rehearse(
     The payload is `{"body": {...}, "headers": {...}}`, or a body alone.
 
     Raises:
-        RequestError: 404, there is no such source; 422, the payload cannot be an event, or the environment is one of
-            production.
+        RequestError: 404, there is no such source; 422, the payload cannot be an event, or the environment is
+            one of production.
     """
     if (await get_environment(session, environment)).is_production:
         message = f"{environment!r} is a production environment: rehearse in another one"
@@ -97,8 +98,8 @@ async def rehearse(
 
 
 def delivery_in(payload: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
-    """The body and headers in a payload, which is `{"body": {...}, "headers": {...}}` or a body alone. Names of
-    headers are in lower case.
+    """The body and headers in a payload, which is `{"body": {...}, "headers": {...}}` or a body alone. Names
+    of headers are in lower case.
 
     Raises:
         RequestError: 422, it is neither.
@@ -161,11 +162,12 @@ async def _result(session: AsyncSession, event_id: UUID) -> Rehearsal:
 async def replay(
     session: AsyncSession, runtime: Runtime, key: str, event_id: UUID, mappings: ReplayMappings
 ) -> UUID:
-    """Run an event of the log again; the id of the new event, the first of them when a batch was refused as a whole.
+    """Run an event of the log again; the id of the new event, the first of them when a batch was refused as a
+    whole.
 
     With `current` mappings it is identified and mapped by the configuration of now. With `original` ones, the
-    actions are sent as they were evaluated: of a failed event those that did not succeed, under the idempotency
-    keys that they had, so that nothing which arrived is repeated; else all of them.
+    actions are sent as they were evaluated: of a failed event those that did not succeed, under the
+    idempotency keys that they had, so that nothing which arrived is repeated; else all of them.
 
     Raises:
         RequestError: 404, there is no such event; 409, its payload is gone or erased; 422, it cannot run.
@@ -220,8 +222,8 @@ async def get_payload(session: AsyncSession, event: Event) -> EventPayload:
 async def _again(
     runtime: Runtime, endpoint: Endpoint, original: Event, payload: EventPayload
 ) -> list[ReceivedEvent]:
-    """The event as if it came now, with the verification that it had; a rejected one must verify by now. A request
-    of a library that was rejected is several, when it was a batch."""
+    """The event as if it came now, with the verification that it had; a rejected one must verify by now. A
+    request of a library that was rejected is several, when it was a batch."""
     status, reason = original.verification_status, original.verification_reason
     if original.status == EventStatus.REJECTED:
         delivery = Delivery(payload.body, _headers(runtime.box, payload), original.received_at)

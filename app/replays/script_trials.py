@@ -30,8 +30,8 @@ async def rehearse(runtime: Runtime, environment: str, key: str, wanted: Rehears
     """Run a script on a sample, with the secrets and variables that the source has.
 
     Raises:
-        RequestError: 404, the source is not known here yet; 422, there is no script, the sample is not JSON, or
-            there is nothing to sign it with; 503, too many scripts wait.
+        RequestError: 404, the source is not known here yet; 422, there is no script, the sample is not JSON,
+            or there is nothing to sign it with; 503, too many scripts wait.
     """
     endpoint = runtime.configuration.endpoint(environment, key)
     if endpoint is None:
@@ -53,7 +53,8 @@ async def rehearse(runtime: Runtime, environment: str, key: str, wanted: Rehears
 
 
 def sign_delivery(endpoint: Endpoint, body: bytes) -> dict[str, str]:
-    """The headers with which the source's vendor would send this body; none when there is nothing to sign with."""
+    """The headers with which the source's vendor would send this body; none when there is nothing to sign
+    with."""
     moment = now()
     usable = [each.value for each in endpoint.secrets if each.valid_at(moment)]
     scheme = endpoint.provider.scheme
@@ -86,7 +87,8 @@ def _errors(endpoint: Endpoint, source: str | None, wanted: Rehearsal) -> list[F
 
 
 def _masked(run: ScriptRun, endpoint: Endpoint) -> ScriptRun:
-    """Without the secrets that a script shows by accident. Who may write scripts can read secrets on purpose."""
+    """Without the secrets that a script shows by accident. Who may write scripts can read secrets on
+    purpose."""
     hidden = hidden_values(endpoint)
     error = run.error
     return replace(

@@ -1,8 +1,8 @@
 """The right of erasure: everything that Doorbell holds of a user, found and deleted in batches.
 
-The request writes a row and wakes the workers; a workflow (`app/workflows/erasure.py`) works it off here, phase by
-phase, a batch a transaction, noting how far it is in the same transaction. What is found and deleted in the log is in
-`app/retention/event_erasure.py`, in the directory in `app/directory/erasure.py`.
+The request writes a row and wakes the workers; a workflow (`app/workflows/erasure.py`) works it off here,
+phase by phase, a batch a transaction, noting how far it is in the same transaction. What is found and deleted
+in the log is in `app/retention/event_erasure.py`, in the directory in `app/directory/erasure.py`.
 """
 
 from collections import Counter
@@ -56,7 +56,8 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class ErasureRequest:
-    """Whose data is deleted. `search` are texts, of which events are erased whose payload holds one, in a time range."""
+    """Whose data is deleted. `search` are texts, of which events are erased whose payload holds one, in a
+    time range."""
 
     user_id: str
     dry_run: bool = False
@@ -66,7 +67,8 @@ class ErasureRequest:
 
 
 _FIRST_ID = text("""
-SELECT least((SELECT id FROM actions ORDER BY id LIMIT 1), (SELECT id FROM event_payloads ORDER BY id LIMIT 1))
+SELECT least((SELECT id FROM actions ORDER BY id LIMIT 1), (SELECT id
+  FROM event_payloads ORDER BY id LIMIT 1))
 """)
 
 _NOTIFY = text("SELECT pg_notify(:channel, :environment)")

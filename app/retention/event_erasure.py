@@ -1,4 +1,5 @@
-"""The log's part of an erasure (`app/retention/erasure.py`): a user's events found, and what was sent with them deleted.
+"""The log's part of an erasure (`app/retention/erasure.py`): a user's events found, and what was sent with
+them deleted.
 
 Log rows stay, marked as erased. Events are found by the users that their actions named
 (`app/actions/subjects.py`), by reading the action log once: it needs no index that every event would pay
@@ -27,7 +28,8 @@ PAYLOADS_A_BATCH = 500
 # Only what holds the id somewhere comes out of the database.
 _ACTIONS = text("""
 WITH batch AS (
-    SELECT id, event_id, action_type, payload FROM actions WHERE id > :cursor AND id < :end ORDER BY id LIMIT :size
+    SELECT id, event_id, action_type, payload FROM actions WHERE id > :cursor
+      AND id < :end ORDER BY id LIMIT :size
 )
 SELECT (SELECT id FROM batch ORDER BY id DESC LIMIT 1) AS last, event_id, action_type, payload
 FROM (SELECT) AS always LEFT JOIN batch ON position(:needle IN CAST(payload AS text)) > 0
@@ -49,7 +51,8 @@ FROM (SELECT) AS always LEFT JOIN batch ON EXISTS (
 _FAMILY = text("""
 WITH given AS (SELECT unnest(CAST(:ids AS uuid[])) AS id)
 SELECT events.* FROM (
-    SELECT events.id, status, erased_at, replay_of, duplicate_of, environment FROM given JOIN events USING (id)
+    SELECT events.id, status, erased_at, replay_of, duplicate_of, environment FROM given
+      JOIN events USING (id)
     UNION
     SELECT events.id, status, erased_at, replay_of, duplicate_of, environment
     FROM given JOIN events ON events.replay_of = given.id
@@ -72,7 +75,8 @@ _ERASE_EVENTS: dict[str, TextClause] = {
     "events": text("""
 UPDATE events SET erased_at = now(), error = NULL, verification_reason = NULL,
     idempotency_key = CASE
-        WHEN EXISTS (SELECT FROM unnest(CAST(:texts AS text[])) AS found WHERE position(found IN idempotency_key) > 0)
+        WHEN EXISTS (SELECT FROM unnest(CAST(:texts AS text[])) AS found
+          WHERE position(found IN idempotency_key) > 0)
         THEN NULL ELSE idempotency_key
     END
 WHERE id = ANY(CAST(:ids AS uuid[]))
@@ -81,7 +85,8 @@ WHERE id = ANY(CAST(:ids AS uuid[]))
 _COUNT_EVENTS: dict[str, TextClause] = {
     "event_payloads": text("SELECT count(*) FROM event_payloads WHERE id = ANY(CAST(:ids AS uuid[]))"),
     "actions": text(
-        "SELECT count(*) FROM actions, unnest(CAST(:ids AS uuid[]), CAST(:firsts AS uuid[]), CAST(:ends AS uuid[])) "
+        "SELECT count(*) FROM actions, unnest(CAST(:ids AS uuid[]), CAST(:firsts AS uuid[]), CAST(:ends AS "
+        "uuid[])) "
         'AS event (id, first, "end") WHERE actions.id >= event.first AND actions.id < event."end" '
         "AND actions.event_id = event.id"
     ),
@@ -101,7 +106,8 @@ TABLES = tuple(_ERASE_EVENTS)
 
 @dataclass(frozen=True)
 class Found:
-    """The events that a batch of rows is about, and the id of its last row; None when there was no row left."""
+    """The events that a batch of rows is about, and the id of its last row; None when there was no row
+    left."""
 
     event_ids: set[UUID]
     last: UUID | None
@@ -140,7 +146,8 @@ async def find_by_text(connection: AsyncConnection, after: UUID, before: UUID, t
 async def find_family(
     connection: AsyncConnection, environment: str, concerned: Collection[UUID]
 ) -> list[Row[Any]]:
-    """The events of this environment among these, with what they repeat or replay and what repeats or replays them."""
+    """The events of this environment among these, with what they repeat or replay and what repeats or replays
+    them."""
     found: dict[UUID, Row[Any]] = {}
     asked: set[UUID] = set()
     while todo := set(concerned) - asked:
@@ -159,7 +166,8 @@ async def find_family(
 async def erase_events(
     connection: AsyncConnection, ids: Sequence[UUID], texts: Sequence[str]
 ) -> Counter[str]:
-    """Delete what was sent with these events, and their keys that hold one of the texts; how many rows, by table."""
+    """Delete what was sent with these events, and their keys that hold one of the texts; how many rows, by
+    table."""
     return Counter(
         {
             table: (await connection.execute(erase, {**_ranges(ids), "texts": texts})).rowcount

@@ -1,8 +1,9 @@
 """Retention: how long each kind of thing is kept, and the end of what is past it.
 
-Logs and payloads go by whole days, with their partitions (`app/database/partitions.py`), which all environments share: so the
-days hold for all of them. What the directory gathers has no partitions, and goes in batches here. The hourly
-maintenance (`app/activities/maintenance.py`) applies it. Nothing that is unfinished is ever taken.
+Logs and payloads go by whole days, with their partitions (`app/database/partitions.py`), which all
+environments share: so the days hold for all of them. What the directory gathers has no partitions, and goes
+in batches here. The hourly maintenance (`app/activities/maintenance.py`) applies it. Nothing that is
+unfinished is ever taken.
 """
 
 import math
@@ -61,14 +62,16 @@ DELETE FROM workflow_recipient_runs WHERE id IN (
         """
 DELETE FROM workflow_runs WHERE id IN (
     SELECT id FROM workflow_runs WHERE id < :before
-        AND NOT EXISTS (SELECT FROM workflow_recipient_runs AS run WHERE run.workflow_run_id = workflow_runs.id)
+        AND NOT EXISTS (SELECT FROM workflow_recipient_runs AS run
+          WHERE run.workflow_run_id = workflow_runs.id)
     ORDER BY id LIMIT :size
 )""",
     ),
     Kind.BULK_OPERATIONS: (
         """
 DELETE FROM bulk_operations WHERE id IN (
-    SELECT id FROM bulk_operations WHERE id < :before AND status IN ('completed', 'failed') AND updated_at < :moment
+    SELECT id FROM bulk_operations WHERE id < :before AND status IN ('completed', 'failed')
+      AND updated_at < :moment
     ORDER BY id LIMIT :size
 )""",
     ),
@@ -132,12 +135,14 @@ def _errors(days: Mapping[Kind, int], given: set[Kind], window: int) -> list[Fie
     errors = []
     for part, whole in _WITHIN.items():
         if part in given and days[part] > days[whole]:
-            message = f"is {days[part]}, longer than {whole} ({days[whole]}): what it belongs to would be gone first"
+            longer = f"is {days[part]}, longer than {whole} ({days[whole]})"
+            message = f"{longer}: what it belongs to would be gone first"
             errors.append(FieldError(f"retention.{part}", message))
     if Kind.LOGS in given and days[Kind.LOGS] < window:
         message = (
             f"is {days[Kind.LOGS]}, shorter than the longest idempotency window of a source ({window} days): "
-            "repeats would refer to an event that is gone. Shorten the window first (idempotency_window_seconds)"
+            "repeats would refer to an event that is gone. Shorten the window first "
+            "(idempotency_window_seconds)"
         )
         errors.append(FieldError(f"retention.{Kind.LOGS}", message))
     return errors

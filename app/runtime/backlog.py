@@ -1,5 +1,5 @@
-"""How much waits in the event log and since when, for the metrics. Read from Postgres when somebody asks, and not
-again for a while: an index holds what waits, so that the size of the log does not count."""
+"""How much waits in the event log and since when, for the metrics. Read from Postgres when somebody asks, and
+not again for a while: an index holds what waits, so that the size of the log does not count."""
 
 import asyncio
 import logging
@@ -56,8 +56,8 @@ GROUP BY environment
 
 @dataclass
 class Waiting:
-    """What waits in one environment: events not claimed, the age of the oldest in seconds, events claimed and not
-    finished, and those of them that nobody looks after."""
+    """What waits in one environment: events not claimed, the age of the oldest in seconds, events claimed and
+    not finished, and those of them that nobody looks after."""
 
     received: int = 0
     oldest: float = 0.0

@@ -51,7 +51,8 @@ class ConsoleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         pairs = " ".join(f"{key}={value}" for key, value in _extra(record).items() if value is not None)
-        line = f"{_time(record).astimezone():%H:%M:%S} {record.levelname:<7} {record.getMessage()} {pairs}".rstrip()
+        time = f"{_time(record).astimezone():%H:%M:%S}"
+        line = f"{time} {record.levelname:<7} {record.getMessage()} {pairs}".rstrip()
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

@@ -1,4 +1,5 @@
-"""What this process counts and measures, for Prometheus. One registry a process; `app/runtime/scrape.py` serves it.
+"""What this process counts and measures, for Prometheus. One registry a process; `app/runtime/scrape.py`
+serves it.
 
 Code on the way of an event calls one function here a time. They do nothing unless the process has
 DOORBELL_METRICS_PORT. Labels have few values, whatever events hold: docs/observability.md lists all.

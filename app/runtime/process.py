@@ -8,10 +8,11 @@ import signal
 import sys
 from typing import NoReturn
 
-# Objects made before the collector looks at them (Python's own number is 700), and after how many looks it looks at
-# those that survived one, and two.
+# Objects made before the collector looks at them (Python's own number is 700), and after how many looks it
+# looks at those that survived one, and two.
 SELDOM = (5_000, 20, 20)
-# For a worker: Temporal's SDK leaves 70 objects and 26 kB of each workflow that ended in a cycle, for the collector.
+# For a worker: Temporal's SDK leaves 70 objects and 26 kB of each workflow that ended in a cycle, for the
+# collector.
 WORKFLOWS = (2_000, 5, 5)
 
 
@@ -27,9 +28,10 @@ def stop_requested() -> asyncio.Event:
 def collect_seldom(thresholds: tuple[int, int, int] = SELDOM) -> None:
     """Keep the garbage collector away from what lives as long as the process. Call it when all is imported.
 
-    Modules, routes and models are hundreds of thousands of objects: each look at them stops the process for some
-    hundred milliseconds. A request's and an event's own are freed by their reference counts, or soon, when
-    they are in cycles: few of the edge, some 2,000 of a page of the log, whose statement SQLAlchemy builds.
+    Modules, routes and models are hundreds of thousands of objects: each look at them stops the process for
+    some hundred milliseconds. A request's and an event's own are freed by their reference counts, or soon,
+    when they are in cycles: few of the edge, some 2,000 of a page of the log, whose statement SQLAlchemy
+    builds.
     """
     gc.collect()
     gc.freeze()
@@ -39,8 +41,8 @@ def collect_seldom(thresholds: tuple[int, int, int] = SELDOM) -> None:
 def leave(code: int) -> NoReturn:
     """Flush and exit, without finalising the interpreter.
 
-    Temporal's native bridge may abort there, after all work is done (temporalio/sdk-python issue 300), and turn
-    a clean exit into code 134 or 139. Call it last, when workers and clients are shut down.
+    Temporal's native bridge may abort there, after all work is done (temporalio/sdk-python issue 300), and
+    turn a clean exit into code 134 or 139. Call it last, when workers and clients are shut down.
     """
     logging.shutdown()
     sys.stdout.flush()

@@ -1,4 +1,5 @@
-"""What every process holds while it runs: engine, secrets, configuration, and the tasks that keep them fresh."""
+"""What every process holds while it runs: engine, secrets, configuration, and the tasks that keep them
+fresh."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine

@@ -1,8 +1,8 @@
-"""What Prometheus gets from a process: its own metrics (`app/runtime/metrics.py`), how much waits in the event log, and the
-metrics of the Temporal SDK, all at /metrics of DOORBELL_METRICS_PORT.
+"""What Prometheus gets from a process: its own metrics (`app/runtime/metrics.py`), how much waits in the
+event log, and the metrics of the Temporal SDK, all at /metrics of DOORBELL_METRICS_PORT.
 
-The SDK's core serves its metrics itself, in Rust, on a port of loopback that only this module reads: counting them
-costs Python nothing, and one address gives everything.
+The SDK's core serves its metrics itself, in Rust, on a port of loopback that only this module reads: counting
+them costs Python nothing, and one address gives everything.
 """
 
 import asyncio
@@ -31,7 +31,8 @@ TIMEOUT = 2.0
 
 @asynccontextmanager
 async def serve_metrics(runtime: Runtime, *, with_backlog: bool = False) -> AsyncIterator[None]:
-    """Count, and serve /metrics, when DOORBELL_METRICS_PORT is set. `with_backlog`: read the event log's backlog too.
+    """Count, and serve /metrics, when DOORBELL_METRICS_PORT is set. `with_backlog`: read the event log's
+    backlog too.
 
     API processes report the backlog: they are up when no worker is.
     """
@@ -69,7 +70,8 @@ def _watch(runtime: Runtime) -> None:
 
 
 def _set_backlog(runtime: Runtime, found: dict[str, Waiting] | None) -> None:
-    """Say 0 where nothing waits, and nothing when Postgres does not say: an old figure would be taken for a new one."""
+    """Say 0 where nothing waits, and nothing when Postgres does not say: an old figure would be taken for a
+    new one."""
     gauges = (metrics.BACKLOG, metrics.BACKLOG_AGE, metrics.PROCESSING, metrics.OVERDUE)
     for gauge in gauges:
         gauge.clear()

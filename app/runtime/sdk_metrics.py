@@ -9,12 +9,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# The runtime of all clients of this process, and the URL of its metrics: made once, it has threads of its own.
+# The runtime of all clients of this process, and the URL of its metrics: made once, it has threads of its
+# own.
 _metered: "tuple[Runtime, str] | None" = None
 
 
 def url() -> str | None:
-    """Where the SDK's core of this process serves its metrics; None as long as there is no client, or none are kept."""
+    """Where the SDK's core of this process serves its metrics; None as long as there is no client, or none
+    are kept."""
     return _metered[1] if _metered else None
 
 

@@ -1,9 +1,10 @@
 """Traces of events, by OpenTelemetry: from the request through the workflow to the call of the destination.
 
-On when an exporter is configured by OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_ENDPOINT`) and the packages of
-`doorbell[otel]` are installed; else its SDK is not imported and each function here returns at once. Spans of requests
-come from FastAPI, those of workflows and activities from the Temporal SDK. From the API to the worker a trace crosses
-in the event's row (`traceparent`). No payload, header, secret or path of a request goes into a span.
+On when an exporter is configured by OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_ENDPOINT`) and the
+packages of `doorbell[otel]` are installed; else its SDK is not imported and each function here returns at
+once. Spans of requests come from FastAPI, those of workflows and activities from the Temporal SDK. From the
+API to the worker a trace crosses in the event's row (`traceparent`). No payload, header, secret or path of a
+request goes into a span.
 """
 
 import logging
@@ -38,7 +39,8 @@ _NOTHING: AbstractContextManager[None] = nullcontext()
 
 @dataclass(frozen=True)
 class _Tracing:
-    """What a process that traces has. Nothing global to OpenTelemetry: libraries trace when they are told to."""
+    """What a process that traces has. Nothing global to OpenTelemetry: libraries trace when they are told
+    to."""
 
     provider: "TracerProvider"
     tracer: trace.Tracer
@@ -152,7 +154,8 @@ def traceparent() -> str | None:
 
 
 def dispatching(event_id: object, environment: str, parent: str | None) -> AbstractContextManager[None]:
-    """The span in which a claimed event's workflow is started, in the trace of the request that brought it."""
+    """The span in which a claimed event's workflow is started, in the trace of the request that brought
+    it."""
     if _tracing is None:
         return _NOTHING
     attributes = {"doorbell.event_id": str(event_id), "doorbell.environment": environment}

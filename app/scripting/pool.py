@@ -1,9 +1,9 @@
 """JavaScript of a source, run in processes of its own (`app/scripting/sandbox.py`), never on the event loop.
 
-`quickjs-rs` runs QuickJS in WebAssembly. Two things keep it out of our own process: its interrupts do not reach
-loops inside its native functions (`Array.prototype.indexOf` of an endless array-like), which only the end of the
-process stops; and it holds the interpreter for milliseconds at a time, which every other sender would wait for.
-The processes start when the first script runs, and hold no secret between calls.
+`quickjs-rs` runs QuickJS in WebAssembly. Two things keep it out of our own process: its interrupts do not
+reach loops inside its native functions (`Array.prototype.indexOf` of an endless array-like), which only the
+end of the process stops; and it holds the interpreter for milliseconds at a time, which every other sender
+would wait for. The processes start when the first script runs, and hold no secret between calls.
 """
 
 import asyncio
@@ -33,7 +33,8 @@ MASK = "[redacted]"
 # Shorter values are part of too many words.
 MINIMUM_MASKED_LENGTH = 4
 _SANDBOX = Path(__file__).with_name("sandbox.py")
-# Machine code, 2 MB, once a process has compiled it: that takes 1.5 s of CPU, which those after it are spared.
+# Machine code, 2 MB, once a process has compiled it: that takes 1.5 s of CPU, which those after it are
+# spared.
 _engine = b""
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 
@@ -83,7 +84,8 @@ class ScriptInput:
 
 @dataclass(frozen=True)
 class ScriptRun:
-    """What a script made of an event. `verified` is None when it did not say; `output` is all else that it returned."""
+    """What a script made of an event. `verified` is None when it did not say; `output` is all else that it
+    returned."""
 
     verified: bool | None = None
     output: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +95,8 @@ class ScriptRun:
 
 
 class Scripts:
-    """The processes of one of ours. Bounded: as many calls at once as `processes`, and a bounded number that wait."""
+    """The processes of one of ours. Bounded: as many calls at once as `processes`, and a bounded number that
+    wait."""
 
     def __init__(self, processes: int, *, maximum_waiting: int = MAXIMUM_WAITING) -> None:
         self._free = asyncio.Semaphore(processes)
@@ -117,7 +120,8 @@ class Scripts:
         return _error_of(await self._call(source, None, int(time.time() * 1000)))
 
     async def warm_up(self) -> None:
-        """Have one process ready before the first sender waits for it. That it cannot be is found out then."""
+        """Have one process ready before the first sender waits for it. That it cannot be is found out
+        then."""
         with suppress(ScriptsBusy):
             await self.check("function main() {}")
 
@@ -217,7 +221,8 @@ def _error_of(answer: dict[str, Any]) -> ScriptError | None:
 def _ending(code: int | None, seconds: float) -> dict[str, Any]:
     """How the end of the process reads: its own timer ends one that nothing inside could interrupt.
 
-    The clock counts too: asyncio does not learn the code (and says 255) when someone else waited for the process.
+    The clock counts too: asyncio does not learn the code (and says 255) when someone else waited for the
+    process.
     """
     if code == -signal.SIGALRM or seconds > TIME_LIMIT:
         message = f"the script ran longer than {TIME_LIMIT * 1000:.0f} ms"

@@ -1,11 +1,14 @@
-"""The process that runs scripts for `app/scripting/pool.py`, one call after another, each in a fresh QuickJS context.
+"""The process that runs scripts for `app/scripting/pool.py`, one call after another, each in a fresh QuickJS
+context.
 
-Started as a file by an isolated Python, so that it imports nothing of Doorbell and knows nothing of its settings.
-Requests and answers go over standard input and output: four bytes of length, then JSON. A call that no limit
-inside QuickJS stops ends the whole process by a signal of the kernel's timer; the parent starts another one.
+Started as a file by an isolated Python, so that it imports nothing of Doorbell and knows nothing of its
+settings. Requests and answers go over standard input and output: four bytes of length, then JSON. A call that
+no limit inside QuickJS stops ends the whole process by a signal of the kernel's timer; the parent starts
+another one.
 
-The first thing to come is the engine's machine code, or nothing; the first to go, after `{"ready": true}`, is that
-code if this process compiled it. It goes before any script runs: no script has a say in what the next process runs.
+The first thing to come is the engine's machine code, or nothing; the first to go, after `{"ready": true}`, is
+that code if this process compiled it. It goes before any script runs: no script has a say in what the next
+process runs.
 """
 
 import asyncio
@@ -58,7 +61,8 @@ WARM_UP: Answer = {
 
 
 class Failure(Exception):
-    """A script that has no result: the error's name and message, and the line of the script if it is known."""
+    """A script that has no result: the error's name and message, and the line of the script if it is
+    known."""
 
     def __init__(self, name: str, message: str, line: int | None = None) -> None:
         super().__init__(message)
@@ -120,7 +124,8 @@ def _prepare(context: Context, received_at: int, console: Console) -> Handle:
 
 
 def _settled(promise: Handle, runner: asyncio.Runner, deadline: float) -> str:
-    """The value of a promise. QuickJS runs a bounded number of jobs at a time: it goes on while there are some."""
+    """The value of a promise. QuickJS runs a bounded number of jobs at a time: it goes on while there are
+    some."""
     while True:
         began = time.monotonic()
         try:
@@ -219,7 +224,8 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 
 def _load_engine(code: bytes) -> bool:
-    """Take the engine as another process compiled it; False when there is none, or it is of another version."""
+    """Take the engine as another process compiled it; False when there is none, or it is of another
+    version."""
     # quickjs-rs compiles it for each process; to keep it is not among its options.
     engine = artifacts.shared_wasmtime_engine()
     with suppress(wasmtime.WasmtimeError):

@@ -81,8 +81,8 @@ ReadOnly = Annotated[Any, Field(None, exclude=True, json_schema_extra={"readOnly
 
 
 class Change(BaseModel):
-    """Part of a change. Unknown fields are errors, so that no misspelled setting is lost in silence; what answers
-    add and tools send back (read-only fields, names that start with `_` or `$`) is passed over."""
+    """Part of a change. Unknown fields are errors, so that no misspelled setting is lost in silence; what
+    answers add and tools send back (read-only fields, names that start with `_` or `$`) is passed over."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -114,7 +114,9 @@ class MappingChange(Change):
     action_parameters: dict[str, Any] | None = Field(
         None,
         validate_default=True,
-        description='The action\'s parameters: a string is a path into the event, `{"value": ...}` a constant.',
+        description=(
+            'The action\'s parameters: a string is a path into the event, `{"value": ...}` a constant.'
+        ),
         examples=[{"key": "invoice-paid", "recipients": "body.data.object.customer", "data": "body"}],
     )
     active: bool = Field(True, description="Whether the mapping runs.")
@@ -166,8 +168,8 @@ class FailureAlertChange(Change):
         None,
         gt=0,
         le=1,
-        description="Alert when this share failed of the events received in the window that succeeded or failed, "
-        "10 at least.",
+        description="Alert when this share failed of the events received in the window that succeeded or "
+        "failed, 10 at least.",
     )
     stuck_after_minutes: int | None = Field(
         None,
@@ -220,22 +222,28 @@ class SettingsChange(Change):
     )
     start_unmapped: bool = Field(
         True,
-        description="Whether events without a mapping get a workflow run of their own, to be inspected there.",
+        description=(
+            "Whether events without a mapping get a workflow run of their own, to be inspected there."
+        ),
     )
     handle_identifies: bool | None = Field(
         None,
-        description="For customer data platforms. True: an `identify` event identifies its user also without a "
-        "mapping that does. False: it never does. Null: as the mappings say.",
+        description="For customer data platforms. True: an `identify` event identifies its user also "
+        "without a mapping that does. False: it never does. Null: as the mappings say.",
     )
     strict_batches: bool = Field(
         False,
-        description="Whether a batch is refused when its signature covers its first event only, as Segment's does.",
+        description=(
+            "Whether a batch is refused when its signature covers its first event only, as Segment's does."
+        ),
     )
     rate_limit_per_second: int | None = Field(
         None,
         ge=1,
         le=MAXIMUM_RATE,
-        description="Events that each API process accepts in a second before it answers 429; null for no limit.",
+        description=(
+            "Events that each API process accepts in a second before it answers 429; null for no limit."
+        ),
     )
     failure_alert: FailureAlertChange | None = Field(
         None, description="When failures are told of, and to whom; null for never."
@@ -265,8 +273,8 @@ class SourceChange(Change):
     )
     preconfigured_provider: str | None = Field(
         None,
-        description="The provider whose defaults a new source starts with; `custom_http` if not given. Without "
-        "effect on a source that is there.",
+        description="The provider whose defaults a new source starts with; `custom_http` if not given. "
+        "Without effect on a source that is there.",
         examples=["stripe"],
     )
     environment_settings: dict[str, EnvironmentChange] | None = Field(

@@ -1,5 +1,5 @@
-"""Sources edited by people and tools, each change with its entry in the audit log: a source as a whole, under its lock
-and only as the editor saw it; its endpoint, signing secrets and promotion.
+"""Sources edited by people and tools, each change with its entry in the audit log: a source as a whole, under
+its lock and only as the editor saw it; its endpoint, signing secrets and promotion.
 
 The caller commits.
 """
@@ -119,7 +119,8 @@ async def promote_source(
     dry_run: bool,
     if_match: str | None,
 ) -> Promotion:
-    """Promote a source from one environment to another. Raises as `promote` does, and 403 for other environments."""
+    """Promote a source from one environment to another. Raises as `promote` does, and 403 for other
+    environments."""
     access.require(origin, target)
     done = await promote(session, key, origin, target, dry_run=dry_run, if_match=if_match)
     if not dry_run and done.differences:

@@ -1,6 +1,7 @@
 """Keys with which reverse ETL tools call Knock's API in the name of a source. Only hashes are stored.
 
-What such a call becomes is in `app/api/reverse_etl/source_calls.py`. Each change has its entry in the audit log; the caller commits.
+What such a call becomes is in `app/api/reverse_etl/source_calls.py`. Each change has its entry in the audit
+log; the caller commits.
 """
 
 from collections.abc import Sequence

@@ -162,7 +162,8 @@ class Configuration:
 
     async def refresh(self) -> None:
         """Read everything again, now."""
-        # One state of all tables: a source that is being added is there with all that belongs to it, or not at all.
+        # One state of all tables: a source that is being added is there with all that belongs to it, or not
+        # at all.
         engine = self._engine.execution_options(isolation_level="REPEATABLE READ")
         async with AsyncSession(engine) as session:
             environments = (
@@ -244,7 +245,8 @@ class Configuration:
         )
 
     async def keep_fresh(self, listener: Listener) -> None:
-        """Follow changes until cancelled. Postgres being away leaves the last known configuration in place."""
+        """Follow changes until cancelled. Postgres being away leaves the last known configuration in
+        place."""
         listener.subscribe(CHANNEL, self._changed.set)
         outage = Outage(logger, "configuration_unreadable")
         while True:
@@ -274,7 +276,8 @@ class Configuration:
 def _handle_identifies(
     configured: SourceEnvironment, provider: Provider, by_type: dict[str, list[ActiveMapping]]
 ) -> None:
-    """Let `identify` events identify their user without a mapping, or not at all, where the source says so."""
+    """Let `identify` events identify their user without a mapping, or not at all, where the source says
+    so."""
     identifies = [each for each in by_type.get(IDENTIFY, []) if each.action_type == "users_identify"]
     if configured.handle_identifies is False and identifies:
         by_type[IDENTIFY] = [each for each in by_type[IDENTIFY] if each not in identifies]

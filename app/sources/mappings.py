@@ -1,7 +1,7 @@
 """Mappings of a source, one by one: read, added, changed and removed by id.
 
-Every change takes the source's lock, so that it and a change of the whole source come one after the other, and notes
-itself in the audit log.
+Every change takes the source's lock, so that it and a change of the whole source come one after the other,
+and notes itself in the audit log.
 """
 
 from collections.abc import Sequence

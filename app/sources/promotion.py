@@ -27,7 +27,8 @@ _STAYS = frozenset(
 
 @dataclass(frozen=True)
 class Difference:
-    """One setting or mapping that a promotion changes. `before` None: it is added; `after` None: it is removed."""
+    """One setting or mapping that a promotion changes. `before` None: it is added; `after` None: it is
+    removed."""
 
     field: str
     before: Any
@@ -48,8 +49,8 @@ async def promote(
     """Make a source in `target` what it is in `origin`; a dry run only says what that changes.
 
     Raises:
-        RequestError: 404, there is no such source; 412, it is not as `if_match` says; 422, it is not configured
-            in an environment, or both are one.
+        RequestError: 404, there is no such source; 412, it is not as `if_match` says; 422, it is not
+            configured in an environment, or both are one.
     """
     await lock_source(session, key)
     found = await get_source(session, key)

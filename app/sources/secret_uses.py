@@ -1,7 +1,7 @@
 """When each signing secret last matched: kept in memory while events come, written now and then.
 
-One for each API process. A write for each secret in use and minute, whatever the number of events; a process that
-is killed forgets the last minute.
+One for each API process. A write for each secret in use and minute, whatever the number of events; a process
+that is killed forgets the last minute.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Sources and their configuration in each environment: read, created, changed.
 
-A new source starts in every environment with its provider's settings and default mappings. Every change is one
-transaction; what is given is changed, the rest stays.
+A new source starts in every environment with its provider's settings and default mappings. Every change is
+one transaction; what is given is changed, the rest stays.
 """
 
 import re
@@ -262,7 +262,8 @@ def _columns(change: SettingsChange) -> dict[str, Any]:
 async def replace_mappings(
     session: AsyncSession, target: Configured, wanted: Sequence[MappingChange], moment: datetime
 ) -> bool:
-    """Make the mappings those that are wanted. Existing ones that match are changed, so that they keep their id."""
+    """Make the mappings those that are wanted. Existing ones that match are changed, so that they keep their
+    id."""
     existing = _match(target.mappings, wanted)
     changed = False
     kept = set()
@@ -289,8 +290,8 @@ async def replace_mappings(
 
 
 def _match(existing: Sequence[Mapping], wanted: Sequence[MappingChange]) -> list[Mapping | None]:
-    """For each wanted mapping the existing one that it is: by id, then the one that says the same, then the next
-    one of the same event type and action type."""
+    """For each wanted mapping the existing one that it is: by id, then the one that says the same, then the
+    next one of the same event type and action type."""
     free = {str(each.id): each for each in existing}
     found: list[Mapping | None] = [free.pop(each.id, None) if each.id else None for each in wanted]
     for same in (_identity, _kind):

@@ -1,4 +1,5 @@
-"""Versions of what people edit, as HTTP's ETags: two people who edit the same thing do not overwrite each other.
+"""Versions of what people edit, as HTTP's ETags: two people who edit the same thing do not overwrite each
+other.
 
 A version follows from the rows' ids and times of change, so that it is the same in every process.
 """
@@ -29,7 +30,8 @@ def mapping_version(mapping: Mapping) -> str:
 
 
 def check_match(if_match: str | None, version: str | None, what: str) -> None:
-    """Refuse a change to something that is not as the caller saw it; `version` None is something that is not there.
+    """Refuse a change to something that is not as the caller saw it; `version` None is something that is not
+    there.
 
     `If-Match` is read as RFC 9110, section 13.1.1, says: `*`, or a list of entity tags, compared strongly.
 

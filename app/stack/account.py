@@ -1,4 +1,5 @@
-"""Postgres refuses to run as root. When we are root, this finds a system user for it and lets it reach its files."""
+"""Postgres refuses to run as root. When we are root, this finds a system user for it and lets it reach its
+files."""
 
 import logging
 import os
@@ -31,7 +32,8 @@ class Account:
 
 
 def choose_account(cluster: Path) -> Account | None:
-    """The user that runs Postgres: ourselves (None), unless we are root. An existing cluster keeps its owner."""
+    """The user that runs Postgres: ourselves (None), unless we are root. An existing cluster keeps its
+    owner."""
     if os.geteuid() != 0:
         return None
     owner = _by_uid(cluster.stat().st_uid) if cluster.exists() else None
@@ -77,8 +79,9 @@ def require_runnable(account: Account, binary: Path) -> None:
         )
     except (OSError, subprocess.CalledProcessError):
         raise ConfigurationError(
-            f"Postgres does not run as root, and user {account.name} cannot execute {binary}. Run as a normal "
-            f"user, or make that file and its libraries readable for others (chmod -R o+rX {binary.parent.parent})"
+            f"Postgres does not run as root, and user {account.name} cannot execute {binary}. Run as a "
+            "normal user, or make that file and its libraries readable for others (chmod -R o+rX "
+            f"{binary.parent.parent})"
         ) from None
 
 

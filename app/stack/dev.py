@@ -197,7 +197,8 @@ class Dev:
             return [row[0] for row in connection.execute(query.encode())]
 
     def _ring_sample(self) -> None:
-        """Connect the sample source and ring, while we look after the parts. A failure is said, and all stays up."""
+        """Connect the sample source and ring, while we look after the parts. A failure is said, and all stays
+        up."""
         from app.stack.sample import connect_and_ring, show
 
         self._terminal.say("empty database: connecting a sample Stripe source ...")
@@ -260,7 +261,8 @@ def _require_own_servers(settings: Settings) -> None:
     }
     if names := [name for name, is_set in foreign.items() if is_set]:
         raise ConfigurationError(
-            f"`doorbell dev` runs a Postgres and a Temporal of its own, on this machine. Unset {', '.join(names)}, "
+            "`doorbell dev` runs a Postgres and a Temporal of its own, on this machine. Unset "
+            f"{', '.join(names)}, "
             "or run `doorbell api` and `doorbell worker` against those servers"
         )
 

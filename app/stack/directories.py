@@ -20,6 +20,6 @@ def make_directory(path: Path, mode: int = 0o700) -> None:
             pass
     except OSError as error:
         raise ConfigurationError(
-            f"cannot write to the directory {path}: {error.strerror or error}. Make it writable for this user, "
-            "or set DOORBELL_DATA_DIR to a directory that is"
+            f"cannot write to the directory {path}: {error.strerror or error}. Make it writable for this "
+            "user, or set DOORBELL_DATA_DIR to a directory that is"
         ) from None

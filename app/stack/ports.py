@@ -11,8 +11,8 @@ import psutil  # type: ignore[import-untyped]
 
 from app.core.errors import ConfigurationError
 
-# Below the ports that kernels give to outgoing connections (Linux from 32768 on, others from 49152): one of those would
-# take a port between its choice and its use.
+# Below the ports that kernels give to outgoing connections (Linux from 32768 on, others from 49152): one of
+# those would take a port between its choice and its use.
 CHOSEN_FROM = range(20_000, 32_768)
 
 

@@ -122,7 +122,8 @@ class EmbeddedPostgres:
         return self._process.poll() if self._process else None
 
     def stop(self, patience: float = PATIENCE) -> None:
-        """Stop the server: a fast shutdown, and an immediate one if that takes longer than `patience` seconds."""
+        """Stop the server: a fast shutdown, and an immediate one if that takes longer than `patience`
+        seconds."""
         if self._process:
             stop(self._process, _ladder(patience))
             self._record.unlink(missing_ok=True)
@@ -227,8 +228,8 @@ class EmbeddedPostgres:
     def _require_ours(self) -> None:
         if self.cluster.exists() and not os.access(self.cluster, os.R_OK | os.W_OK | os.X_OK):
             raise ConfigurationError(
-                f"{self.cluster} belongs to user {self.cluster.owner()}: it was made by another user, or as root. "
-                "Run as that user, or set DOORBELL_DATA_DIR to another directory"
+                f"{self.cluster} belongs to user {self.cluster.owner()}: it was made by another user, or as "
+                "root. Run as that user, or set DOORBELL_DATA_DIR to another directory"
             )
 
     def _stop_leftovers(self) -> None:
@@ -266,7 +267,8 @@ def _environment() -> dict[str, str]:
 
 
 def _can_hold_socket(directory: Path) -> bool:
-    """Whether a socket's path fits the kernel, and means one directory to libpq, which splits hosts at commas."""
+    """Whether a socket's path fits the kernel, and means one directory to libpq, which splits hosts at
+    commas."""
     path = str(directory / SOCKET_NAME)
     return path.isprintable() and "," not in path and len(os.fsencode(path)) <= SOCKET_PATH_LIMIT
 

@@ -88,7 +88,8 @@ def stop_stranger(process: psutil.Process, ladder: Ladder) -> None:
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Whether a process is over, also where nobody collects its exit code, as in a container without an init."""
+    """Whether a process is over, also where nobody collects its exit code, as in a container without an
+    init."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -64,7 +64,8 @@ class Service:
             connection.close()
 
     def stop(self, patience: float = 10.0) -> None:
-        """Stop it; kill it if that takes longer than `patience` seconds. Returns when its last line is written."""
+        """Stop it; kill it if that takes longer than `patience` seconds. Returns when its last line is
+        written."""
         if self._process:
             stop(self._process, _ladder(patience))
             self.record.unlink(missing_ok=True)

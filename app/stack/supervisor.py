@@ -50,7 +50,8 @@ class _Kept:
 
 
 class Supervisor:
-    """Parts in the order of their start. Used as a context, in the main thread: it handles the signals meanwhile."""
+    """Parts in the order of their start. Used as a context, in the main thread: it handles the signals
+    meanwhile."""
 
     def __init__(self, terminal: Terminal, *, first_pause: float = FIRST_PAUSE) -> None:
         self._terminal = terminal

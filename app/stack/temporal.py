@@ -31,7 +31,8 @@ SEARCH_ATTRIBUTES = ("DoorbellEnvironment", "DoorbellSource", "DoorbellEventType
 START_DEADLINE = 60.0
 PATIENCE = 10.0
 
-# Measured: with these a kill -9 loses nothing, and workflows start 2 to 3 times faster than with SQLite's defaults.
+# Measured: with these a kill -9 loses nothing, and workflows start 2 to 3 times faster than with SQLite's
+# defaults.
 _PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL")
 
 
@@ -101,7 +102,8 @@ class EmbeddedTemporal:
         Record.of(self._process.pid).write(self._record)
 
     def wait_until_ready(self, on_tick: Callable[[], None] = lambda: None) -> None:
-        """Wait until the server serves its namespace. `on_tick` is called while waiting and may raise to give up.
+        """Wait until the server serves its namespace. `on_tick` is called while waiting and may raise to give
+        up.
 
         Raises:
             ConfigurationError: it ended, or was not ready in time; with the end of its log.
@@ -123,7 +125,8 @@ class EmbeddedTemporal:
         return self._process.poll() if self._process else None
 
     def stop(self, patience: float = PATIENCE) -> None:
-        """Stop the server; kill it if that takes longer than `patience` seconds. SQLite's log keeps what was written."""
+        """Stop the server; kill it if that takes longer than `patience` seconds. SQLite's log keeps what was
+        written."""
         if self._process:
             stop(self._process, _ladder(patience))
             self._record.unlink(missing_ok=True)
@@ -195,5 +198,6 @@ def _binary() -> Path:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of ours but the basics: TEMPORAL_* variables and config files would change what the server does."""
+    """Nothing of ours but the basics: TEMPORAL_* variables and config files would change what the server
+    does."""
     return {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}

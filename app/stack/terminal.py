@@ -11,13 +11,15 @@ _STYLES = ("cyan", "magenta", "green", "yellow", "blue")
 
 
 class _Console(Console):
-    """A console whose reader may go away. Rich would end the process then, or the thread that happened to print."""
+    """A console whose reader may go away. Rich would end the process then, or the thread that happened to
+    print."""
 
     def on_broken_pipe(self) -> None:
         self.turn_away()
 
     def turn_away(self) -> None:
-        """Show nothing from now on. What is still buffered goes nowhere, instead of failing at the next flush."""
+        """Show nothing from now on. What is still buffered goes nowhere, instead of failing at the next
+        flush."""
         self.quiet = True
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.file.fileno())

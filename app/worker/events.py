@@ -1,5 +1,5 @@
-"""Stage 3 of an event: the dispatcher, in the worker. Claims received events of its environment (`app/events/claims.py`)
-and starts one workflow for each (`app/worker/start.py`).
+"""Stage 3 of an event: the dispatcher, in the worker. Claims received events of its environment
+(`app/events/claims.py`) and starts one workflow for each (`app/worker/start.py`).
 
 Claiming is under a lease and starting is idempotent: an event that is claimed twice runs once.
 """
@@ -38,8 +38,8 @@ SETTLED_AFTER = timedelta(seconds=10)
 # Claims look at the last two days; the sweep looks everywhere, and for leases that ran out.
 CLAIM_SINCE = timedelta(days=2)
 LOOK_INTERVAL = 1.0
-# Slots are filled again when half of a source's share came free, or so many seconds after the first: events that are
-# claimed together go through their stages together, and share statements.
+# Slots are filled again when half of a source's share came free, or so many seconds after the first: events
+# that are claimed together go through their stages together, and share statements.
 REFILL_AFTER = 0.25
 BACKOFF = 2.0
 
@@ -70,7 +70,8 @@ class Dispatcher:
         self.environment = environment
         self._events = events
         self._maximum_in_flight = maximum_in_flight
-        # A source that floods leaves half of the slots to the others, and what it has in flight is what they wait for.
+        # A source that floods leaves half of the slots to the others, and what it has in flight is what they
+        # wait for.
         self._share = max(1, maximum_in_flight // 2)
         self._leases = leases or Leases()
         self._claims = Claims(environment, engine, self._leases)
@@ -119,7 +120,8 @@ class Dispatcher:
     async def _repeat(
         self, work: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[None]]
     ) -> None:
-        """Work and pause in turns, whatever happens: a dispatcher that ends would leave all events waiting."""
+        """Work and pause in turns, whatever happens: a dispatcher that ends would leave all events
+        waiting."""
         outage = Outage(logger, "dispatcher_waits_for_postgres", environment=self.environment)
         while True:
             try:
@@ -172,7 +174,8 @@ class Dispatcher:
         return await asyncio.shield(self._look_after(claim))
 
     async def _claim_waiting(self, since: UUID) -> bool:
-        """Claim and start as many as there are slots for, up to a batch; whether more may wait and find a slot."""
+        """Claim and start as many as there are slots for, up to a batch; whether more may wait and find a
+        slot."""
         async with self._claiming:
             free = self._free_slots()
             if not free:
@@ -250,7 +253,8 @@ class Dispatcher:
             logger.warning("event_not_failed", extra={"event_id": str(event.id)})
 
     async def _note_long_runs(self) -> None:
-        """Note the runs of events that take long, so that their lease outlives them and their slot is free."""
+        """Note the runs of events that take long, so that their lease outlives them and their slot is
+        free."""
         settled = [
             each.run
             for each in self._in_flight.values()

@@ -1,8 +1,9 @@
 """Starts a workflow for each row of some kind that asks for one, in the worker of the row's environment.
 
-The API only writes a row and notifies, so that it needs no Temporal. Starting is idempotent: every worker of the
-environment hears of a row, and the workflow's id, which derives from it, is taken once. `app/worker/bulk_operations.py`,
-`app/worker/replays.py`, `app/worker/alerts.py` and `app/worker/erasures.py` say which rows, and which workflow.
+The API only writes a row and notifies, so that it needs no Temporal. Starting is idempotent: every worker of
+the environment hears of a row, and the workflow's id, which derives from it, is taken once.
+`app/worker/bulk_operations.py`, `app/worker/replays.py`, `app/worker/alerts.py` and `app/worker/erasures.py`
+say which rows, and which workflow.
 """
 
 import asyncio
@@ -52,8 +53,8 @@ ENDED_EARLY = frozenset(
 class RowDispatcher(ABC):
     """Starts the workflows of one environment's rows.
 
-    `kind` names it in log lines and workflow ids, `channel` is where rows are told of, `workflow` the method that runs. `table` has
-    the columns id, environment, status (`queued`, then `under_way`) and updated_at.
+    `kind` names it in log lines and workflow ids, `channel` is where rows are told of, `workflow` the method
+    that runs. `table` has the columns id, environment, status (`queued`, then `under_way`) and updated_at.
     """
 
     kind: ClassVar[str]
@@ -114,8 +115,8 @@ class RowDispatcher(ABC):
         """Rows by id that wait, and those that began and have not moved for some time."""
         query = text(
             f"SELECT id FROM {self.table} WHERE environment = :environment AND id > :after "
-            "AND (status = 'queued' OR status = :under_way AND updated_at < now() - CAST(:quiet AS interval)) "
-            "ORDER BY id LIMIT :limit"
+            "AND (status = 'queued' OR status = :under_way AND updated_at < now() - CAST(:quiet AS "
+            "interval)) ORDER BY id LIMIT :limit"
         )
         parameters = {
             "environment": self.environment,

@@ -1,9 +1,9 @@
-"""Finds queued workflow runs of an environment and starts a workflow for each (`app/workflows/recipient_run.py`);
-tells the workflows of cancelled runs to end. Triggers that reach subscribers get a workflow that makes their runs
-(`app/workflows/fan_out.py`).
+"""Finds queued workflow runs of an environment and starts a workflow for each
+(`app/workflows/recipient_run.py`); tells the workflows of cancelled runs to end. Triggers that reach
+subscribers get a workflow that makes their runs (`app/workflows/fan_out.py`).
 
-Both are claimed under a lease, and have a workflow with one id that Temporal accepts once: a run that is claimed
-twice is followed once.
+Both are claimed under a lease, and have a workflow with one id that Temporal accepts once: a run that is
+claimed twice is followed once.
 """
 
 import asyncio
@@ -56,7 +56,8 @@ RPC_TIMEOUT = timedelta(seconds=10)
 _CLAIM = text("""
 WITH claimed AS (
     SELECT id FROM workflow_recipient_runs
-    WHERE environment = :environment AND status = 'queued' AND (lease_expires_at IS NULL OR lease_expires_at < now())
+    WHERE environment = :environment AND status = 'queued' AND (lease_expires_at IS NULL
+      OR lease_expires_at < now())
     ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
 )
 UPDATE workflow_recipient_runs AS run SET lease_expires_at = now() + :lease
@@ -75,11 +76,13 @@ WHERE run.id = v.id
 """)
 
 _GIVE_BACK = text("""
-UPDATE workflow_recipient_runs SET lease_expires_at = NULL WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'queued'
+UPDATE workflow_recipient_runs SET lease_expires_at = NULL WHERE id = ANY(CAST(:ids AS uuid[]))
+  AND status = 'queued'
 """)
 
 _TO_STOP = text("""
-SELECT id FROM workflow_recipient_runs WHERE environment = :environment AND stop_requested ORDER BY id LIMIT :limit
+SELECT id FROM workflow_recipient_runs WHERE environment = :environment
+  AND stop_requested ORDER BY id LIMIT :limit
 """)
 
 _STOPPED = text("""
@@ -281,7 +284,8 @@ class RunDispatcher:
                 raise
 
     async def _check_overdue(self) -> None:
-        """Runs of which nothing was heard for long: someone may have ended their workflow, or Temporal lost it."""
+        """Runs of which nothing was heard for long: someone may have ended their workflow, or Temporal lost
+        it."""
         async with self._engine.begin() as connection:
             found = await connection.execute(
                 _OVERDUE, {"environment": self._environment, "lease": LEASE, "limit": BATCH}

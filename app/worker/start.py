@@ -1,7 +1,9 @@
-"""How an event's workflow is started, or the event settled without one of its own: the second half of stage 3.
+"""How an event's workflow is started, or the event settled without one of its own: the second half of stage
+3.
 
-The workflow's id derives from the idempotency tuple and Temporal refuses a second execution, so Temporal itself is the
-record of what ran. An event whose id is taken is idempotent, waits for the run that has it, or starts after it.
+The workflow's id derives from the idempotency tuple and Temporal refuses a second execution, so Temporal
+itself is the record of what ran. An event whose id is taken is idempotent, waits for the run that has it, or
+starts after it.
 """
 
 import asyncio
@@ -73,8 +75,8 @@ class EventStarter:
         self._repeating = asyncio.Semaphore(MAXIMUM_REPEATS)
 
     async def start(self, event: Claimed) -> Run | None:
-        """The run that executes the event; None when it needs no slot: it is final, waits for another run, or is
-        postponed."""
+        """The run that executes the event; None when it needs no slot: it is final, waits for another run, or
+        is postponed."""
         endpoint = self._configuration.endpoint(self._environment, event.source_key)
         if event.was_claimed and (own := await self._own_run(event)):
             return await self._adopt(event, own)
@@ -127,7 +129,8 @@ class EventStarter:
     async def _start_again(
         self, event: Claimed, identifier: str, window: timedelta
     ) -> tuple[bool, Run | None]:
-        """Execute again after the window. The lock keeps two dispatchers from doing so one after the other."""
+        """Execute again after the window. The lock keeps two dispatchers from doing so one after the
+        other."""
         async with self._engine.begin() as connection:
             await connection.execute(_LOCK, {"workflow_id": identifier})
             description = await self._describe(identifier)
@@ -174,7 +177,8 @@ class EventStarter:
             raise
 
     async def _adopt(self, event: Claimed, description: WorkflowExecutionDescription) -> Run | None:
-        """This event's own workflow. Closed without an outcome in the log: someone ended it, or the log lost it."""
+        """This event's own workflow. Closed without an outcome in the log: someone ended it, or the log lost
+        it."""
         if description.status is WorkflowExecutionStatus.RUNNING:
             run = Run(event.id, description.id, description.run_id)
             await self._claims.note([run])
@@ -210,8 +214,9 @@ class EventStarter:
     ) -> bool:
         """Wait for another event's run, which settles this one when it ends; False when it is ending.
 
-        Whoever records that run's outcome then looks for those that wait for it (`EventLog.finish`). Here the note
-        is committed before the outcome is looked at, there the outcome before the notes: one sees the other.
+        Whoever records that run's outcome then looks for those that wait for it (`EventLog.finish`). Here the
+        note is committed before the outcome is looked at, there the outcome before the notes: one sees the
+        other.
         """
         if not await self._claims.note([Run(event.id, description.id, description.run_id)]):
             # The lease ran out meanwhile: whoever claims it next decides.

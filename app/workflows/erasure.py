@@ -1,6 +1,7 @@
 """The workflow that erases one user, batch by batch.
 
-The erasure's row says how far it is (`app/retention/erasure.py`); the workflow sees no data, and of the user nothing.
+The erasure's row says how far it is (`app/retention/erasure.py`); the workflow sees no data, and of the user
+nothing.
 """
 
 from datetime import timedelta

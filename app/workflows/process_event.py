@@ -1,9 +1,9 @@
 """Stage 4 of an event: the workflow that verifies it, maps it, runs its actions and records the outcome.
 
 Deterministic, and it sees ids and verdicts only. Its activities are in `app/activities`: `verify_event`,
-`map_event`, one for each action type under the type's own name, `record_outcome`. `try_event` tries all of them
-once, in one local activity. What that leaves is done in activities of their own: each first as a local one, and as a
-regular one when that fails.
+`map_event`, one for each action type under the type's own name, `record_outcome`. `try_event` tries all of
+them once, in one local activity. What that leaves is done in activities of their own: each first as a local
+one, and as a regular one when that fails.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn(name="ProcessEvent")
 class ProcessEvent:
-    """One execution of one event. It fails when the event is rejected or an action failed, so that Temporal lets
-    the next event with the same idempotency key execute."""
+    """One execution of one event. It fails when the event is rejected or an action failed, so that Temporal
+    lets the next event with the same idempotency key execute."""
 
     @workflow.run
     async def run(self, event: EventRef) -> EventOutcome:

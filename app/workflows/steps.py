@@ -13,7 +13,8 @@ Result = TypeVar("Result")
 
 
 async def run_step(name: str, argument: Any, result_type: type[Result]) -> Result:
-    """The step's result: of a local activity, or of a regular one, seen in Temporal's UI, when that keeps failing.
+    """The step's result: of a local activity, or of a regular one, seen in Temporal's UI, when that keeps
+    failing.
 
     Raises:
         FailureError: the workflow was cancelled, or the step cannot be done (`permanent_problem`).

@@ -1,5 +1,5 @@
-"""The embedded directory in full: users, objects and tenants as recipients, subscriptions, audiences, workflow
-runs, bulk operations."""
+"""The embedded directory in full: users, objects and tenants as recipients, subscriptions, audiences,
+workflow runs, bulk operations."""
 
 from alembic import op
 
@@ -158,7 +158,8 @@ CREATE TABLE bulk_operations (
     completed_at timestamptz,
     failed_at timestamptz
 );
-CREATE INDEX bulk_operations_unfinished ON bulk_operations (environment, id) WHERE status IN ('queued', 'processing');
+CREATE INDEX bulk_operations_unfinished ON bulk_operations (environment, id)
+  WHERE status IN ('queued', 'processing');
 """
 
 

@@ -1,4 +1,5 @@
-"""Workflow runs that are real: definitions and their versions, the runs' steps, and the messages they made."""
+"""Workflow runs that are real: definitions and their versions, the runs' steps, and the messages they
+made."""
 
 from alembic import op
 
@@ -36,10 +37,12 @@ ALTER TABLE workflow_recipient_runs
     ADD stop_requested boolean NOT NULL DEFAULT false,
     ADD started_at timestamptz,
     ADD finished_at timestamptz;
-CREATE INDEX workflow_recipient_runs_queued ON workflow_recipient_runs (environment, id) WHERE status = 'queued';
+CREATE INDEX workflow_recipient_runs_queued ON workflow_recipient_runs (environment, id)
+  WHERE status = 'queued';
 CREATE INDEX workflow_recipient_runs_followed ON workflow_recipient_runs (environment, lease_expires_at)
     WHERE status IN ('processing', 'paused');
-CREATE INDEX workflow_recipient_runs_to_stop ON workflow_recipient_runs (environment, id) WHERE stop_requested;
+CREATE INDEX workflow_recipient_runs_to_stop ON workflow_recipient_runs (environment, id)
+  WHERE stop_requested;
 
 CREATE TABLE workflow_run_steps (
     run_id uuid NOT NULL REFERENCES workflow_recipient_runs (id) ON DELETE CASCADE,

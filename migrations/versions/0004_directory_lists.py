@@ -1,4 +1,5 @@
-"""Subscriptions are listed the newest first, from either end; users are merged, with the runs that they acted in."""
+"""Subscriptions are listed the newest first, from either end; users are merged, with the runs that they acted
+in."""
 
 from alembic import op
 

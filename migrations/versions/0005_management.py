@@ -1,5 +1,5 @@
-"""The Management API's own: replaced endpoint tokens, the audit log, replays of what was evaluated then, and the
-indexes of the log's filters."""
+"""The Management API's own: replaced endpoint tokens, the audit log, replays of what was evaluated then, and
+the indexes of the log's filters."""
 
 from alembic import op
 
@@ -13,7 +13,8 @@ CREATE TABLE replaced_endpoint_tokens (
     created_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL
 );
-CREATE INDEX ix_replaced_endpoint_tokens_source_environment_id ON replaced_endpoint_tokens (source_environment_id);
+CREATE INDEX ix_replaced_endpoint_tokens_source_environment_id
+  ON replaced_endpoint_tokens (source_environment_id);
 CREATE TRIGGER replaced_endpoint_tokens_changed
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON replaced_endpoint_tokens
     FOR EACH STATEMENT EXECUTE FUNCTION doorbell_notify_configuration();
@@ -35,8 +36,8 @@ CREATE TABLE audit_log (
 CREATE INDEX audit_log_by_resource ON audit_log (resource_type, resource_key, id);
 """
 
-# Most events verify, and most have an idempotency key that nobody looks for: the first index holds the others only,
-# the second is narrow.
+# Most events verify, and most have an idempotency key that nobody looks for: the first index holds the others
+# only, the second is narrow.
 EVENTS = """
 ALTER TABLE events ADD COLUMN replay_mappings text;
 CREATE INDEX events_unverified ON events (environment, source_key, verification_status, id)

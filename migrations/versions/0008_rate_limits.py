@@ -1,14 +1,17 @@
-"""Rate limits of destinations, kept by all worker processes together, and how far an action of several calls is."""
+"""Rate limits of destinations, kept by all worker processes together, and how far an action of several calls
+is."""
 
 from alembic import op
 
 revision = "0008"
 down_revision = "0007"
 
-# All times are in seconds from the moment that the row is held: callers and Postgres need not agree on the clock.
+# All times are in seconds from the moment that the row is held: callers and Postgres need not agree on the
+# clock.
 TAKE_SLOTS = """
 CREATE FUNCTION doorbell_take_slots(
-    wanted text, due integer, fresh integer, spare integer, spacing double precision, horizon double precision,
+    wanted text, due integer, fresh integer, spare integer, spacing double precision,
+      horizon double precision,
     OUT due_granted integer, OUT fresh_granted integer, OUT spare_granted integer,
     OUT first_slot double precision, OUT first_turn double precision
 )
@@ -29,7 +32,8 @@ BEGIN
     moment := clock_timestamp();
     first_slot := greatest(0, extract(epoch FROM held.next_slot - moment));
     first_turn := greatest(0, extract(epoch FROM held.next_turn - moment));
-    room := CASE WHEN first_slot > horizon THEN 0 ELSE floor((horizon - first_slot) / spacing)::integer + 1 END;
+    room := CASE WHEN first_slot > horizon THEN 0
+      ELSE floor((horizon - first_slot) / spacing)::integer + 1 END;
     due_granted := least(due, room);
     -- Those whose turn comes within the horizon go before those who come for the first time.
     room := greatest(0, room - due_granted - ceil(least(first_turn, horizon) / spacing)::integer);

@@ -1,4 +1,5 @@
-"""A trigger for an object reaches its subscribers: how far each fan-out is, and what a run's subscription says."""
+"""A trigger for an object reaches its subscribers: how far each fan-out is, and what a run's subscription
+says."""
 
 from alembic import op
 

@@ -47,8 +47,9 @@ CREATE INDEX events_by_original ON events (replay_of, id) WHERE replay_of IS NOT
 CREATE INDEX events_by_repeated ON events (duplicate_of) WHERE duplicate_of IS NOT NULL;
 """
 
-# The log is filtered by what its actions were: from the action's side, in the order of events. A skipped action has no
-# idempotency key, and neither that nor anything else in these indexes changes when an attempt is recorded.
+# The log is filtered by what its actions were: from the action's side, in the order of events. A skipped
+# action has no idempotency key, and neither that nor anything else in these indexes changes when an attempt
+# is recorded.
 FILTERS = """
 ALTER TABLE actions ADD COLUMN environment text, ADD COLUMN source_key text;
 UPDATE actions SET environment = events.environment, source_key = events.source_key

@@ -22,7 +22,8 @@ async def test_pages_are_what_the_registry_gives() -> None:
 
 @pytest.mark.parametrize("action", action_types().values(), ids=lambda each: each.name)
 async def test_examples_send_what_they_say(action: ActionType, knock: KnockServer) -> None:
-    """Read back from the page: its mapping, on its event, makes its call, at a server that stands for Knock."""
+    """Read back from the page: its mapping, on its event, makes its call, at a server that stands for
+    Knock."""
     page = (PAGES / f"{action.name}.md").read_text()
     mapping, event, payload, *sent = (
         json.loads(each) for each in re.findall(r"```json\n(.*?)\n```", page, re.DOTALL)

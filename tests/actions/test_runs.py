@@ -145,7 +145,8 @@ async def test_a_refusal_in_mid_way_keeps_what_was_done(bench: Bench, knock: Kno
 
 @pytest.fixture
 async def workers(runtime: Runtime, temporal: Client, environment: str) -> AsyncIterator[None]:
-    """Two worker processes' worth of workers that serve the test's environment, each with its own connection."""
+    """Two worker processes' worth of workers that serve the test's environment, each with its own
+    connection."""
     other = await connect(runtime.settings)
     async with run_workers(runtime, temporal, [environment]), run_workers(runtime, other, [environment]):
         yield
@@ -153,10 +154,11 @@ async def workers(runtime: Runtime, temporal: Client, environment: str) -> Async
 
 @pytest.mark.usefixtures("workers")
 async def test_a_burst_waits_for_its_turn_without_a_refusal(bench: Bench) -> None:
-    """Two workers, an endpoint that takes 5 calls a second, 24 events at once: each is called once, in its turn.
+    """Two workers, an endpoint that takes 5 calls a second, 24 events at once: each is called once, in its
+    turn.
 
-    The destination shares this process: on a busy machine what was sent in time arrives together, so it takes twice
-    as many, which is still far from all at once.
+    The destination shares this process: on a busy machine what was sent in time arrives together, so it takes
+    twice as many, which is still far from all at once.
     """
     async with StrictKnock(rates=2).serve() as knock:
         await bench.use_destination(knock.url)
@@ -235,8 +237,8 @@ TROUBLED: Mappings = [
 
 @pytest.mark.usefixtures("workers")
 async def test_every_action_succeeds_in_the_end(bench: Bench) -> None:
-    """A destination that limits, fails, and drops connections, some after executing: nothing fails, nothing is
-    sent under two keys or with two bodies, no workflow runs twice."""
+    """A destination that limits, fails, and drops connections, some after executing: nothing fails, nothing
+    is sent under two keys or with two bodies, no workflow runs twice."""
     async with StrictKnock(trouble=0.2).serve() as knock:
         await bench.use_destination(knock.url)
         source = await bench.source(

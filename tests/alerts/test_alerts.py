@@ -1,4 +1,5 @@
-"""Failure alerts: once in a window however many workers look, delivered by webhook and email, failures visible."""
+"""Failure alerts: once in a window however many workers look, delivered by webhook and email, failures
+visible."""
 
 import asyncio
 from datetime import timedelta

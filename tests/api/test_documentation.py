@@ -1,4 +1,5 @@
-"""The documentation: every operation of the Management API with examples and errors, on a page that needs no internet."""
+"""The documentation: every operation of the Management API with examples and errors, on a page that needs no
+internet."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
-"""The bounds of the edge, each with its answer: heads, depth, batches, what gzip hides, values that cannot be stored."""
+"""The bounds of the edge, each with its answer: heads, depth, batches, what gzip hides, values that cannot be
+stored."""
 
 import asyncio
 import gzip

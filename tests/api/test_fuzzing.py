@@ -1,8 +1,9 @@
-"""What nobody would send, sent: never a fault, never an unhandled exception, every refusal in Knock's error body.
+"""What nobody would send, sent: never a fault, never an unhandled exception, every refusal in Knock's error
+body.
 
 Three suites together call every operation of the OpenAPI document: the Management API's is
-tests/api/management/test_contract.py, the directory's tests/directory/test_openapi.py, the rest is here. Beside
-them, bytes that no document allows: bodies, headers and encodings made up for the edge.
+tests/api/management/test_contract.py, the directory's tests/directory/test_openapi.py, the rest is here.
+Beside them, bytes that no document allows: bodies, headers and encodings made up for the edge.
 """
 
 import asyncio

@@ -288,7 +288,10 @@ async def test_what_the_server_refuses_names_the_fields(api: Api, command: Comma
             "environments.development.mappings.0: action_type is required",
         ),
         (
-            "name: a\nprovider: stripe\nenvironments: {development: {settings: {preprocess_script: ../x.js}}}",
+            (
+                "name: a\nprovider: stripe\nenvironments: {development: {settings: {preprocess_script: "
+                "../x.js}}}"
+            ),
             "there is no file ../x.js beside my-app.yaml",
         ),
     ],

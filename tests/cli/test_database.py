@@ -1,4 +1,5 @@
-"""Commands that use the database itself: they find the `doorbell dev` of the directory, and say when it is away."""
+"""Commands that use the database itself: they find the `doorbell dev` of the directory, and say when it is
+away."""
 
 import asyncio
 import os

@@ -1,4 +1,5 @@
-"""Secrets are compared in constant time: `==` ends at the first character that differs, which can be measured."""
+"""Secrets are compared in constant time: `==` ends at the first character that differs, which can be
+measured."""
 
 import ast
 import re
@@ -7,9 +8,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "app"
 SECRET = re.compile(r"secret|signature|token|digest|password|expected|credential|api_key|hmac", re.IGNORECASE)
-# What is compared here is no secret: ids and types, hashes that the database looks up, the digest of a request.
+# What is compared here is no secret: ids and types, hashes that the database looks up, the digest of a
+# request.
 PUBLIC = re.compile(
-    r"[\w.()]+\.(\w+_)?id\b|\w+\.token_hash == (hashed|token_hash\(\w+\))|\"secret\"|secret\.issued_by|\w+\.signature_key|\w*\.?request_digest"
+    r"[\w.()]+\.(\w+_)?id\b|\w+\.token_hash == "
+    r"(hashed|token_hash\(\w+\))|\"secret\"|secret\.issued_by|\w+\.signature_key|\w*\.?request_digest"
 )
 
 

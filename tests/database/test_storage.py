@@ -1,4 +1,5 @@
-"""Tables: the models are what the migrations build, partitions come and go, and the hot queries use indexes."""
+"""Tables: the models are what the migrations build, partitions come and go, and the hot queries use
+indexes."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -42,7 +43,8 @@ async def partitions(runtime: Runtime, table: str) -> list[str]:
     async with runtime.engine.connect() as connection:
         rows = await connection.execute(
             text(
-                "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = CAST(:table AS regclass) ORDER BY 1"
+                "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = CAST(:table AS regclass) "
+                "ORDER BY 1"
             ),
             {"table": table},
         )
@@ -120,8 +122,8 @@ async def fill(runtime: Runtime, events: int) -> None:
             text(
                 "INSERT INTO events (id, environment, source_key, event_type, status, verification_status, "
                 "received_at, finished_at) SELECT uuidv7(n * interval '-1 second'), 'development', "
-                "'source-' || n % 7, 'type.' || n % 11, CASE WHEN n % 5000 = 0 THEN 'received' ELSE 'succeeded' END, "
-                "'enforced:verified', now(), now() FROM generate_series(1, :events) AS n"
+                "'source-' || n % 7, 'type.' || n % 11, CASE WHEN n % 5000 = 0 THEN 'received' ELSE "
+                "'succeeded' END, 'enforced:verified', now(), now() FROM generate_series(1, :events) AS n"
             ),
             {"events": events},
         )

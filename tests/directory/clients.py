@@ -1,7 +1,7 @@
 """Knock's own clients behind one interface, so that the same tests run with both.
 
-A method is named as in Python (`users.bulk.identify`); its positional arguments are those of the path, in both
-clients, and the others are the body or query.
+A method is named as in Python (`users.bulk.identify`); its positional arguments are those of the path, in
+both clients, and the others are the body or query.
 """
 
 import asyncio

@@ -1,4 +1,5 @@
-"""The directory as Knock's own clients see it: each test runs with the Python one and with the JavaScript one."""
+"""The directory as Knock's own clients see it: each test runs with the Python one and with the JavaScript
+one."""
 
 from typing import Any
 

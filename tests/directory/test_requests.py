@@ -1,4 +1,5 @@
-"""What the directory refuses, with Knock's error bodies that name the field, and what only plain HTTP shows."""
+"""What the directory refuses, with Knock's error bodies that name the field, and what only plain HTTP
+shows."""
 
 import asyncio
 from typing import Any

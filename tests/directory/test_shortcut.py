@@ -1,4 +1,5 @@
-"""The short way of the embedded destination: it answers what goes well, as the routes do, and leaves them the rest."""
+"""The short way of the embedded destination: it answers what goes well, as the routes do, and leaves them the
+rest."""
 
 import asyncio
 from typing import Any

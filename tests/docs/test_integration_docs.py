@@ -1,4 +1,5 @@
-"""The commands in docs/tracking-api.md, docs/reverse-etl.md and docs/workflow-runs.md, run as they stand against the real application."""
+"""The commands in docs/tracking-api.md, docs/reverse-etl.md and docs/workflow-runs.md, run as they stand
+against the real application."""
 
 import re
 import shlex

@@ -122,11 +122,11 @@ async def arrive(
     identifier = new_id()
     await change(
         source.bench.runtime,
-        "WITH copied AS (INSERT INTO events (id, environment, source_key, event_type, idempotency_key, status, "
-        "verification_status, received_at) VALUES (:id, :environment, :key, :type, :idempotency_key, 'received', "
-        "'not_enforced:unverified', :received_at)), "
-        "payload AS (INSERT INTO event_payloads (id, body, headers) SELECT :id, body, headers FROM event_payloads "
-        "WHERE id = :original) SELECT pg_notify('doorbell_events', :environment)",
+        "WITH copied AS (INSERT INTO events (id, environment, source_key, event_type, idempotency_key, "
+        "status, verification_status, received_at) VALUES (:id, :environment, :key, :type, :idempotency_key, "
+        "'received', 'not_enforced:unverified', :received_at)), "
+        "payload AS (INSERT INTO event_payloads (id, body, headers) SELECT :id, body, headers FROM "
+        "event_payloads WHERE id = :original) SELECT pg_notify('doorbell_events', :environment)",
         id=identifier,
         environment=original["environment"],
         key=original["source_key"],
@@ -303,9 +303,10 @@ async def test_what_a_crash_left_unsettled_is_settled_when_the_outcome_is_record
     for identifier, state in ((original, outcome), (waiting, "processing")):
         await change(
             runtime,
-            "INSERT INTO events (id, environment, source_key, status, verification_status, received_at, run_id, "
-            "workflow_id, lease_expires_at) VALUES (:id, 'nobody', :key, :state, 'enforced:verified', now(), 'r', 'w', "
-            "now() + interval '1 hour')",
+            "INSERT INTO events (id, environment, source_key, status, verification_status, received_at, "
+            "run_id, "
+            "workflow_id, lease_expires_at) VALUES (:id, 'nobody', :key, :state, 'enforced:verified', now(), "
+            "'r', 'w', now() + interval '1 hour')",
             id=identifier,
             key=source.key,
             state=state,

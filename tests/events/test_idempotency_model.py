@@ -1,5 +1,6 @@
-"""Random sequences of arrivals, failures at the destination, crashes and lost claims, against a model that fits on
-a page: one successful execution for each key, and every event with the final status that the model says."""
+"""Random sequences of arrivals, failures at the destination, crashes and lost claims, against a model that
+fits on a page: one successful execution for each key, and every event with the final status that the model
+says."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -42,7 +43,8 @@ TRIGGER = {
 
 @dataclass
 class Destination:
-    """Refuses as many executions of each key as it was told to. An execution that is tried again is the same one."""
+    """Refuses as many executions of each key as it was told to. An execution that is tried again is the same
+    one."""
 
     refusals: Counter[str] = field(default_factory=Counter)
     verdicts: dict[tuple[str, str, int], bool] = field(default_factory=dict)
@@ -120,7 +122,8 @@ class System:
 
 
 class IdempotencyMachine(RuleBasedStateMachine):
-    """The model: by key, how many executions the destination still refuses, and the statuses that there must be."""
+    """The model: by key, how many executions the destination still refuses, and the statuses that there must
+    be."""
 
     system: System
 

@@ -1,5 +1,5 @@
-"""Doorbell as it runs in production: two API processes, two workers, and a Postgres and a Temporal that can be
-killed. Everything is a process of its own and is looked at from outside."""
+"""Doorbell as it runs in production: two API processes, two workers, and a Postgres and a Temporal that can
+be killed. Everything is a process of its own and is looked at from outside."""
 
 import asyncio
 import os

@@ -27,5 +27,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for row in rows:
         fault = row.fault.replace("_", " ")
         terminalreporter.line(
-            f"| {fault} | {row.accepted} | {row.refused} | {row.lost} | {row.doubled} | {row.recovery:.1f} s |"
+            f"| {fault} | {row.accepted} | {row.refused} | {row.lost} | {row.doubled} | {row.recovery:.1f} s "
+            "|"
         )

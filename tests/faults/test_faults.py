@@ -1,5 +1,5 @@
-"""Each fault in the middle of load, at a random moment, judged from outside: what was answered 2xx is executed,
-each action reached the destination as one logical call, nothing is stuck."""
+"""Each fault in the middle of load, at a random moment, judged from outside: what was answered 2xx is
+executed, each action reached the destination as one logical call, nothing is stuck."""
 
 import asyncio
 import os
@@ -143,7 +143,8 @@ def _exhaust(url: str, seconds: float) -> None:
             except psycopg.OperationalError:
                 end = end or time.monotonic() + seconds
                 first.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'doorbell'"
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = "
+                    "'doorbell'"
                 )
 
 
@@ -153,7 +154,8 @@ async def disk_full(scene: Scene) -> None:
         scene.cluster.query,
         "CREATE FUNCTION disk_is_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         "RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$; "
-        "CREATE TRIGGER disk_is_full BEFORE INSERT OR UPDATE ON events FOR EACH STATEMENT EXECUTE FUNCTION disk_is_full()",
+        "CREATE TRIGGER disk_is_full BEFORE INSERT OR UPDATE ON events FOR EACH STATEMENT EXECUTE FUNCTION "
+        "disk_is_full()",
     )
     await scene.hold()
     await scene.cluster.keep(
@@ -217,7 +219,8 @@ async def test_fault(
     assert set(statuses.values()) <= {"succeeded", "idempotent"}, Counter(statuses.values())
     executed = await cluster.keep(_executions, cluster)
     assert {marker: executed[marker] for marker in load.keyed} == dict.fromkeys(load.keyed, 1)
-    # A delivery without a key that got no answer is sent again: each row is a delivery, and no call has two rows.
+    # A delivery without a key that got no answer is sent again: each row is a delivery, and no call has two
+    # rows.
     for marker in load.unkeyed:
         assert len(set(destination.calls[marker])) == executed[marker], marker
 

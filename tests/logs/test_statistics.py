@@ -1,4 +1,5 @@
-"""Statistics: counted from the log and ahead of time alike, when events finish late too; over HTTP; the command."""
+"""Statistics: counted from the log and ahead of time alike, when events finish late too; over HTTP; the
+command."""
 
 from collections import Counter
 from datetime import datetime, timedelta
@@ -84,7 +85,8 @@ def totals(found: Statistics) -> dict[str, Any]:
 async def test_what_is_counted_ahead_is_what_the_log_says(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same before and after rolling up, also when it is done again, and after what was waiting has finished."""
+    """The same before and after rolling up, also when it is done again, and after what was waiting has
+    finished."""
     monkeypatch.setattr(statistics, "MAXIMUM_FRESH", timedelta(days=40))
     await add_events(runtime, timedelta(seconds=5), ("stripe", "invoice.paid", "received"))
     await add_events(
@@ -175,7 +177,9 @@ async def test_statistics_over_http(api: Api, runtime: Runtime) -> None:
     assert only.json()["events"] == {"failed": 1}
     for wrong, field in (
         ({"interval": "minute", "starting_at": "2026-01-01T00:00:00Z"}, "interval"),
-        ({"interval": "minute", "starting_at": "2020-01-01T00:00:00Z", "ending_at": "2020-01-01T01:00:00Z"}, "starting_at"),
+        ({"interval": "minute", "starting_at": "2020-01-01T00:00:00Z", "ending_at": (
+            "2020-01-01T01:00:00Z"
+        )}, "starting_at"),
         ({"starting_at": "2026-01-02T00:00:00Z", "ending_at": "2026-01-01T00:00:00Z"}, "ending_at"),
         ({"environment": "nowhere"}, "environment"),
     ):  # fmt: skip

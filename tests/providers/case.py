@@ -23,7 +23,8 @@ class Vector:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an example is identified as, and what the default mappings make of it, in the order of execution."""
+    """What an example is identified as, and what the default mappings make of it, in the order of
+    execution."""
 
     idempotency_key: str | None = None
     occurred_at: datetime | None = NOW
@@ -34,9 +35,9 @@ class Outcome:
 class Case:
     """A provider's cases.
 
-    `secrets`: two that are of the vendor's form. `unusable`: texts that are not. `outcomes`: by the example's event
-    type. `several`: one delivery that carries the signatures of two. `vendor_verifies` raises when the vendor's own
-    library refuses; `vendor_signs(body, secret, moment)` gives the headers that it makes.
+    `secrets`: two that are of the vendor's form. `unusable`: texts that are not. `outcomes`: by the example's
+    event type. `several`: one delivery that carries the signatures of two. `vendor_verifies` raises when the
+    vendor's own library refuses; `vendor_signs(body, secret, moment)` gives the headers that it makes.
     """
 
     secrets: tuple[str, str]

@@ -51,7 +51,8 @@ def test_a_page_says_what_the_declaration_says(key: str) -> None:
 
 
 async def test_the_commands_work(api: Api) -> None:
-    """Each command, in order, with a secret in the place of the page's placeholder, on a page of each sort."""
+    """Each command, in order, with a secret in the place of the page's placeholder, on a page of each
+    sort."""
     sorts = {
         (each.kind, each.enforce_verification, each.secret and each.secret.placeholder): key
         for key, each in providers().items()

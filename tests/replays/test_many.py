@@ -1,4 +1,5 @@
-"""Replays of many events: counted before, each original once, whatever happens to the worker, no faster than asked."""
+"""Replays of many events: counted before, each original once, whatever happens to the worker, no faster than
+asked."""
 
 import os
 import signal

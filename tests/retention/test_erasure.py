@@ -1,4 +1,5 @@
-"""The right of erasure: what concerns a user is found and deleted, what does not stays, and the log says so."""
+"""The right of erasure: what concerns a user is found and deleted, what does not stays, and the log says
+so."""
 
 import asyncio
 import re
@@ -120,7 +121,9 @@ async def replayed(bench: Bench, source: BenchSource, identifier: str) -> httpx.
 
 async def test_a_user_is_erased_and_others_are_not(bench: Bench, temporal: Client) -> None:
     source = await bench.source(
-        "custom_http", mappings=MAPPINGS, secret=None, event_type_path="body.type", idempotency_key_path="body.id",
+        "custom_http", mappings=MAPPINGS, secret=None, event_type_path="body.type", idempotency_key_path=(
+            "body.id"
+        ),
         enforce_verification=False,
     )  # fmt: skip
     environment = bench.environment
@@ -228,11 +231,13 @@ async def test_what_is_in_mid_work_is_waited_for(bench: Bench) -> None:
         for identifier, environment, status in rows:
             await connection.execute(
                 text(
-                    "WITH e AS (INSERT INTO events (id, environment, source_key, status, verification_status, "
+                    "WITH e AS (INSERT INTO events (id, environment, source_key, status, "
+                    "verification_status, "
                     "received_at) VALUES (:id, :environment, 's', :status, 'enforced:verified', now())), "
-                    "a AS (INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, payload, status, "
-                    "attempts) VALUES (:id, :id, :id, 'users_delete', '{}', '{\"id\":\"eve\"}', 'pending', 0)) "
-                    "INSERT INTO event_payloads (id, body, headers) VALUES (:id, '{}', '{}')"
+                    "a AS (INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, payload, "
+                    "status, "
+                    "attempts) VALUES (:id, :id, :id, 'users_delete', '{}', '{\"id\":\"eve\"}', 'pending', "
+                    "0)) INSERT INTO event_payloads (id, body, headers) VALUES (:id, '{}', '{}')"
                 ),
                 {"id": UUID(identifier), "environment": environment, "status": status},
             )

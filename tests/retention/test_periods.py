@@ -91,10 +91,11 @@ async def test_maintenance_takes_what_is_past_retention_and_finished(bench: Benc
         for ago, status in ages.items():
             await connection.execute(
                 text(
-                    "WITH e AS (INSERT INTO events (id, environment, source_key, status, verification_status, "
+                    "WITH e AS (INSERT INTO events (id, environment, source_key, status, "
+                    "verification_status, "
                     "received_at) VALUES (:id, :environment, 's', :status, 'enforced:verified', now())), "
-                    "a AS (INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, status, attempts) "
-                    "VALUES (:id, :id, :id, 'users_identify', '{}', 'succeeded', 1)) "
+                    "a AS (INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, status, "
+                    "attempts) VALUES (:id, :id, :id, 'users_identify', '{}', 'succeeded', 1)) "
                     "INSERT INTO event_payloads (id, body, headers) VALUES (:id, '{}', '{}')"
                 ),
                 {"id": ids[ago], "environment": bench.environment, "status": status},
@@ -105,13 +106,16 @@ async def test_maintenance_takes_what_is_past_retention_and_finished(bench: Benc
                     "WITH w AS (INSERT INTO workflow_runs (id, environment, workflow, inserted_at) "
                     "VALUES (:id, :environment, 'w', :moment) RETURNING id), "
                     "r AS (INSERT INTO workflow_recipient_runs (id, environment, workflow_run_id, workflow, "
-                    "recipient_collection, recipient_id, status, error_count, stop_requested, inserted_at, updated_at) "
-                    "SELECT :id, :environment, id, 'w', '$users', 'ada', :status, 0, false, :moment, :moment FROM w "
-                    "RETURNING id) "
-                    "INSERT INTO messages (id, environment, run_id, workflow_run_id, version_id, workflow, categories, "
-                    "step_ref, channel_key, channel_type, recipient_collection, recipient_id, status, content, "
-                    "inserted_at, updated_at) SELECT :id, :environment, id, id, id, 'w', '[]', 's', 'c', 'in_app', "
-                    "'$users', 'ada', 'sent', '{}', :moment, :moment FROM r"
+                    "recipient_collection, recipient_id, status, error_count, stop_requested, inserted_at, "
+                    "updated_at) "
+                    "SELECT :id, :environment, id, 'w', '$users', 'ada', :status, 0, false, :moment, :moment "
+                    "FROM w RETURNING id) "
+                    "INSERT INTO messages (id, environment, run_id, workflow_run_id, version_id, workflow, "
+                    "categories, "
+                    "step_ref, channel_key, channel_type, recipient_collection, recipient_id, status, "
+                    "content, "
+                    "inserted_at, updated_at) SELECT :id, :environment, id, id, id, 'w', '[]', 's', 'c', "
+                    "'in_app', '$users', 'ada', 'sent', '{}', :moment, :moment FROM r"
                 ),
                 {
                     "id": days_ago(ago),

@@ -1,4 +1,5 @@
-"""What Prometheus gets: every stage of an event is counted, nothing when nobody asked, names as documented."""
+"""What Prometheus gets: every stage of an event is counted, nothing when nobody asked, names as
+documented."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta

@@ -71,8 +71,8 @@ SDK_METRICS = {name for query in queries() for name in names_in(query, "temporal
 
 def test_the_table_of_metrics_is_that_of_the_registry() -> None:
     rows = [
-        f"| `{name_of(each)}` | {each.describe()[0].type} | {', '.join(f'`{label}`' for label in labels_of(each))} "
-        f"| {each.describe()[0].documentation} |"
+        f"| `{name_of(each)}` | {each.describe()[0].type} | "
+        f"{', '.join(f'`{label}`' for label in labels_of(each))} | {each.describe()[0].documentation} |"
         for each in OURS
     ]
     assert re.findall(r"^\| `doorbell_.*$", DOCS, re.MULTILINE) == rows

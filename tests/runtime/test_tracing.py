@@ -1,4 +1,5 @@
-"""Traces: one event is one connected trace, from the request to the call of the destination, and tells no secret."""
+"""Traces: one event is one connected trace, from the request to the call of the destination, and tells no
+secret."""
 
 import logging
 import sys

@@ -46,7 +46,8 @@ async def test_main_gets_its_context_and_its_result_is_split(scripts: Scripts) -
     source = """
     const main = async ({ vars, body, rawBody, headers, secrets, verification }) => {
       console.log("seen", body, undefined, new Error("no"));
-      return { verified: true, all: [vars.A, body.a.b, rawBody, headers["x-y"], secrets, verification.verified] };
+      const { verified } = verification;
+      return { verified: true, all: [vars.A, body.a.b, rawBody, headers["x-y"], secrets, verified] };
     };
     """
     run = await scripts.run(
@@ -86,8 +87,10 @@ async def test_web_crypto_agrees_with_python(scripts: Scripts, name: str) -> Non
         digest: toHex(await crypto.subtle.digest({ name }, bytes(text))),
         signature: toHex(signature),
         genuine: await crypto.subtle.verify("HMAC", imported, signature, bytes(text)),
-        forged: await crypto.subtle.verify("HMAC", imported, new Uint8Array(signature).map((b) => b ^ 1), bytes(text)),
-        short: await crypto.subtle.verify("HMAC", imported, new Uint8Array(signature).subarray(1), bytes(text)),
+        forged: await crypto.subtle.verify(
+          "HMAC", imported, new Uint8Array(signature).map((b) => b ^ 1), bytes(text)),
+        short: await crypto.subtle.verify(
+          "HMAC", imported, new Uint8Array(signature).subarray(1), bytes(text)),
         helpers: [hash(name, text), hmac(name, key, text), hmac(name, bytes(key), bytes(text), "base64")],
       };
     }
@@ -197,7 +200,8 @@ async def test_what_goes_wrong_has_a_name(scripts: Scripts, source: str, name: s
 
 async def test_nothing_stays_from_one_call_to_the_next(scripts: Scripts) -> None:
     source = """
-    Object.prototype.verified = true; Array.prototype.push = null; JSON.stringify = () => "{}"; hmac = () => "";
+    Object.prototype.verified = true; Array.prototype.push = null;
+    JSON.stringify = () => "{}"; hmac = () => "";
     globalThis.seen = (globalThis.seen ?? 0) + 1;
     function main() { return { verified: false, seen } }
     """

@@ -255,7 +255,10 @@ async def test_rehearsal(bench: Bench, api: Api) -> None:
         "error": None,
         "duration_ms": 0,
     }
-    other = "function main({ headers, secrets, rawBody }) {\n console.log(headers['x-thing'], secrets[0], rawBody);\n null.x\n}"
+    other = (
+        "function main({ headers, secrets, rawBody }) {\n"
+        " console.log(headers['x-thing'], secrets[0], rawBody);\n null.x\n}"
+    )
     failed = (await rehearse(script={"language": "javascript", "source": other}, sample=sample)).json()
     assert failed["console"] == ['1 [redacted] {"plan":"pro"}']
     assert (failed["error"]["name"], failed["error"]["line"]) == ("TypeError", 3)

@@ -1,4 +1,5 @@
-"""Which signing secret matched: noted with each event, and in the list of secrets without a write for each."""
+"""Which signing secret matched: noted with each event, and in the list of secrets without a write for
+each."""
 
 from datetime import timedelta
 from typing import Any

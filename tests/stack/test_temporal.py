@@ -1,4 +1,5 @@
-"""The embedded Temporal server, with real servers: odd paths, ports, crashes, and what killed runs leave behind."""
+"""The embedded Temporal server, with real servers: odd paths, ports, crashes, and what killed runs leave
+behind."""
 
 import os
 import signal

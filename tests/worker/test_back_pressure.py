@@ -1,4 +1,5 @@
-"""More than Doorbell can take: rate limits, bounded queues, fair shares, and a database whose connections break."""
+"""More than Doorbell can take: rate limits, bounded queues, fair shares, and a database whose connections
+break."""
 
 import asyncio
 from collections.abc import Sequence
@@ -182,7 +183,8 @@ async def test_a_batch_whose_connection_broke_is_sent_again(bench: Bench) -> Non
         await connection.execute(
             text(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'doorbell'"
+                "WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = "
+                "'doorbell'"
             )
         )
     await bench.runtime.engine.dispose()

@@ -1,5 +1,5 @@
-"""Exactly which workflow: idempotency, leases, windows, and what happens when Temporal is away or a run is ended
-by hand."""
+"""Exactly which workflow: idempotency, leases, windows, and what happens when Temporal is away or a run is
+ended by hand."""
 
 import asyncio
 from collections.abc import Iterator
@@ -163,11 +163,12 @@ async def arrive_later(source: BenchSource, later: timedelta) -> UUID:
     identifier = new_id()
     await change(
         source,
-        "WITH copied AS (INSERT INTO events (id, environment, source_key, event_type, idempotency_key, status, "
+        "WITH copied AS (INSERT INTO events (id, environment, source_key, event_type, idempotency_key, "
+        "status, "
         "verification_status, received_at) SELECT :id, environment, source_key, event_type, idempotency_key, "
         "'received', verification_status, received_at + :later FROM events WHERE source_key = :key LIMIT 1), "
-        "payload AS (INSERT INTO event_payloads (id, body, headers) SELECT :id, body, headers FROM event_payloads "
-        "JOIN events USING (id) WHERE source_key = :key LIMIT 1) "
+        "payload AS (INSERT INTO event_payloads (id, body, headers) SELECT :id, body, headers FROM "
+        "event_payloads JOIN events USING (id) WHERE source_key = :key LIMIT 1) "
         "SELECT pg_notify('doorbell_events', :environment)",
         id=identifier,
         later=later,
@@ -203,7 +204,8 @@ async def test_claim_that_was_never_started_is_taken_over(
     identifier = await source.send("invoice.paid")
     await change(
         source,
-        "UPDATE events SET status = 'processing', lease_expires_at = now() - interval '1 second' WHERE id = :id",
+        "UPDATE events SET status = 'processing', lease_expires_at = now() - interval '1 second' WHERE id = "
+        ":id",
         id=UUID(identifier),
     )
     async with run_workers(runtime, temporal, [source.bench.environment]):
@@ -223,7 +225,8 @@ async def test_run_that_is_terminated_by_hand_ends_as_failed(
         await temporal.get_workflow_handle(found[0].id).terminate("by hand")
         await change(
             source,
-            "UPDATE events SET workflow_id = :workflow, run_id = :run, lease_expires_at = now() WHERE id = :id",
+            "UPDATE events SET workflow_id = :workflow, run_id = :run, lease_expires_at = now() WHERE id = "
+            ":id",
             workflow=found[0].id,
             run=found[0].run_id,
             id=UUID(identifier),
@@ -331,7 +334,8 @@ async def test_a_noisy_source_does_not_starve_the_others(
     async with runtime.engine.begin() as connection:
         await connection.execute(
             text(
-                "INSERT INTO events (id, environment, source_key, event_type, status, verification_status, received_at) "
+                "INSERT INTO events (id, environment, source_key, event_type, status, verification_status, "
+                "received_at) "
                 "SELECT uuidv7(), :environment, :key, 'flood', 'received', 'enforced:verified', now() "
                 "FROM generate_series(1, 2000)"
             ),

@@ -69,7 +69,8 @@ def test_packages_around_workflows_are_empty(package: str) -> None:
 
 
 def commands_of(path: Path) -> list[str]:
-    """The calls that make commands in a workflow's history, in the order of the source, with what they name."""
+    """The calls that make commands in a workflow's history, in the order of the source, with what they
+    name."""
     calls = [
         node
         for node in ast.walk(ast.parse(path.read_text()))
@@ -89,8 +90,8 @@ def test_commands_are_those_of_running_workflows(request: pytest.FixtureRequest)
     if request.config.getoption("--record-histories"):
         FINGERPRINTS.write_text(json.dumps(found, indent=2) + "\n")
     assert found == json.loads(FINGERPRINTS.read_text()), (
-        "The commands of a workflow changed. Runs that started before your change replay its new code: guard the "
-        "change with workflow.patched(...) if such runs may exist, then record again with "
+        "The commands of a workflow changed. Runs that started before your change replay its new code: guard "
+        "the change with workflow.patched(...) if such runs may exist, then record again with "
         "`.venv/bin/pytest tests/workflows/test_determinism.py --record-histories` and commit the result."
     )
 

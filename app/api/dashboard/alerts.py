@@ -1,4 +1,5 @@
-"""The cards of a source's Settings tab about failure alerts: when it alerts and whom, what was sent, a test."""
+"""The cards of a source's Settings tab about failure alerts: when it alerts and whom, what was sent, a
+test."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,5 @@
-"""The embedded directory: users, objects, tenants and audiences, searched, listed, and each with what belongs to it.
+"""The embedded directory: users, objects, tenants and audiences, searched, listed, and each with what belongs
+to it.
 
 Where an environment's actions run against Knock, its directory is there, and these pages say so.
 """

@@ -1,4 +1,5 @@
-"""An event of the log, whole: what came, what became of it, how its workflow ran; replayed and rehearsed from here."""
+"""An event of the log, whole: what came, what became of it, how its workflow ran; replayed and rehearsed from
+here."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -37,7 +37,8 @@ class Form:
         return self.text(name) or None
 
     def number(self, name: str) -> int | str | None:
-        """A field as a number, None when it is empty; as typed when it is no number, for the domain to refuse."""
+        """A field as a number, None when it is empty; as typed when it is no number, for the domain to
+        refuse."""
         text = self.text(name)
         return int(text) if text.isascii() and text.removeprefix("-").isdigit() else text or None
 

@@ -18,8 +18,9 @@ MAXIMUM_LENGTH = 300_000
 
 
 def json_view(value: Any, root: str = "", *, is_picked: bool = False) -> Markup:
-    """A value as nested, foldable lines. `root` is the path of the value itself, for example `body`. `is_picked`: keys
-    and values carry their paths as `data-pick`, for a page that does something with the one that is clicked.
+    """A value as nested, foldable lines. `root` is the path of the value itself, for example `body`.
+    `is_picked`: keys and values carry their paths as `data-pick`, for a page that does something with the one
+    that is clicked.
 
     What has too many values to be unfolded is shown as text.
     """
@@ -41,7 +42,8 @@ def json_line(value: Any) -> str:
 
 
 def _is_large(value: Any) -> bool:
-    """Whether it has more values than `MAXIMUM_VALUES`. Not recursive: a sender decides how deep an event is nested."""
+    """Whether it has more values than `MAXIMUM_VALUES`. Not recursive: a sender decides how deep an event is
+    nested."""
     seen, remaining = 0, [value]
     while remaining and seen <= MAXIMUM_VALUES:
         each = remaining.pop()

@@ -16,7 +16,8 @@ from app.logs.filters import LogFilter
 async def follow_log(
     visit: Visit, wanted: LogFilter, write: Callable[[LogEntry], Markup], *, since: UUID | None = None
 ) -> StreamingResponse:
-    """Entries of the log as they arrive and change, each as an event `log` with the HTML that `write` makes of it.
+    """Entries of the log as they arrive and change, each as an event `log` with the HTML that `write` makes
+    of it.
 
     `since`: entries after this one are new to the page. A stream that broke off goes on where it was.
     """

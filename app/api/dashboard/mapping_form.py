@@ -49,8 +49,8 @@ class ParameterField:
 
 @dataclass(frozen=True)
 class MappingForm:
-    """A mapping as its form shows it. `version` and `base` are what the editor began with: what they change is
-    compared with it."""
+    """A mapping as its form shows it. `version` and `base` are what the editor began with: what they change
+    is compared with it."""
 
     event_type: str
     action_type: str
@@ -124,7 +124,8 @@ def fields_of(action_type: str, parameters: dict[str, Any]) -> list[ParameterFie
 
 
 def read_mapping(form: Form) -> Read:
-    """What a form says. Of another action than the one that its fields are of, what was saved for it comes back."""
+    """What a form says. Of another action than the one that its fields are of, what was saved for it comes
+    back."""
     action = action_types().get(form.text("action_type"))
     saved = _saved(form)
     fields, parameters, errors = [], {}, {}

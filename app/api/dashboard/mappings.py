@@ -56,7 +56,8 @@ class Unmapped:
 
 @dataclass(frozen=True)
 class SampleChoice:
-    """The sample that fields are evaluated on, and those that could be instead. Without `tested`, `reason` says why."""
+    """The sample that fields are evaluated on, and those that could be instead. Without `tested`, `reason`
+    says why."""
 
     event_type: str
     tested: TestedEvent | None

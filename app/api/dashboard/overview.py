@@ -1,7 +1,8 @@
-"""The overview: what happened over time, what waits, what fails and why, and whether everything can be reached.
+"""The overview: what happened over time, what waits, what fails and why, and whether everything can be
+reached.
 
-Its numbers renew themselves: `/overview/live` is the same part of the page again, with the data of the charts, which
-take it without being drawn anew.
+Its numbers renew themselves: `/overview/live` is the same part of the page again, with the data of the
+charts, which take it without being drawn anew.
 """
 
 from dataclasses import dataclass

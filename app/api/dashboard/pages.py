@@ -63,7 +63,8 @@ class NotBuilt(Exception):
 
 
 class Assets(StaticFiles):
-    """The built scripts and styles. Their names carry digests of what is in them, so browsers keep them for good."""
+    """The built scripts and styles. Their names carry digests of what is in them, so browsers keep them for
+    good."""
 
     def __init__(self, directory: Path = BUILT) -> None:
         super().__init__(directory=directory, check_dir=False)

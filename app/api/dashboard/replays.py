@@ -51,7 +51,8 @@ async def show_list(key: str, visit: ReadVisit) -> Response:
 
 @router.get("/new")
 async def show_new(key: str, visit: WriteVisit) -> Response:
-    """The question whether to replay what the filters of the address match by now, with how many those are."""
+    """The question whether to replay what the filters of the address match by now, with how many those
+    are."""
     query = read_query(visit.request.query_params, visit.environment.slug, key)
     return await _question(visit, key, query, {})
 

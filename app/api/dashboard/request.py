@@ -24,7 +24,8 @@ _DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeout)
 
 
 class PageRoute(APIRoute):
-    """A route that answers people: every answer has the security headers, every error is a page or a toast."""
+    """A route that answers people: every answer has the security headers, every error is a page or a
+    toast."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

@@ -1,5 +1,5 @@
-"""The dashboard in the application. To add a screen, write its file and add its router to ROUTERS: the navigation
-and the tabs show what has a route."""
+"""The dashboard in the application. To add a screen, write its file and add its router to ROUTERS: the
+navigation and the tabs show what has a route."""
 
 from functools import cache
 

@@ -1,7 +1,7 @@
 """Who visits: the session cookie, what the session may do, and whether a form came from a page of ours.
 
-Every handler of a page takes a `ReadVisit`, `WriteVisit` or `AdminVisit`; that is its authorisation, its CSRF check
-and its environment in one.
+Every handler of a page takes a `ReadVisit`, `WriteVisit` or `AdminVisit`; that is its authorisation, its CSRF
+check and its environment in one.
 """
 
 import hmac

@@ -1,5 +1,5 @@
-"""Setting a source up, step by step: its URL and the vendor's steps, the secret, the first event as it comes in, the
-field that names its type."""
+"""Setting a source up, step by step: its URL and the vendor's steps, the secret, the first event as it comes
+in, the field that names its type."""
 
 from typing import Any
 from uuid import UUID

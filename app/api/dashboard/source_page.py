@@ -1,4 +1,5 @@
-"""What the tabs of a source's page share: the source, its provider, and its settings in the environment on view."""
+"""What the tabs of a source's page share: the source, its provider, and its settings in the environment on
+view."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,8 @@ from app.sources.versions import source_version
 
 @dataclass(frozen=True)
 class SourcePage:
-    """A source in an environment. Templates of its tabs extend `sources/page.html` and are given it as `page`."""
+    """A source in an environment. Templates of its tabs extend `sources/page.html` and are given it as
+    `page`."""
 
     found: ConfiguredSource
     settings: SourceEnvironment
@@ -107,7 +109,8 @@ async def change_settings(
 
 
 async def add_typed_secret(visit: Visit, page: SourcePage, form: Form) -> None:
-    """Add the signing secret that a form holds; the others end after its `expire_others` seconds, if it says so.
+    """Add the signing secret that a form holds; the others end after its `expire_others` seconds, if it says
+    so.
 
     Raises:
         RequestError: 422, it is none, or one that cannot be a secret.

@@ -29,8 +29,8 @@ class Bar:
 
 
 def timeline_bars(timeline: Timeline, received_at: datetime) -> list[Bar]:
-    """The steps in the order in which they began, from the moment when the event was received. A repeat shows the run
-    of its original, which began before."""
+    """The steps in the order in which they began, from the moment when the event was received. A repeat shows
+    the run of its original, which began before."""
     until = timeline.finished_at or now()
     scale = _Scale(min(received_at, timeline.started_at or received_at), until)
     bars = []

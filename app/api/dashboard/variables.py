@@ -67,7 +67,8 @@ async def delete(visit: AccountWriteVisit) -> Response:
 
 
 def _fields(visit: Visit, form: Form, found: FoundVariable | None) -> dict[str, Any]:
-    """The variable as the form wants it. What is secret is not sent to browsers: empty there is kept, not emptied."""
+    """The variable as the form wants it. What is secret is not sent to browsers: empty there is kept, not
+    emptied."""
     kind = "secret" if found and found.variable.type == "secret" else form.text("type")
     is_kept = found is not None and found.variable.type == "secret"
     fields: dict[str, Any] = {"type": kind, "description": form.optional("description")}

@@ -26,8 +26,8 @@ SIBLINGS = 25
 MESSAGE_STATES = ("queued", "sent", "delivered", "undelivered", "not_sent")
 # Emails carry their styles with them.
 _OF_PREVIEWS = (
-    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'; "
-    "frame-ancestors 'self'"
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri "
+    "'none'; frame-ancestors 'self'"
 )
 _UNFINISHED = frozenset({RunStatus.QUEUED, RunStatus.PROCESSING, RunStatus.PAUSED})
 
@@ -128,7 +128,8 @@ async def show_message(identifier: UUID, visit: ReadVisit) -> Response:
 
 @router.get("/messages/{identifier}/preview")
 async def preview(identifier: UUID, visit: ReadVisit) -> Response:
-    """An email as it looks, for the frame on its page: without scripts, an origin, or anything from outside."""
+    """An email as it looks, for the frame on its page: without scripts, an origin, or anything from
+    outside."""
     message = await _message(visit, identifier)
     html = message.content.get("html_body", "")
     return HTMLResponse(

@@ -17,7 +17,8 @@ from app.runtime.resources import Runtime
 BEARER = HTTPBearer(auto_error=False, scheme_name="Environment key", description="`doorbell key create`")
 
 _ENVIRONMENT = text("""
-SELECT environments.slug FROM environment_keys JOIN environments ON environments.slug = environment_keys.environment
+SELECT environments.slug FROM environment_keys JOIN environments
+  ON environments.slug = environment_keys.environment
 WHERE key_hash = :key_hash AND revoked_at IS NULL AND deleted_at IS NULL
 """)
 
@@ -34,7 +35,8 @@ class Caller:
         return self.engine.begin()
 
     def statement(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A connection for one statement, which is a transaction by itself: one round trip instead of three."""
+        """A connection for one statement, which is a transaction by itself: one round trip instead of
+        three."""
         return self.engine.execution_options(isolation_level="AUTOCOMMIT").connect()
 
 
@@ -63,8 +65,8 @@ async def authorised_caller(
 async def trusted_caller(request: Request) -> Caller:
     """The environment that the worker names as its bearer token.
 
-    Only `app/outbound/destinations.py` of the same process reaches an application with this dependency: no socket leads
-    to it, and the slug comes from the configuration, never from an event or a request.
+    Only `app/outbound/destinations.py` of the same process reaches an application with this dependency: no
+    socket leads to it, and the slug comes from the configuration, never from an event or a request.
     """
     environment = request.headers["authorization"].removeprefix("Bearer ")
     return Caller(environment, request.app.state.engine)

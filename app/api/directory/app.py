@@ -1,4 +1,5 @@
-"""The directory as the embedded destination: the same routes, called in this process without a socket or keys."""
+"""The directory as the embedded destination: the same routes, called in this process without a socket or
+keys."""
 
 import asyncio
 
@@ -9,9 +10,11 @@ from app.api.directory.shortcut import Shortcut
 
 
 class DirectoryApp:
-    """An application, and beside it the short way, `answer`. It must never be served to others: it trusts its caller.
+    """An application, and beside it the short way, `answer`. It must never be served to others: it trusts its
+    caller.
 
-    The application is made with the first request that does not go the short way: FastAPI with the routes is 8 MB.
+    The application is made with the first request that does not go the short way: FastAPI with the routes is
+    8 MB.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:

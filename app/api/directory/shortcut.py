@@ -1,7 +1,8 @@
-"""The short way of the embedded destination: users identified and workflows triggered without a message of HTTP.
+"""The short way of the embedded destination: users identified and workflows triggered without a message of
+HTTP.
 
-It answers what is simple and goes well. Everything else it leaves to the routes, which say what is wrong: so both
-ways accept the same requests and give the same answers.
+It answers what is simple and goes well. Everything else it leaves to the routes, which say what is wrong: so
+both ways accept the same requests and give the same answers.
 """
 
 import re
@@ -42,8 +43,8 @@ class Shortcut:
     async def answer(
         self, environment: str, method: str, path: str, body: Json, idempotency_key: str | None
     ) -> Json | None:
-        """The answer to a request that succeeds; None for one that the routes are to answer. `path` is as in the
-        URL."""
+        """The answer to a request that succeeds; None for one that the routes are to answer. `path` is as in
+        the URL."""
         try:
             if method == "PUT" and (user := _USER.fullmatch(path)):
                 return await self._identify(environment, _ID.validate_python(unquote(user[1])), body)

@@ -58,8 +58,8 @@ async def trigger_workflow(
     caller: CallerDep,
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> Answer:
-    """Run a workflow for up to 1,000 recipients, and for all who subscribe to the objects among them. Those given
-    with properties are identified first.
+    """Run a workflow for up to 1,000 recipients, and for all who subscribe to the objects among them. Those
+    given with properties are identified first.
 
     A request repeated with its Idempotency-Key within 24 hours gets the first answer again and runs nothing.
     """

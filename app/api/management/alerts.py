@@ -149,7 +149,8 @@ def _secret_response(secret: AlertSecret) -> WrappedAlertSecretResponse:
 async def list_source_alerts(
     access: ReadAccess, session: SessionDep, configured: ConfiguredDep, page: PageDep
 ) -> EntriesPage[AlertResponse]:
-    """The alerts about the source in an environment, newest first: what each said, and how it was delivered."""
+    """The alerts about the source in an environment, newest first: what each said, and how it was
+    delivered."""
     return page_of(await list_alerts(session, configured, page), AlertResponse, _response)
 
 

@@ -24,7 +24,8 @@ class ExchangeResponse(BaseModel):
 async def exchange_for_api_key(
     access: WriteAccess, session: SessionDep, environment: EnvironmentDep
 ) -> ExchangeResponse:
-    """A secret key of the environment. A token has one at a time: the one from before opens nothing any more."""
+    """A secret key of the environment. A token has one at a time: the one from before opens nothing any
+    more."""
     key, plaintext = await exchange_token(session, access, environment)
     note_change(
         session,

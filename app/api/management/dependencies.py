@@ -57,7 +57,8 @@ async def authenticate(
     """Who calls, by their service token.
 
     Raises:
-        RequestError: 401, without a token or with one that opens nothing; 403, with one of other environments.
+        RequestError: 401, without a token or with one that opens nothing; 403, with one of other
+            environments.
     """
     if credentials is None or not credentials.credentials:
         message = "Send a service token: `Authorization: Bearer dbl_st_...`"
@@ -85,8 +86,9 @@ AdminAccess = Annotated[Access, Depends(_allowed(Scope.ADMIN))]
 EnvironmentQuery = Annotated[str, Query(description="The environment slug.", examples=["development"])]
 
 
-# The environments of a request while its parameters are validated: an unknown one is found together with everything
-# else that is wrong, as FastAPI collects it, instead of ending the request before the rest is looked at.
+# The environments of a request while its parameters are validated: an unknown one is found together with
+# everything else that is wrong, as FastAPI collects it, instead of ending the request before the rest is
+# looked at.
 _ENVIRONMENTS: ContextVar[Sequence[Environment]] = ContextVar("environments")
 
 

@@ -63,8 +63,8 @@ class WrappedEnvironmentResponse(BaseModel):
 async def make_environment(
     access: AdminAccess, session: SessionDep, runtime: RuntimeDep, body: WrappedNewEnvironmentRequest
 ) -> WrappedEnvironmentResponse:
-    """Every source is configured in it with its provider's defaults. Its events are processed once a worker serves
-    it: `python worker.py --environment SLUG`."""
+    """Every source is configured in it with its provider's defaults. Its events are processed once a worker
+    serves it: `python worker.py --environment SLUG`."""
     fields = body.environment.model_dump(exclude_unset=True, exclude={"slug"})
     environment = await create_environment(session, body.environment.slug, fields)
     resource = ("environment", environment.slug)
@@ -113,8 +113,8 @@ async def save_environment(
 async def remove_environment(
     access: AdminAccess, environment: EnvironmentPath, session: SessionDep, runtime: RuntimeDep
 ) -> None:
-    """Its endpoints receive nothing from now on; its log stays for its retention. Not possible for `development` and
-    `production`, nor while events wait in it."""
+    """Its endpoints receive nothing from now on; its log stays for its retention. Not possible for
+    `development` and `production`, nor while events wait in it."""
     before = environment_snapshot(environment)
     await delete_environment(session, environment)
     note_change(

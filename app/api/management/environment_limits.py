@@ -1,7 +1,7 @@
 """What a service token that is limited to some environments may call: decided here for all routes.
 
-An operation about one environment names it, in its path or query, and needs that environment. Every other one is
-refused to such a token, unless it is listed here: a route that nobody thought of is refused.
+An operation about one environment names it, in its path or query, and needs that environment. Every other one
+is refused to such a token, unless it is listed here: a route that nobody thought of is refused.
 """
 
 from typing import Any
@@ -69,7 +69,8 @@ async def check_environments(request: Request, session: AsyncSession, access: Ac
 
 
 async def check_entry(session: AsyncSession, access: Access, identifier: str | UUID | None) -> None:
-    """Refuse an entry of the log that is of another environment. One that is not there is left to the handler.
+    """Refuse an entry of the log that is of another environment. One that is not there is left to the
+    handler.
 
     Raises:
         RequestError: 403, it is.

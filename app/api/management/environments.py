@@ -91,7 +91,9 @@ class DestinationRequest(BaseModel):
         None,
         min_length=1,
         max_length=1024,
-        description="Its secret key, never shown again. Without it, the present one stays for the present URL.",
+        description=(
+            "Its secret key, never shown again. Without it, the present one stays for the present URL."
+        ),
     )
     verify: bool = Field(
         True,

@@ -135,7 +135,8 @@ async def erase_user(
 ) -> WrappedErasureResponse:
     """Delete what is stored of a user in an environment, in batches, by a worker of the environment.
 
-    Log entries stay, marked by `erased_at`, without anything that was sent. What arrives later is not looked at.
+    Log entries stay, marked by `erased_at`, without anything that was sent. What arrives later is not looked
+    at.
     """
     wanted = body.erasure
     request = ErasureRequest(

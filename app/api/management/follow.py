@@ -1,4 +1,5 @@
-"""The log as it grows: server-sent events that show each entry when it arrives and when it changes. Doorbell's own.
+"""The log as it grows: server-sent events that show each entry when it arrives and when it changes.
+Doorbell's own.
 
 The HTML standard says how they are written: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -45,11 +46,13 @@ _FINAL = frozenset(EventStatus) - {EventStatus.RECEIVED, EventStatus.PROCESSING}
 
 STREAM: dict[int | str, object] = {
     200: {
-        "description": "`event: log` with an entry as JSON, when it arrives and when its status changes; comments "
-        "as heartbeats.",
+        "description": "`event: log` with an entry as JSON, when it arrives and when its status changes; "
+        "comments as heartbeats.",
         "content": {
             "text/event-stream": {
-                "example": 'id: 01a20df1-e8fc-72f9-a988-19f172a42afd\nevent: log\ndata: {"id": "01a2...", ...}\n\n'
+                "example": (
+                    'id: 01a20df1-e8fc-72f9-a988-19f172a42afd\nevent: log\ndata: {"id": "01a2...", ...}\n\n'
+                )
             }
         },
     },
@@ -76,7 +79,8 @@ async def follow_source(
     wanted: Annotated[LogFilter, Depends(source_log)],
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    """Entries of the source's log as they arrive and change, as server-sent events, with the filters of the list."""
+    """Entries of the source's log as they arrive and change, as server-sent events, with the filters of the
+    list."""
     await find_source(session, key)
     return await open_stream(session, runtime, wanted, last_event_id, _as_json(runtime.settings))
 
@@ -94,7 +98,8 @@ async def follow_environment(
     wanted: Annotated[LogFilter, Depends(environment_log)],
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    """Entries of all sources as they arrive and change, as server-sent events, with the filters of the list."""
+    """Entries of all sources as they arrive and change, as server-sent events, with the filters of the
+    list."""
     return await open_stream(session, runtime, wanted, last_event_id, _as_json(runtime.settings))
 
 

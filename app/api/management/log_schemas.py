@@ -1,4 +1,5 @@
-"""What the Management API answers of the log: events, their actions, and the timeline of an event's workflow."""
+"""What the Management API answers of the log: events, their actions, and the timeline of an event's
+workflow."""
 
 from dataclasses import asdict
 from datetime import datetime
@@ -73,8 +74,8 @@ class LogResponse(BaseModel):
     preprocess_output: Json | None = Field(description="What preprocessing computed.")
     source: str | None = Field(description="Null for events from outside; else `rehearsal` or `replay`.")
     verification_status: str | None = Field(
-        description="`enforced:verified`, `enforced:failed`, `not_enforced:verified`, `not_enforced:failed` or "
-        "`not_enforced:unverified`."
+        description="`enforced:verified`, `enforced:failed`, `not_enforced:verified`, "
+        "`not_enforced:failed` or `not_enforced:unverified`."
     )
     inserted_at: Timestamp = Field(description="When it was received.")
     actions: list[LogActionResponse] | None = Field(None, description="Only there when `include` has it.")
@@ -103,8 +104,8 @@ class LogResponse(BaseModel):
     run_id: str | None = Field(description="Its run.")
     temporal_url: str | None = Field(description="The run in Temporal's UI.")
     erased_at: Timestamp | None = Field(
-        description="When what was sent was deleted on request: `data`, `headers`, and the actions' parameters, "
-        "payloads, results and errors."
+        description="When what was sent was deleted on request: `data`, `headers`, and the actions' "
+        "parameters, payloads, results and errors."
     )
 
 

@@ -90,8 +90,8 @@ async def environment_log(
     search: Annotated[
         Text | None,
         Query(
-            description="Only events with this text in their body, case-sensitive. Needs `starting_at` or `date`, "
-            "and looks at 31 days at most (Doorbell's own)."
+            description="Only events with this text in their body, case-sensitive. Needs `starting_at` or "
+            "`date`, and looks at 31 days at most (Doorbell's own)."
         ),
     ] = None,
     date: Annotated[date | None, Query(description="Only this day, in UTC.")] = None,
@@ -182,8 +182,8 @@ async def list_logs_of_all_sources(
 async def read_log(
     key: str, id: UUID, access: ReadAccess, session: SessionDep, runtime: RuntimeDep
 ) -> LogDetailResponse:
-    """An event whole, with its actions, and how its workflow ran: every step, attempt and failure, and what is
-    pending (Doorbell's own)."""
+    """An event whole, with its actions, and how its workflow ran: every step, attempt and failure, and what
+    is pending (Doorbell's own)."""
     entry = await get_entry(session, runtime.box, key, id)
     await session.close()
     timeline = await runtime.timelines.of_event(entry.event)

@@ -1,4 +1,5 @@
-"""Tests of mappings on a payload, an event of the log or a sample: nothing is saved, logged or run. Doorbell's own."""
+"""Tests of mappings on a payload, an event of the log or a sample: nothing is saved, logged or run.
+Doorbell's own."""
 
 from typing import Any, Literal
 from uuid import UUID
@@ -40,13 +41,13 @@ class MappingTestRequest(BaseModel):
     event_type: Text = Field(description="The event type whose mappings are tested.")
     payload: Json | None = Field(
         None,
-        description="`body` and `headers` of an event; without `body`, it is the body itself. Without a payload, the "
-        "event of `log_id` is taken.",
+        description="`body` and `headers` of an event; without `body`, it is the body itself. Without a "
+        "payload, the event of `log_id` is taken.",
     )
     log_id: UUID | None = Field(
         None,
-        description="An entry of the source's log, of any environment. Without it, the latest event of the type that "
-        "was received, else the provider's example.",
+        description="An entry of the source's log, of any environment. Without it, the latest event of the "
+        "type that was received, else the provider's example.",
     )
 
 
@@ -119,11 +120,15 @@ class MappingTestResponse(BaseModel):
 
     event_type: str = Field(description="The event type whose mappings were tested.")
     origin: TestedOn = Field(
-        description="`payload`: that of the request. `received`: an event of the log. `example`: the provider's."
+        description=(
+            "`payload`: that of the request. `received`: an event of the log. `example`: the provider's."
+        )
     )
     log_id: UUID | None = Field(description="The entry of the log, if it is one.")
     identified_as: str | None = Field(
-        description="The event type of the event itself: when it is another, a worker would run other mappings."
+        description=(
+            "The event type of the event itself: when it is another, a worker would run other mappings."
+        )
     )
     error: str | None = Field(description="What is wrong with the event itself.")
     preprocess: Json | None = Field(description="What preprocessing computed, by the configuration of now.")
@@ -174,8 +179,8 @@ async def test_mappings(
     configured: ConfiguredDep,
     body: MappingTestRequest,
 ) -> MappingTestResponse:
-    """Evaluate the mappings of an event type, each parameter with its value or what is wrong with it, exactly as a
-    worker does. No action runs."""
+    """Evaluate the mappings of an event type, each parameter with its value or what is wrong with it, exactly
+    as a worker does. No action runs."""
     await check_entry(session, access, body.log_id)
     tested = await try_mappings(
         session, runtime, configured, body.event_type, log_id=body.log_id, payload=body.payload

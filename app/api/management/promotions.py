@@ -1,4 +1,5 @@
-"""Promotion of a source from one environment to another, with a look at the differences first. Doorbell's own."""
+"""Promotion of a source from one environment to another, with a look at the differences first. Doorbell's
+own."""
 
 from typing import Any
 
@@ -35,7 +36,8 @@ class WrappedPromotionRequest(WrappedRequest):
 
 
 class DifferenceResponse(BaseModel):
-    """One setting or mapping that is different. A mapping without `before` is added, without `after` removed."""
+    """One setting or mapping that is different. A mapping without `before` is added, without `after`
+    removed."""
 
     field: str
     before: Any
@@ -92,8 +94,8 @@ async def promote_source(
     response: Response,
     if_match: IfMatch = None,
 ) -> WrappedPromotionResponse:
-    """Settings and mappings become those of another environment; endpoint and secrets stay. A dry run's `ETag`, sent
-    as `If-Match`, makes sure that what is promoted is what was shown."""
+    """Settings and mappings become those of another environment; endpoint and secrets stay. A dry run's
+    `ETag`, sent as `If-Match`, makes sure that what is promoted is what was shown."""
     asked = body.promotion
     done = await source_edits.promote_source(
         session, access, key, asked.origin, asked.target, dry_run=asked.dry_run, if_match=if_match

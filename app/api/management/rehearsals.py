@@ -76,8 +76,8 @@ async def rehearse_source(
     environment: EnvironmentDep,
     body: RehearsalRequest,
 ) -> RehearsalResponse:
-    """Send a payload the whole way of an event, without a signature, and wait for its result: its actions really run.
-    Not possible in production environments."""
+    """Send a payload the whole way of an event, without a signature, and wait for its result: its actions
+    really run. Not possible in production environments."""
     return _response(await rehearse(session, runtime, key, environment, body.payload))
 
 
@@ -88,8 +88,8 @@ class ReplayRequest(BaseModel):
 
     mappings: ReplayMappings = Field(
         ReplayMappings.CURRENT,
-        description="`current`: identify and map the event as configured now. `original`: send the actions as they "
-        "were evaluated then; of a failed event those that did not succeed, else all.",
+        description="`current`: identify and map the event as configured now. `original`: send the actions "
+        "as they were evaluated then; of a failed event those that did not succeed, else all.",
     )
 
 
@@ -132,7 +132,8 @@ async def replay_event(
     runtime: RuntimeDep,
     body: WrappedReplayRequest | None = None,
 ) -> WrappedReplayResponse:
-    """Run an event again, whatever its idempotency key says. A new entry of the log shows what comes of it."""
+    """Run an event again, whatever its idempotency key says. A new entry of the log shows what comes of
+    it."""
     mappings = (body or WrappedReplayRequest()).replay.mappings
     log_id = await replay(session, runtime, key, id, mappings)
     return WrappedReplayResponse(replay=ReplayResponse(log_id=log_id, replay_of=id, mappings=mappings))

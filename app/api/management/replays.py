@@ -213,8 +213,8 @@ async def replay_events(
     response: Response,
     body: WrappedReplaysRequest | None = None,
 ) -> StartedReplayResponse:
-    """Run all events again that match and are over by now, oldest first, at a limited rate. With `dry_run`, only
-    count them. One replay of a source and environment at a time; a worker of the environment does it."""
+    """Run all events again that match and are over by now, oldest first, at a limited rate. With `dry_run`,
+    only count them. One replay of a source and environment at a time; a worker of the environment does it."""
     asked = (body or WrappedReplaysRequest()).replay
     wanted = asked.filter.wanted()
     if asked.dry_run:

@@ -45,7 +45,8 @@ class RetentionResponse(RetentionDays):
 
 
 class RetentionRequest(BaseModel):
-    """How long things shall be kept. Fields that are not given stay as they are; null returns one to its default."""
+    """How long things shall be kept. Fields that are not given stay as they are; null returns one to its
+    default."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -32,7 +32,8 @@ def example(**fields: Any) -> ConfigDict:
 
 
 class WrappedRequest(BaseModel):
-    """A body with what it is about under one key. What stands beside it is refused: it would count for nothing."""
+    """A body with what it is about under one key. What stands beside it is refused: it would count for
+    nothing."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -172,7 +173,10 @@ class SettingsResponse(BaseModel):
         description="Whether `identify` events identify their user; null: as the mappings say."
     )
     strict_batches: bool = Field(
-        description="Whether a batch is refused when its signature covers its first event only (Doorbell's own field)."
+        description=(
+            "Whether a batch is refused when its signature covers its first event only (Doorbell's own "
+            "field)."
+        )
     )
     rate_limit_per_second: int | None = Field(
         description="Events that each API process accepts in a second (Doorbell's own field)."
@@ -351,7 +355,9 @@ class SourceEventSampleResponse(BaseModel):
 
     event: str = Field(description="The event type.")
     origin: Literal["received", "example"] = Field(
-        description="`received`: the latest that came. `example`: none came lately; this is what the provider sends."
+        description=(
+            "`received`: the latest that came. `example`: none came lately; this is what the provider sends."
+        )
     )
     body: Json | None = Field(description="The body; sensitive values are `[redacted]`.")
     headers: dict[str, str] = Field(description="The headers; those with credentials are `[redacted]`.")

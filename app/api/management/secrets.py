@@ -72,7 +72,9 @@ class SecretResponse(BaseModel):
     created_at: Timestamp
     expires_at: Timestamp | None = Field(description="When it stops verifying; never, if null.")
     last_matched_at: Timestamp | None = Field(
-        description="When it last verified an event, to the minute: one that others replaced can go when it is old."
+        description=(
+            "When it last verified an event, to the minute: one that others replaced can go when it is old."
+        )
     )
 
 

@@ -28,7 +28,8 @@ class TokenRequest(BaseModel):
     environments: list[str] | None = Field(
         None,
         min_length=1,
-        description="The environments (slugs) that it is limited to; null is all. A limited token reads and changes "
+        description="The environments (slugs) that it is limited to; null is all. A limited token reads "
+        "and changes "
         "nothing of others, and nothing of the account: no tokens, environments, variables or audit log.",
     )
 

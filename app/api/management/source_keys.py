@@ -101,7 +101,8 @@ async def issue_key(
     configured: ConfiguredDep,
     body: WrappedSourceKeyRequest | None = None,
 ) -> WrappedSourceKeyResponse:
-    """A key with which a reverse ETL tool calls Knock's API in the name of this source. It is shown this once."""
+    """A key with which a reverse ETL tool calls Knock's API in the name of this source. It is shown this
+    once."""
     name = (body or WrappedSourceKeyRequest()).key.name
     key, plaintext = await issue_source_key(session, access, configured, name)
     await save(session, runtime)

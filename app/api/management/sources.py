@@ -112,8 +112,8 @@ async def save_source(
     annotate: Annotate = None,
 ) -> WrappedSourceResponse:
     """A new source starts in every environment with the settings and default mappings of
-    `preconfigured_provider`. Of a source that is there, the fields that are given are changed, and `mappings`,
-    when given, is the whole list."""
+    `preconfigured_provider`. Of a source that is there, the fields that are given are changed, and
+    `mappings`, when given, is the whole list."""
     source = await edit_source(session, access, key, environment, body, if_match, scripts=runtime.scripts)
     await save(session, runtime)
     response.headers["etag"] = source_version(source)

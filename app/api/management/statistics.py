@@ -21,7 +21,8 @@ _LATENCY = {"count": 1200, "p50_ms": 38.1, "p95_ms": 92.4, "p99_ms": 210.7}
 
 
 class LatencyResponse(BaseModel):
-    """How long events took from their acceptance to the end of their last action, estimated from counts in steps."""
+    """How long events took from their acceptance to the end of their last action, estimated from counts in
+    steps."""
 
     count: int = Field(description="How many events were measured: those that succeeded or failed.")
     p50_ms: float | None = Field(description="Half of them took at most this long; null without events.")
@@ -86,8 +87,8 @@ class StatisticsResponse(BaseModel):
     event_types: list[EventTypeResponse] = Field(description="By event type, most events first.")
     points: list[PointResponse]
     rolled_up_to: Timestamp | None = Field(
-        description="What came before is counted ahead by a worker; what came up to 15 minutes ago is read from the "
-        "log. If this is older, no worker has counted since, and what lies between is missing."
+        description="What came before is counted ahead by a worker; what came up to 15 minutes ago is read "
+        "from the log. If this is older, no worker has counted since, and what lies between is missing."
     )
 
 
@@ -106,8 +107,8 @@ async def show_statistics(
     interval: Annotated[
         Interval,
         Query(
-            description="How long a point is. Minutes are kept for 2 days, quarters of an hour for 8, hours for 36, "
-            "days (in UTC) for 400; an answer has 750 points at most."
+            description="How long a point is. Minutes are kept for 2 days, quarters of an hour for 8, "
+            "hours for 36, days (in UTC) for 400; an answer has 750 points at most."
         ),
     ] = Interval.HOUR,
 ) -> StatisticsResponse:

@@ -1,4 +1,5 @@
-"""Variables: listed and read in Knock's shapes; written and deleted in the same style, which is Doorbell's own."""
+"""Variables: listed and read in Knock's shapes; written and deleted in the same style, which is Doorbell's
+own."""
 
 import re
 from typing import Annotated, Literal

@@ -1,4 +1,5 @@
-"""Workflow definitions of an environment: listed, read, saved, deleted. What runs them is the embedded directory."""
+"""Workflow definitions of an environment: listed, read, saved, deleted. What runs them is the embedded
+directory."""
 
 from typing import Annotated, Any
 
@@ -27,7 +28,8 @@ router = APIRouter(prefix="/workflows", tags=["Workflow definitions"], route_cla
 
 
 class _Documented:
-    """Any body, documented as a workflow: `app.directory.definitions` validates it, to name all errors together."""
+    """Any body, documented as a workflow: `app.directory.definitions` validates it, to name all errors
+    together."""
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler

@@ -1,4 +1,5 @@
-"""Changes to audiences, as reverse ETL tools ask for them: made at the destination at once, or written down as events.
+"""Changes to audiences, as reverse ETL tools ask for them: made at the destination at once, or written down
+as events.
 
 The two protocols (`census.py`, `hightouch.py`) end here. Which way it goes is up to the key of the request.
 """

@@ -1,7 +1,7 @@
 """Hightouch's Embedded Destination, with audiences as its one object, as Knock has it.
 
-https://hightouch.com/docs/destinations/custom; what the documentation leaves open follows Hightouch's own examples,
-https://github.com/hightouchio/custom-destinations.
+https://hightouch.com/docs/destinations/custom; what the documentation leaves open follows Hightouch's own
+examples, https://github.com/hightouchio/custom-destinations.
 """
 
 from typing import Any
@@ -86,7 +86,8 @@ def methods(audiences: Audiences) -> dict[str, Method]:
         return await _sync(audiences, params, removes=False)
 
     async def change(params: Json) -> Json | None:
-        # Membership is all there is, and a changed row is a member still. `behavior` says so; nobody calls this.
+        # Membership is all there is, and a changed row is a member still. `behavior` says so; nobody calls
+        # this.
         return None
 
     async def remove(params: Json) -> Json:
@@ -124,7 +125,8 @@ def _configuration_errors(configuration: Json) -> list[Json]:
 
 
 async def _sync(audiences: Audiences, params: Json, *, removes: bool) -> Json:
-    """The rows that were not applied, each with the reason. One that cannot be read does not keep the others."""
+    """The rows that were not applied, each with the reason. One that cannot be read does not keep the
+    others."""
     configuration = member(params, "configuration")
     if errors := _configuration_errors(configuration):
         raise InvalidParams("; ".join(each["message"] for each in errors))

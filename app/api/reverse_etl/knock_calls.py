@@ -1,4 +1,5 @@
-"""The calls of Knock's API that become events when a source key makes them (`app/api/reverse_etl/source_calls.py`)."""
+"""The calls of Knock's API that become events when a source key makes them
+(`app/api/reverse_etl/source_calls.py`)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,8 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of Knock's API: what is checked, which events it becomes, what is answered (204 if nothing else).
+    """One call of Knock's API: what is checked, which events it becomes, what is answered (204 if nothing
+    else).
 
     `bulk`: the operation that its events are together.
     """
@@ -124,7 +126,8 @@ def _subscriptions(arguments: Arguments, events: Sequence[ReceivedEvent]) -> Res
 
 
 def _run(arguments: Arguments, events: Sequence[ReceivedEvent]) -> Response:
-    """The run's id: the event's, or one that follows from the Idempotency-Key, so that a repeat has the same."""
+    """The run's id: the event's, or one that follows from the Idempotency-Key, so that a repeat has the
+    same."""
     event = events[0]
     key = event.idempotency_key
     run_id = event.id if key is None else uuid5(_runs_of(event), key)

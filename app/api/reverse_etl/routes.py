@@ -1,5 +1,5 @@
-"""The protocols of Census and Hightouch: with an environment's key against its destination, with a source key as
-events of the source (`app/api/reverse_etl/source_calls.py`)."""
+"""The protocols of Census and Hightouch: with an environment's key against its destination, with a source key
+as events of the source (`app/api/reverse_etl/source_calls.py`)."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -77,7 +77,8 @@ def _documented(method: str, result: dict[str, Any]) -> dict[str, Any]:
     **_documented("test_connection", {"success": True}),
 )
 async def census_custom_destination(request: Request, audiences: AudiencesDep) -> Response:
-    """Census's Custom Destination API, with audiences as its one object. Errors of a call are in the answer."""
+    """Census's Custom Destination API, with audiences as its one object. Errors of a call are in the
+    answer."""
     return await _answer(request, audiences, census.methods)
 
 
@@ -87,5 +88,6 @@ async def census_custom_destination(request: Request, audiences: AudiencesDep) -
     **_documented("list_objects", {"objects": hightouch.OBJECTS}),
 )
 async def hightouch_embedded_destination(request: Request, audiences: AudiencesDep) -> Response:
-    """Hightouch's Embedded Destination, with audiences as its one object. Errors of a call are in the answer."""
+    """Hightouch's Embedded Destination, with audiences as its one object. Errors of a call are in the
+    answer."""
     return await _answer(request, audiences, hightouch.methods)

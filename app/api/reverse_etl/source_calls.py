@@ -1,8 +1,9 @@
 """Calls in Knock's shapes made with a source key: each becomes events of that source.
 
-With an environment's own key (`sk_...`) the same paths are the directory (`app/api/directory`). The bearer's kind
-decides before routing, so that neither knows the other. The answer has Knock's shape and comes after the commit; the
-actions run afterwards against the environment's destination. Which calls there are: `app/api/reverse_etl/knock_calls.py`.
+With an environment's own key (`sk_...`) the same paths are the directory (`app/api/directory`). The bearer's
+kind decides before routing, so that neither knows the other. The answer has Knock's shape and comes after the
+commit; the actions run afterwards against the environment's destination. Which calls there are:
+`app/api/reverse_etl/knock_calls.py`.
 """
 
 from collections.abc import Callable, Coroutine, Sequence
@@ -200,6 +201,6 @@ async def refuse(path: str, request: Request) -> Response:
     raise RequestError(
         403,
         "incorrect_token_type",
-        f"{request.method} /{path} cannot be called with a source key: the directory takes a key of the environment, "
-        "the Management API a service token",
+        f"{request.method} /{path} cannot be called with a source key: the directory takes a key of the "
+        "environment, the Management API a service token",
     )

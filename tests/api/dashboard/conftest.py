@@ -1,8 +1,9 @@
-"""The dashboard in a real browser: Chromium against the real application on loopback, with a worker behind it.
+"""The dashboard in a real browser: Chromium against the real application on loopback, with a worker behind
+it.
 
-A module's tests share one database, one server and one worker (`stack`); each has a browser context of its own
-(`page`, logged in). Whatever a page says on the console, whatever breaks the content security policy, and any request
-that leaves this machine, fails the test.
+A module's tests share one database, one server and one worker (`stack`); each has a browser context of its
+own (`page`, logged in). Whatever a page says on the console, whatever breaks the content security policy, and
+any request that leaves this machine, fails the test.
 """
 
 import re

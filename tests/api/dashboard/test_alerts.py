@@ -1,4 +1,5 @@
-"""Failure alerts on the Settings tab: rules with good and bad input, the secret that signs them, a test that arrives."""
+"""Failure alerts on the Settings tab: rules with good and bad input, the secret that signs them, a test that
+arrives."""
 
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
@@ -55,7 +56,8 @@ async def test_rules_are_saved_and_a_signed_test_arrives(
     await expect(page.get_by_role("status")).to_contain_text("Saved")
     await expect(rules.locator(".error")).to_have_count(0)
     [saved] = await stack.bench.rows(
-        "SELECT failure_alert FROM source_environments WHERE source_key = :key AND environment = :environment",
+        "SELECT failure_alert FROM source_environments WHERE source_key = :key AND environment = "
+        ":environment",
         key=source.key,
         environment=stack.environment,
     )

@@ -151,7 +151,10 @@ async def test_test_events_are_not_sent_in_production(page: Page, stack: Stack, 
     answer = await page.evaluate(
         """() => fetch("/sources/github/setup/test-event?environment=production", {
             method: "POST",
-            headers: {"X-CSRF-Token": document.querySelector('meta[name="csrf-token"]').content, "HX-Request": "true"},
+            headers: {
+              "X-CSRF-Token": document.querySelector('meta[name="csrf-token"]').content,
+              "HX-Request": "true",
+            },
         }).then((answer) => answer.status)"""
     )
     assert answer == 422

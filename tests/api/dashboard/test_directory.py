@@ -1,4 +1,5 @@
-"""The embedded directory, by clicking: searched and read, workflows written, runs and messages followed, users erased."""
+"""The embedded directory, by clicking: searched and read, workflows written, runs and messages followed,
+users erased."""
 
 import json
 from datetime import timedelta
@@ -212,11 +213,13 @@ SELECT :environment, '$users', 'many-' || i,
 FROM generate_series(1, 20000) AS i
 """)
 _MANY_ACTIONS = text("""
-INSERT INTO actions (id, event_id, environment, source_key, mapping_id, action_type, parameters, payload, status,
+INSERT INTO actions (id, event_id, environment, source_key, mapping_id, action_type, parameters, payload,
+  status,
                      attempts, calls)
 SELECT id, id, :environment, 'stripe', id, 'users_identify', '{}',
     json_build_object('id', CASE i WHEN 25000 THEN 'rare' ELSE 'user-' || i END, 'name', repeat('x', 500)),
     'succeeded', 1, 1
-FROM generate_series(1, 25000) AS i, CAST(lpad(to_hex(CAST(extract(epoch FROM now()) * 1000 AS bigint) - 4 * i), 12, '0')
+FROM generate_series(1, 25000) AS i, CAST(lpad(to_hex(CAST(extract(epoch
+  FROM now()) * 1000 AS bigint) - 4 * i), 12, '0')
     || '70008000' || lpad(to_hex(i), 12, '0') AS uuid) AS id
 """)

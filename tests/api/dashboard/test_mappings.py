@@ -1,4 +1,5 @@
-"""Mappings: written beside a sample that each field is evaluated on, saved, copied, deleted, and not overwritten."""
+"""Mappings: written beside a sample that each field is evaluated on, saved, copied, deleted, and not
+overwritten."""
 
 import re
 

@@ -92,7 +92,8 @@ async def test_the_numbers_of_an_axis_are_whole(page: Page, stack: Stack) -> Non
     async with stack.runtime.engine.begin() as connection:
         await connection.execute(
             text(
-                "UPDATE events SET finished_at = received_at + interval '75 seconds' WHERE id = CAST(:id AS uuid)"
+                "UPDATE events SET finished_at = received_at + interval '75 seconds' WHERE id = CAST(:id AS "
+                "uuid)"
             ),
             {"id": slow},
         )

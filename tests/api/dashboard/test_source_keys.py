@@ -1,4 +1,5 @@
-"""The card of source keys: issued and shown once, used for a call, listed, revoked; who may not, sees the list only."""
+"""The card of source keys: issued and shown once, used for a call, listed, revoked; who may not, sees the
+list only."""
 
 from playwright.async_api import BrowserContext, Dialog, Page, expect
 
@@ -126,7 +127,10 @@ async def test_readers_see_keys_and_change_none(
         told = await page.evaluate(
             """(path) => fetch(path, {
                 method: "POST",
-                headers: {"X-CSRF-Token": document.querySelector('meta[name="csrf-token"]').content, "HX-Request": "true"},
+                headers: {
+                  "X-CSRF-Token": document.querySelector('meta[name="csrf-token"]').content,
+                  "HX-Request": "true",
+                },
                 body: new URLSearchParams({key_name: "mine"}),
             }).then((answer) => [answer.status, answer.headers.get("hx-trigger")])""",
             f"/sources/{source.key}/settings/keys{path}",

@@ -208,7 +208,10 @@ async def test_readers_see_settings_and_change_none(
     told = await page.evaluate(
         """(path) => fetch(path, {
             method: "POST",
-            headers: {"X-CSRF-Token": document.querySelector('meta[name="csrf-token"]').content, "HX-Request": "true"},
+            headers: {
+              "X-CSRF-Token": document.querySelector('meta[name="csrf-token"]').content,
+              "HX-Request": "true",
+            },
         }).then((answer) => [answer.status, answer.headers.get("hx-trigger")])""",
         f"/sources/{source.key}/settings/sections/paths",
     )

@@ -1,4 +1,5 @@
-"""The whole story of a new user, by clicking: from the login to an event that was mapped, received, read and replayed."""
+"""The whole story of a new user, by clicking: from the login to an event that was mapped, received, read and
+replayed."""
 
 import re
 

@@ -1,5 +1,5 @@
-"""What is Doorbell's own: mappings by id, versions, endpoint rotation, promotion, environments, key exchange, and the
-audit log of all of it."""
+"""What is Doorbell's own: mappings by id, versions, endpoint rotation, promotion, environments, key exchange,
+and the audit log of all of it."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,5 @@
-"""The log followed live, over HTTP: entries as they arrive and change, resumption, heartbeats, a clean end."""
+"""The log followed live, over HTTP: entries as they arrive and change, resumption, heartbeats, a clean
+end."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -350,18 +350,22 @@ async def test_events_and_status(client: httpx.AsyncClient, log: Log) -> None:
 
 # Five days of events, every tenth second one, of two sources; few failed.
 FILL = """
-INSERT INTO events (id, environment, source_key, event_type, status, verification_status, received_at, idempotency_key)
+INSERT INTO events (id, environment, source_key, event_type, status, verification_status, received_at,
+  idempotency_key)
 SELECT uuidv7(n * interval '-10 seconds'), 'development', CASE WHEN n % 10 = 0 THEN 'stripe' ELSE 'other' END,
        'type.' || n % 11, CASE WHEN n % 2000 = 0 THEN 'failed' ELSE 'succeeded' END,
        CASE WHEN n % 1000 = 0 THEN 'not_enforced:failed' ELSE 'enforced:verified' END,
        now() - n * interval '10 seconds', 'key-' || n
 FROM generate_series(1, 43200) AS n;
 INSERT INTO event_payloads (id, body, headers) SELECT id, '{}', '{}' FROM events;
-INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, idempotency_key, status, attempts, environment,
+INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, idempotency_key, status, attempts,
+  environment,
                      source_key)
 SELECT id, id, id, 'users_identify', '{}', 'key', 'succeeded', 1, environment, source_key FROM events;
-INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, status, attempts, environment, source_key)
-SELECT overlay(id::text placing 'f' from 36)::uuid, id, id, 'tenants_set', '{}', 'skipped', 0, environment, source_key
+INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, status, attempts, environment,
+  source_key)
+SELECT overlay(id::text placing 'f' from 36)::uuid, id, id, 'tenants_set', '{}', 'skipped', 0, environment,
+  source_key
 FROM events WHERE idempotency_key LIKE 'key-%7770' ON CONFLICT DO NOTHING;
 VACUUM ANALYZE events, event_payloads, actions
 """
@@ -430,7 +434,8 @@ async def test_the_log_is_read_through_indexes(
             scans = re.findall(rf"Seq Scan on ({TABLES}).*?actual time=\S+ rows=(\S+)", plan)
             # The first day has a few rows only, for which Postgres may choose to look at all of them.
             assert not [table for table, rows in scans if float(rows) > 100], plan
-            # Of 43,200. A day's key may be walked instead of an index, where the last 24 hours have few of its rows.
+            # Of 43,200. A day's key may be walked instead of an index, where the last 24 hours have few of
+            # its rows.
             skipped = [int(rows) for rows in re.findall(r"Rows Removed by Filter: (\d+)", plan)]
             assert sum(skipped) < 5000, plan
 

@@ -131,7 +131,9 @@ async def test_the_script_of_now_preprocesses(bench: Bench) -> None:
         secret=None,
         enforce_verification=False,
         event_type_path="body.kind",
-        preprocess_script="function main({ body }) { return { verified: true, upper: body.name.toUpperCase() } }",
+        preprocess_script=(
+            "function main({ body }) { return { verified: true, upper: body.name.toUpperCase() } }"
+        ),
         mappings={"joined": [("users_identify", {"id": "body.id", "name": "preprocess.upper"})]},
     )
     payload = {"kind": "joined", "id": "u1", "name": "ada"}

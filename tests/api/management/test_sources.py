@@ -1,4 +1,5 @@
-"""Sources over HTTP: created with a provider's defaults, changed field by field, refused with all errors at once."""
+"""Sources over HTTP: created with a provider's defaults, changed field by field, refused with all errors at
+once."""
 
 import asyncio
 from typing import Any

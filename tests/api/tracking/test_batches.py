@@ -206,7 +206,8 @@ async def test_large_batch_in_one_transaction(bench: Bench) -> None:
     answer = await source.post(orjson.dumps(tracks(*(f"E{number}" for number in range(4000)))))
     assert len(answer.json()["ids"]) == 4000
     rows = await bench.rows(
-        "SELECT count(*) AS events, count(DISTINCT xmin::text) AS transactions FROM events WHERE source_key = :key",
+        "SELECT count(*) AS events, count(DISTINCT xmin::text) AS transactions FROM events WHERE source_key "
+        "= :key",
         key=source.key,
     )
     assert rows == [{"events": 4000, "transactions": 1}]

@@ -120,7 +120,8 @@ async def test_source_that_enforces_signatures_takes_no_unsigned_events(bench: B
 
 
 async def test_rejected_batch_is_split_when_it_is_replayed(bench: Bench) -> None:
-    """As reception would split it, once the source takes what has no signature; before that it is refused again."""
+    """As reception would split it, once the source takes what has no signature; before that it is refused
+    again."""
     source = await bench.source("segment")
     batch = {"batch": [TRACK, {"type": "identify", "userId": "u2"}], "context": {"ip": "::1"}}
     assert (await send(source, "/v1/batch", batch)).status_code == 401

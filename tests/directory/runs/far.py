@@ -1,4 +1,5 @@
-"""The far side of workflow steps, on loopback: an SMTP server and a web server that answer as they are told."""
+"""The far side of workflow steps, on loopback: an SMTP server and a web server that answer as they are
+told."""
 
 import asyncio
 from collections import deque
@@ -34,7 +35,8 @@ class Mail:
 
 @dataclass
 class MailServer:
-    """Takes every email, unless `answers` holds other replies to DATA to give first. `refused` are recipients."""
+    """Takes every email, unless `answers` holds other replies to DATA to give first. `refused` are
+    recipients."""
 
     port: int = 0
     mails: list[Mail] = field(default_factory=list)

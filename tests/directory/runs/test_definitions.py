@@ -59,7 +59,8 @@ async def test_a_workflow_is_saved_read_listed_and_deleted(api: Api) -> None:
 async def test_the_signing_secret_is_encrypted_at_rest(runs: Runs) -> None:
     await runs.define(in_app(), signing_secret=SECRET)
     [row] = await runs.bench.rows(
-        "SELECT signing_secret, definition::text FROM workflow_definitions JOIN workflow_versions ON version_id = id"
+        "SELECT signing_secret, definition::text FROM workflow_definitions JOIN workflow_versions ON "
+        "version_id = id"
     )
     assert SECRET.encode() not in row["signing_secret"]
     assert "whsec" not in row["definition"]

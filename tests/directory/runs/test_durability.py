@@ -1,4 +1,5 @@
-"""Runs survive what happens to workers and to Temporal: nothing is lost, and nothing is sent twice that need not be."""
+"""Runs survive what happens to workers and to Temporal: nothing is lost, and nothing is sent twice that need
+not be."""
 
 from collections.abc import AsyncIterator
 from uuid import UUID

@@ -22,7 +22,8 @@ TEAM = {"collection": "teams", "id": "red"}
 SQUAD = {"collection": "squads", "id": "a"}
 
 SUBSCRIBERS = text("""
-INSERT INTO directory_recipients (environment, collection, id, properties, channel_data, preferences, inserted_at,
+INSERT INTO directory_recipients (environment, collection, id, properties, channel_data, preferences,
+  inserted_at,
                                   updated_at)
 SELECT :environment, '$users', 'u' || n, '{}', '{}', '{}', now(), now() FROM generate_series(1, 2500) AS n
 ON CONFLICT DO NOTHING
@@ -66,8 +67,8 @@ async def fanned_out(runs: Runs, trigger_id: UUID) -> None:
 
     async def is_done() -> bool:
         [row] = await runs.bench.rows(
-            "SELECT fan_out_due_at, (SELECT count(*) FROM workflow_fan_outs WHERE workflow_run_id = :id) AS objects "
-            "FROM workflow_runs WHERE id = :id",
+            "SELECT fan_out_due_at, (SELECT count(*) FROM workflow_fan_outs WHERE workflow_run_id = :id) AS "
+            "objects FROM workflow_runs WHERE id = :id",
             id=trigger_id,
         )
         return row["fan_out_due_at"] is None and row["objects"] == 0

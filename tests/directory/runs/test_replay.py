@@ -1,4 +1,5 @@
-"""Runs that happened, and those of earlier versions, replay with the workflow of now (see tests/workflows/test_determinism.py)."""
+"""Runs that happened, and those of earlier versions, replay with the workflow of now (see
+tests/workflows/test_determinism.py)."""
 
 from collections.abc import Awaitable, Callable
 

@@ -1,4 +1,5 @@
-"""Standard Webhooks, with the `standardwebhooks` library as the oracle of v1. For v1a there is no Python one."""
+"""Standard Webhooks, with the `standardwebhooks` library as the oracle of v1. For v1a there is no Python
+one."""
 
 from datetime import datetime
 

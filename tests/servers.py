@@ -10,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from app.api.protocol import BoundedHttp
-from app.runtime.resources import background
+from app.core.background import background
 
 Found = TypeVar("Found")
 

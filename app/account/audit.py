@@ -5,7 +5,6 @@ Snapshots name what may be shown: no secret, key or endpoint token is ever part 
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hmac import compare_digest
 from typing import Any
 from uuid import UUID
 
@@ -14,14 +13,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.account.tokens import Access
 from app.account.variables import FoundVariable
-from app.actions.sensitive import REDACTED
+from app.core.secrets import REDACTED
 from app.database.pages import Page, PageRequest, fetch_page
-from app.directory.definitions import StoredWorkflow
 from app.models.audit import AuditEntry
 from app.models.environment import Environment
 from app.models.source import SourceEnvironment
 from app.models.types import first_id_at, id_time_range
-from app.sources.store import ConfiguredSource
 
 Snapshot = dict[str, Any]
 
@@ -108,24 +105,6 @@ def snapshot(row: SQLModel) -> Snapshot:
     return {name: _shown(getattr(row, name)) for name in type(row).model_fields if name not in _HIDDEN}
 
 
-def source_snapshot(found: ConfiguredSource | None) -> Snapshot | None:
-    """A source with its settings and mappings by environment."""
-    if found is None:
-        return None
-    environments = {
-        slug: {
-            "settings": {
-                name: value
-                for name, value in snapshot(each.settings).items()
-                if name not in ("id", "source_key", "environment")
-            },
-            "mappings": [snapshot(mapping) for mapping in each.mappings],
-        }
-        for slug, each in found.environments.items()
-    }
-    return {**snapshot(found.source), "environment_settings": environments}
-
-
 def environment_snapshot(environment: Environment) -> Snapshot:
     """An environment; of its destination's key, whether there is one."""
     return {**snapshot(environment), "has_destination_key": environment.destination_key is not None}
@@ -147,18 +126,6 @@ def variable_snapshot(found: FoundVariable, earlier: FoundVariable | None = None
         "value": values.pop(""),
         "environment_values": values,
     }
-
-
-def workflow_snapshot(found: StoredWorkflow, earlier: StoredWorkflow | None = None) -> Snapshot:
-    """A workflow; of its signing secret, whether there is one, and whether it was written since `earlier`."""
-    secret = None if found.signing_secret is None else REDACTED
-    if (
-        found.signing_secret
-        and earlier
-        and not compare_digest(earlier.signing_secret or b"", found.signing_secret)
-    ):
-        secret = f"{REDACTED} (new)"
-    return {**found.definition, "signing_secret": secret}
 
 
 def _shown(value: Any) -> Any:

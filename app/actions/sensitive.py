@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from app.actions.paths import MISSING, Key, parse_path
-
-REDACTED = "[redacted]"
+from app.core.secrets import REDACTED
 
 
 def redacted(body: Any, paths: Sequence[str]) -> Any:

@@ -19,8 +19,9 @@ from app.directory.requests import RenderedRequest, outgoing
 from app.directory.run_log import LoadedRun, RunLog, StoredStep
 from app.models.contracts import StepRef, StepVerdict
 from app.models.status import StepStatus
+from app.outbound.email import Email
 from app.outbound.http import Outbound, webhook_headers
-from app.outbound.mail import Email, Mailer
+from app.outbound.mail import Mailer
 
 # What a run's data may grow to, as for triggers.
 MAXIMUM_DATA_BYTES = 10 * 1024 * 1024

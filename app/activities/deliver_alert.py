@@ -23,9 +23,10 @@ from app.core.errors import Permanent, Retryable
 from app.core.secrets import SecretBox
 from app.models.contracts import AlertDeliveryRef, AlertRef
 from app.models.status import AlertStatus
+from app.outbound.email import Email
 from app.outbound.http import Outbound, webhook_headers
 from app.outbound.http import Outgoing as Request
-from app.outbound.mail import Email, Mailer
+from app.outbound.mail import Mailer
 
 
 class DeliverAlerts:

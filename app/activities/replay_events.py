@@ -5,9 +5,10 @@ import asyncio
 from sqlmodel.ext.asyncio.session import AsyncSession
 from temporalio import activity
 
+from app.core.background import background
 from app.models.contracts import ReplayedChunk, ReplayRef
 from app.replays.many import fail_replay, work_off_chunk
-from app.runtime.resources import Runtime, background
+from app.runtime.resources import Runtime
 
 HEARTBEAT_INTERVAL = 1.0
 

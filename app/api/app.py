@@ -20,6 +20,7 @@ from app.api.security_headers import SecurityHeaders
 from app.core.settings import Settings
 from app.events.inbox import Inbox
 from app.events.rate_limits import RateLimits
+from app.logs.timeline import Timelines
 from app.outbound.destinations import Destinations
 from app.runtime import tracing
 from app.runtime.resources import open_runtime
@@ -63,7 +64,10 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.rate_limits = RateLimits()
             app.state.refusal_budget = receive.RefusalBudget()
             app.state.secret_uses = SecretUses(runtime.engine)
-            app.state.destinations = Destinations(runtime.configuration, DirectoryApp(runtime.engine))
+            app.state.timelines = Timelines(settings, runtime.configuration)
+            app.state.destinations = Destinations(
+                runtime.configuration.destination, DirectoryApp(runtime.engine)
+            )
             logger.info("api_started", extra={"url": settings.base_url})
             try:
                 async with app.state.secret_uses.written():

@@ -11,6 +11,9 @@ DoorbellError
 
 from dataclasses import dataclass
 
+# What is stored of what a destination or another server said.
+MAXIMUM_ERROR_LENGTH = 2000
+
 
 class DoorbellError(Exception):
     """Root of all errors that Doorbell raises on purpose."""
@@ -74,3 +77,20 @@ class ConfigurationError(DoorbellError):
 
 class CommandError(DoorbellError):
     """A command that cannot do what it was asked; the message says what to do."""
+
+
+class Refused(Permanent):
+    """The destination said no. The text is its own."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def capped(text: str) -> str:
+    """What a destination said, as much of it as is stored."""
+    return text.replace("\x00", "")[:MAXIMUM_ERROR_LENGTH]
+
+
+class InvalidTemplate(ValueError):
+    """A template that cannot be parsed; the message says why."""

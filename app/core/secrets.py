@@ -68,3 +68,6 @@ def new_token(prefix: str) -> str:
 def token_hash(token: str) -> str:
     """What is stored of a token. Tokens are random, so a fast hash without salt is enough."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+REDACTED = "[redacted]"

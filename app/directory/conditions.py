@@ -11,7 +11,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import model_validator
 
-from app.sources.changes import Change
+from app.core.changes import Change
 
 MAXIMUM_CONDITIONS = 100
 # What a variable may begin with; an argument that does is a path too.

@@ -19,12 +19,12 @@ from pydantic import (
     model_validator,
 )
 
+from app.core.changes import Change, ReadOnly, Text
 from app.directory.conditions import ConditionGroup
 from app.directory.delays import DelaySettings
 from app.directory.templates import check
 from app.models.types import now
 from app.providers.verification import StandardWebhook, UnusableSecret
-from app.sources.changes import Change, ReadOnly, Text
 
 KEY_PATTERN = r"^[a-z0-9_-]{3,255}$"
 MAXIMUM_STEPS = 50

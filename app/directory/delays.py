@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from app.core.changes import Change
 from app.directory.conditions import PREFIXES, look_up, moment_of
-from app.sources.changes import Change
 
 # Knock's limit.
 MAXIMUM_DELAY = timedelta(days=365)

@@ -1,13 +1,14 @@
 """Changes of workflow definitions, as the Management API and the dashboard make them: noted in the audit
 log."""
 
+from hmac import compare_digest
 from typing import Any
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.account.audit import note_change, workflow_snapshot
+from app.account.audit import Snapshot, note_change
 from app.account.tokens import Access
-from app.core.secrets import SecretBox
+from app.core.secrets import REDACTED, SecretBox
 from app.directory.definitions import (
     StoredWorkflow,
     delete_workflow,
@@ -50,3 +51,15 @@ async def discard_workflow(session: AsyncSession, access: Access, environment: s
     note_change(
         session, access, "workflow.deleted", ("workflow", key), environment=environment, before=before
     )
+
+
+def workflow_snapshot(found: StoredWorkflow, earlier: StoredWorkflow | None = None) -> Snapshot:
+    """A workflow; of its signing secret, whether there is one, and whether it was written since `earlier`."""
+    secret = None if found.signing_secret is None else REDACTED
+    if (
+        found.signing_secret
+        and earlier
+        and not compare_digest(earlier.signing_secret or b"", found.signing_secret)
+    ):
+        secret = f"{REDACTED} (new)"
+    return {**found.definition, "signing_secret": secret}

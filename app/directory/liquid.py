@@ -15,8 +15,7 @@ from liquid.exceptions import LiquidError, ResourceLimitError
 from liquid.filter import liquid_filter
 from markupsafe import Markup
 
-from app.core.errors import Permanent
-from app.directory.templates import InvalidTemplate
+from app.core.errors import InvalidTemplate, Permanent
 
 MAXIMUM_OUTPUT_BYTES = 1024 * 1024
 MAXIMUM_ITERATIONS = 10_000

@@ -7,11 +7,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from app.core.errors import InvalidTemplate
+
 MAXIMUM_TEMPLATE_LENGTH = 256 * 1024
-
-
-class InvalidTemplate(ValueError):
-    """A template that cannot be parsed; the message says why."""
 
 
 def check(source: str) -> str:

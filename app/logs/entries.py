@@ -14,9 +14,9 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.actions.registry import action_types
-from app.actions.sensitive import REDACTED, redacted
+from app.actions.sensitive import redacted
 from app.core.errors import Permanent
-from app.core.secrets import SecretBox
+from app.core.secrets import REDACTED, SecretBox
 from app.models.event import Event
 from app.models.source import Source
 from app.models.types import id_time_range, now

@@ -13,7 +13,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
-from app.logs.timeline import PendingStep, Step, Timeline
+from app.logs.steps import PendingStep, Step, Timeline
 from app.models.contracts import FirstTry
 
 logger = logging.getLogger(__name__)

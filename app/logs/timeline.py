@@ -7,63 +7,19 @@ without it.
 """
 
 import asyncio
-from dataclasses import dataclass, field
-from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
 from app.events.claims import Claimed, workflow_id
+from app.logs.steps import Timeline
 from app.models.event import Event
 from app.models.status import EventStatus
 from app.sources.live import Configuration
 
 if TYPE_CHECKING:
     from temporalio.client import Client
-
-
-@dataclass
-class Step:
-    """One thing that the workflow did. `kind`: `local_activity`, `activity`, `timer`, `signal` or `workflow`.
-
-    `status`: `completed`, `failed`, `timed_out`, `cancelled`, `started` or `scheduled`. `failure` is the last
-    one; an activity that succeeded on a later attempt still shows why the one before failed.
-    """
-
-    kind: str
-    name: str
-    status: str
-    attempt: int | None = None
-    scheduled_at: datetime | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    failure: str | None = None
-
-
-@dataclass(frozen=True)
-class PendingStep:
-    """An activity that Temporal is running or will try again."""
-
-    name: str
-    state: str
-    attempt: int
-    scheduled_at: datetime | None
-    last_started_at: datetime | None
-    next_attempt_at: datetime | None
-    last_failure: str | None
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """A workflow's run. `reason` says why there is none, for people."""
-
-    reason: str | None = None
-    status: str | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    steps: list[Step] = field(default_factory=list)
-    pending: list[PendingStep] = field(default_factory=list)
 
 
 class Timelines:

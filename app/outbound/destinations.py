@@ -3,13 +3,15 @@
 One client for each destination, kept for the life of the process.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from app.core.errors import Permanent
-from app.sources.live import Configuration, Destination
+from app.core.errors import Permanent, capped
+from app.models.types import digest_of
 
 if TYPE_CHECKING:
     from knockapi import AsyncKnock
@@ -19,15 +21,22 @@ else:
     # Knock's client brings httpx and aiohttp: 12 MB, which an API process that receives events does without.
     Knock = object
 
-MAXIMUM_ERROR_LENGTH = 2000
 
+@dataclass(frozen=True)
+class Destination:
+    """Where an environment's actions run. `url` None is the embedded directory."""
 
-class Refused(Permanent):
-    """The destination said no. The text is its own."""
+    environment: str
+    url: str | None
+    key: str | None = field(repr=False)
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+    @property
+    def account(self) -> str | None:
+        """What the far side counts its calls by, its key; None for the directory, which has no limits.
+
+        A digest: it names rows of the database, and says nothing.
+        """
+        return None if self.url is None else digest_of(self.url, self.key or "").hex()[:32]
 
 
 class Directory(Protocol):
@@ -44,18 +53,19 @@ class Directory(Protocol):
 class Destinations:
     """The clients of this process, made when first needed."""
 
-    def __init__(self, configuration: Configuration, directory: Directory) -> None:
-        self._configuration = configuration
+    def __init__(self, configured: Callable[[str], Destination], directory: Directory) -> None:
+        """`configured` gives an environment's destination as it is configured now."""
+        self._configured = configured
         self._directory = directory
         self._clients: dict[Destination, Knock] = {}
 
     def account(self, environment: str) -> str | None:
         """What the far side counts an environment's calls by."""
-        return self._configuration.destination(environment).account
+        return self._configured(environment).account
 
     def client(self, environment: str) -> Knock:
         """The client of an environment's destination, as configured now."""
-        destination = self._configuration.destination(environment)
+        destination = self._configured(environment)
         client = self._clients.get(destination)
         if client is None:
             client = self._clients[destination] = self._connect(destination)
@@ -96,8 +106,3 @@ def count(result: object) -> int:
     if not isinstance(result, list):
         raise Permanent(capped(f"the destination's answer is not Knock's: {result}"))
     return len(result)
-
-
-def capped(text: str) -> str:
-    """What a destination said, as much of it as is stored."""
-    return text.replace("\x00", "")[:MAXIMUM_ERROR_LENGTH]

@@ -2,12 +2,11 @@
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core.errors import FieldError, Permanent, Retryable
+from app.core.errors import FieldError, Permanent, Refused, Retryable
 from app.core.secrets import SecretBox
 from app.core.validation import invalid_fields
 from app.models.environment import Environment
 from app.models.types import now
-from app.outbound.destinations import Refused
 
 
 async def set_destination(

@@ -14,8 +14,7 @@ from urllib.parse import unquote
 import orjson
 from starlette.types import ASGIApp, Message, Scope
 
-from app.core.errors import Permanent, Retryable
-from app.outbound.destinations import Refused, capped
+from app.core.errors import Permanent, Refused, Retryable, capped
 
 
 @contextmanager

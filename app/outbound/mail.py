@@ -1,31 +1,16 @@
 """Emails through the SMTP server of the settings."""
 
 import re
-from dataclasses import dataclass
 from html.parser import HTMLParser
 
 from app.core.errors import Permanent
 from app.core.settings import Settings
+from app.outbound.email import Email
 
 _BLOCKS = frozenset(
     {"p", "div", "br", "tr", "table", "ul", "ol", "li", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote"}
 )
 _UNSEEN = frozenset({"style", "script", "head", "title"})
-
-
-@dataclass(frozen=True)
-class Email:
-    """An email as rendered. Addresses as people write them; several separated by commas, except `sender`."""
-
-    sender: str
-    to: str
-    subject: str
-    html: str
-    text: str
-    sender_name: str | None = None
-    cc: str | None = None
-    bcc: str | None = None
-    reply_to: str | None = None
 
 
 class Mailer:

@@ -9,14 +9,13 @@ from email.utils import format_datetime
 
 import aiosmtplib
 
-from app.core.errors import Permanent, Retryable
+from app.core.errors import Permanent, Retryable, capped
 from app.core.settings import Settings
 from app.models.types import now
-from app.outbound.mail import Email
+from app.outbound.email import Email
 
 # Within the time that a cancel waits for a send under way (app/outbound/http.py has the same).
 TIMEOUT = 15.0
-MAXIMUM_ERROR_LENGTH = 2000
 
 
 async def send(host: str, settings: Settings, email: Email, message_id: str) -> None:
@@ -81,19 +80,13 @@ def _classified(error: aiosmtplib.SMTPException) -> Retryable | Permanent:
     operator."""
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         codes = [each.code for each in error.recipients]
-        text = _capped(
-            "; ".join(f"{each.recipient}: {each.code} {each.message}" for each in error.recipients)
-        )
+        text = capped("; ".join(f"{each.recipient}: {each.code} {each.message}" for each in error.recipients))
     elif isinstance(error, aiosmtplib.SMTPResponseException):
         codes = [error.code]
-        text = _capped(f"{error.code} {error.message}")
+        text = capped(f"{error.code} {error.message}")
     else:
         codes = []
-        text = _capped(str(error))
+        text = capped(str(error))
     if codes and min(codes) >= 500 and not isinstance(error, aiosmtplib.SMTPAuthenticationError):
         return Permanent(f"the SMTP server refused it: {text}")
     return Retryable(f"the SMTP server did not take it: {text}", code="smtp_error")
-
-
-def _capped(text: str) -> str:
-    return text.replace("\x00", "")[:MAXIMUM_ERROR_LENGTH]

@@ -1,7 +1,7 @@
 """What is up and what is down, for the probes of both kinds of process."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -54,10 +54,13 @@ async def temporal_problem(client: "Client | None") -> str | None:
     return None if healthy else "not serving"
 
 
-async def services_problems(runtime: Runtime) -> dict[str, str | None]:
-    """Of each service that Doorbell stands on: why it cannot be used now, or None."""
+async def services_problems(
+    runtime: Runtime, connect: Callable[[], Awaitable["Client"]]
+) -> dict[str, str | None]:
+    """Of each service that Doorbell stands on: why it cannot be used now, or None. `connect` gives a client
+    of Temporal."""
     try:
-        temporal = await temporal_problem(await runtime.timelines.client())
+        temporal = await temporal_problem(await connect())
     except ConfigurationError as error:
         temporal = str(error)
     return {"Postgres": await postgres_problem(runtime), "Temporal": temporal}

@@ -21,10 +21,9 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from app.core.errors import Permanent, Retryable
+from app.core.errors import Permanent, Refused, Retryable
 from app.models.status import ActionStatus, EventStatus, ReceivedThrough
 from app.models.types import now
-from app.outbound.destinations import Refused
 from app.sources.live import Endpoint
 
 # A series more for each counter, that nobody reads.

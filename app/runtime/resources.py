@@ -1,21 +1,25 @@
 """What every process holds while it runs: engine, secrets, configuration, and the tasks that keep them
 fresh."""
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.background import background
+from app.core.errors import Permanent
 from app.core.secrets import SecretBox
 from app.core.settings import Settings
 from app.database.engine import open_engine
 from app.database.listener import Listener
-from app.logs.timeline import Timelines
 from app.scripting.pool import Scripts
 from app.sources.live import Configuration
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,6 @@ class Runtime:
     engine: AsyncEngine
     box: SecretBox
     configuration: Configuration
-    timelines: Timelines
     scripts: Scripts
 
 
@@ -45,7 +48,7 @@ async def open_runtime(settings: Settings, *, plan_once: bool = False) -> AsyncI
         async with background(
             configuration.keep_fresh(listener), listener.run(), _warm_up(configuration, scripts)
         ):
-            yield Runtime(settings, engine, box, configuration, Timelines(settings, configuration), scripts)
+            yield Runtime(settings, engine, box, configuration, scripts)
     finally:
         await scripts.close()
         await engine.dispose()
@@ -58,15 +61,10 @@ async def _warm_up(configuration: Configuration, scripts: Scripts) -> None:
         await scripts.warm_up()
 
 
-@asynccontextmanager
-async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run coroutines beside the block and cancel them at its end."""
-    tasks = [asyncio.create_task(each) for each in work]
+async def save(session: AsyncSession, runtime: Runtime) -> None:
+    """Commit, and let this process use the change at once; the others hear of it from Postgres."""
+    await session.commit()
     try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await runtime.configuration.refresh()
+    except (SQLAlchemyError, OSError, Permanent) as error:
+        logger.warning("configuration_unreadable", extra={"error": str(error)})

@@ -19,8 +19,7 @@ from opentelemetry import context, trace
 from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from app.core.errors import Retryable
-from app.outbound.destinations import Refused
+from app.core.errors import Refused, Retryable
 
 if TYPE_CHECKING:
     from fastapi.telemetry import TelemetryConfig

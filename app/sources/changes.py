@@ -24,6 +24,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from app.actions.parameters import check_parameters
 from app.actions.paths import PathError, parse_path
 from app.actions.registry import action_types
+from app.core.changes import Change, ReadOnly, Text
 from app.core.errors import FieldError
 from app.core.validation import field_errors
 from app.providers.registry import providers
@@ -31,7 +32,6 @@ from app.scripting.pool import Scripts
 
 DEFAULT_PROVIDER = "custom_http"
 KEY_PATTERN = r"[a-z0-9][a-z0-9_-]*"
-MAXIMUM_NAME_LENGTH = 255
 MAXIMUM_MAPPINGS = 1000
 MAXIMUM_WINDOW_SECONDS = 30 * 24 * 3600
 MAXIMUM_SCRIPT_LENGTH = 64 * 1024
@@ -75,31 +75,7 @@ def known_action_type(name: str) -> str:
     return name
 
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=MAXIMUM_NAME_LENGTH, pattern=r"\S")]
 PathText = Annotated[str, AfterValidator(_path)]
-ReadOnly = Annotated[Any, Field(None, exclude=True, json_schema_extra={"readOnly": True})]
-
-
-class Change(BaseModel):
-    """Part of a change. Unknown fields are errors, so that no misspelled setting is lost in silence; what
-    answers add and tools send back (read-only fields, names that start with `_` or `$`) is passed over."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_annotations(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {name: item for name, item in value.items() if not name.startswith(("_", "$"))}
-
-    def given(self) -> dict[str, Any]:
-        """The fields that the caller set, by name."""
-        return {
-            name: getattr(self, name)
-            for name in self.model_fields_set
-            if not type(self).model_fields[name].exclude
-        }
 
 
 class MappingChange(Change):

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.account.audit import Snapshot, note_change, note_source_change, snapshot, source_snapshot
+from app.account.audit import Snapshot, note_change, note_source_change, snapshot
 from app.account.tokens import Access
 from app.alerts.secrets import get_alert_secret, set_alert_secret
 from app.core.secrets import SecretBox
@@ -146,3 +146,21 @@ def _check_limits(access: Access, before: Snapshot | None, after: Snapshot | Non
 def _without(source: Snapshot) -> Snapshot:
     """What a source is in all environments."""
     return {name: value for name, value in source.items() if name != "environment_settings"}
+
+
+def source_snapshot(found: ConfiguredSource | None) -> Snapshot | None:
+    """A source with its settings and mappings by environment."""
+    if found is None:
+        return None
+    environments = {
+        slug: {
+            "settings": {
+                name: value
+                for name, value in snapshot(each.settings).items()
+                if name not in ("id", "source_key", "environment")
+            },
+            "mappings": [snapshot(mapping) for mapping in each.mappings],
+        }
+        for slug, each in found.environments.items()
+    }
+    return {**snapshot(found.source), "environment_settings": environments}

@@ -33,7 +33,8 @@ from app.models.source import (
     SourceEnvironment,
     SourceKey,
 )
-from app.models.types import digest_of, now
+from app.models.types import now
+from app.outbound.destinations import Destination
 from app.providers.base import Provider
 from app.providers.registry import providers
 from app.providers.verification import Secret
@@ -76,23 +77,6 @@ class Endpoint:
     rate_limit_per_second: int | None = None
     secrets: tuple[Secret, ...] = ()
     mappings: dict[str, tuple[ActiveMapping, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Destination:
-    """Where an environment's actions run. `url` None is the embedded directory."""
-
-    environment: str
-    url: str | None
-    key: str | None = field(repr=False)
-
-    @property
-    def account(self) -> str | None:
-        """What the far side counts its calls by, its key; None for the directory, which has no limits.
-
-        A digest: it names rows of the database, and says nothing.
-        """
-        return None if self.url is None else digest_of(self.url, self.key or "").hex()[:32]
 
 
 class Configuration:

@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.background import background
 from app.models.source import SigningSecret, SigningSecretUse, SourceEnvironment
-from app.runtime.resources import background
 
 logger = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.account.environments import list_environments, unknown_environment
 from app.actions.registry import action_types
+from app.core.changes import MAXIMUM_NAME_LENGTH
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.models.environment import Environment
@@ -28,7 +29,6 @@ from app.providers.registry import providers
 from app.sources.changes import (
     DEFAULT_PROVIDER,
     KEY_PATTERN,
-    MAXIMUM_NAME_LENGTH,
     EnvironmentChange,
     FailureAlertChange,
     MappingChange,

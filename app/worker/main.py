@@ -28,6 +28,7 @@ from app.activities.run_action import RunAction
 from app.activities.verify import VerifyEvent
 from app.alerts.watch import AlertWatch
 from app.api.directory.app import DirectoryApp
+from app.core.background import background
 from app.core.settings import Settings
 from app.database.listener import Listener
 from app.directory.run_log import RunLog
@@ -41,7 +42,7 @@ from app.outbound.mail import Mailer
 from app.outbound.rate_limits import RateLimits
 from app.runtime import health, tracing
 from app.runtime.process import stop_requested
-from app.runtime.resources import Runtime, background, open_runtime
+from app.runtime.resources import Runtime, open_runtime
 from app.runtime.scrape import serve_metrics
 from app.runtime.temporal import connect_when_up, prepare_namespace, task_queue
 from app.worker.alerts import AlertDispatcher
@@ -104,7 +105,7 @@ async def _loaded(runtime: Runtime, stop: asyncio.Event) -> bool:
 @asynccontextmanager
 async def run_workers(runtime: Runtime, client: Client, environments: Sequence[str]) -> AsyncIterator[None]:
     """Dispatchers and Temporal workers of these environments, while the block runs."""
-    destinations = Destinations(runtime.configuration, DirectoryApp(runtime.engine))
+    destinations = Destinations(runtime.configuration.destination, DirectoryApp(runtime.engine))
     events, actions = EventLog(runtime.engine, runtime.box), ActionLog(runtime.engine)
     outbound = Outbound(_any_address if runtime.settings.allow_private_addresses else is_public)
     sending = _sending_activities(runtime, outbound)

@@ -207,7 +207,8 @@ async def test_a_burst_on_a_slow_endpoint_does_not_hold_up_other_events(
             enforce_verification=False,
         )
         # The clock as a burst of 500 calls of other workers leaves it.
-        account = Destinations(runtime.configuration, DirectoryApp(runtime.engine)).account(environment)
+        destinations = Destinations(runtime.configuration.destination, DirectoryApp(runtime.engine))
+        account = destinations.account(environment)
         async with runtime.engine.begin() as connection:
             await connection.execute(
                 text(

@@ -10,9 +10,10 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
+from app.core.background import background
 from app.directory.bulk_operations import CHUNK_SIZE, work_off_chunk
 from app.models.contracts import BulkOperationRef
-from app.runtime.resources import Runtime, background
+from app.runtime.resources import Runtime
 from app.runtime.temporal import task_queue
 from app.worker.bulk_operations import BulkDispatcher
 from app.worker.main import run_workers, workflow_runner

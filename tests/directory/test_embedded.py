@@ -12,7 +12,7 @@ from app.runtime.resources import Runtime
 
 @pytest.fixture
 async def knock(runtime: Runtime, environment: str) -> AsyncIterator[AsyncKnock]:
-    destinations = Destinations(runtime.configuration, DirectoryApp(runtime.engine))
+    destinations = Destinations(runtime.configuration.destination, DirectoryApp(runtime.engine))
     yield destinations.client(environment)
     await destinations.close()
 

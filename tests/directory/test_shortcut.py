@@ -8,8 +8,7 @@ import pytest
 from sqlalchemy import event, text
 
 from app.api.directory.app import DirectoryApp
-from app.core.errors import Permanent
-from app.outbound.destinations import Refused
+from app.core.errors import Permanent, Refused
 from app.outbound.knock import attempt, connect_in_process
 from app.runtime.resources import Runtime
 

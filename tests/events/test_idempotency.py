@@ -13,13 +13,14 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from app.api.app import create_app
+from app.core.background import background
 from app.events.claims import Leases
 from app.events.event_log import EventLog, Finished
 from app.events.reception import ReceivedEvent, receive_event
 from app.models.status import EventStatus
 from app.models.types import new_id, now
 from app.providers.registry import providers
-from app.runtime.resources import Runtime, background
+from app.runtime.resources import Runtime
 from app.runtime.temporal import connect
 from app.sources.live import Endpoint
 from app.worker.events import Dispatcher

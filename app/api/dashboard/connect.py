@@ -8,12 +8,12 @@ from app.api.dashboard.forms import Form, field_messages, read_form
 from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute
 from app.api.dashboard.session import WriteVisit
-from app.api.management.dependencies import save
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.models.source import Source
 from app.providers.base import Provider
 from app.providers.registry import providers
+from app.runtime.resources import save
 from app.sources.edits import edit_source
 from app.sources.store import lock_source
 

@@ -10,14 +10,12 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 
 from app.account.audit import environment_snapshot, note_change
-from app.account.environment_changes import change_environment
 from app.account.environments import get_environment, list_environments
 from app.account.tokens import list_keys
 from app.api.dashboard.forms import field_messages, parse_body, read_form
 from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute
 from app.api.dashboard.session import AccountAdminVisit
-from app.api.management.dependencies import save
 from app.api.management.environment_changes import (
     WrappedEnvironmentRequest,
     WrappedNewEnvironmentRequest,
@@ -33,6 +31,8 @@ from app.api.management.environments import (
     save_destination,
 )
 from app.core.errors import RequestError
+from app.runtime.resources import save
+from app.sources.environments import change_environment
 
 router = APIRouter(prefix="/settings/environments", route_class=PageRoute)
 KNOCK = "https://api.knock.app"

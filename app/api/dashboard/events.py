@@ -20,7 +20,8 @@ from app.core.validation import invalid_fields
 from app.logs.entries import LogEntry
 from app.logs.listing import get_entry
 from app.logs.relations import find_relations
-from app.logs.timeline import Timeline
+from app.logs.steps import Timeline
+from app.logs.timeline import Timelines
 from app.models.status import EventStatus, ReplayMappings
 from app.models.types import digest_of
 from app.replays.one import Rehearsal, rehearse, replay
@@ -127,7 +128,8 @@ async def _entry(visit: Visit, key: str, identifier: UUID) -> LogEntry:
 
 async def _progress(visit: Visit, entry: LogEntry) -> Progress:
     event = entry.event
-    timeline = await visit.runtime.timelines.of_event(event)
+    timelines: Timelines = visit.request.app.state.timelines
+    timeline = await timelines.of_event(event)
     return Progress(
         entry,
         timeline,

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from app.actions.registry import action_types
 from app.api.dashboard.wording import action_label, state
-from app.api.management.dependencies import aware
+from app.core.validation import aware
 from app.logs.filters import LogFilter
 from app.models.status import ActionStatus, EventStatus, VerificationStatus
 from app.models.types import now

@@ -25,13 +25,13 @@ from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute
 from app.api.dashboard.session import ReadVisit, WriteVisit
 from app.api.dashboard.source_page import SourcePage, open_source_page
-from app.api.management.dependencies import save
 from app.core.errors import RequestError
 from app.logs.event_types import count_event_types, list_event_types, list_latest
 from app.models.event import Event
 from app.models.source import Mapping
 from app.models.types import new_id
 from app.replays.mapping_trials import TestedEvent, TriedMapping, open_event, try_mapping
+from app.runtime.resources import save
 from app.sources.live import ActiveMapping
 from app.sources.mappings import add_mapping, change_mapping, delete_mapping, get_mapping
 from app.sources.versions import mapping_version

@@ -25,6 +25,7 @@ from app.logs.overview import (
     read_rate_limit_waits,
 )
 from app.logs.statistics import PERCENTILES, Interval, Statistics, read_statistics
+from app.logs.timeline import Timelines
 from app.models.status import ActionStatus, EventStatus
 from app.models.types import now
 from app.runtime.health import services_problems
@@ -164,7 +165,8 @@ async def show_live(visit: ReadVisit, range: Range = Range.DAY) -> Response:
 @router.get("/overview/reachable")
 async def show_reachable(visit: ReadVisit) -> Response:
     """Whether Postgres and Temporal can be reached: apart, because asking may take as long as people wait."""
-    problems = await services_problems(visit.runtime)
+    timelines: Timelines = visit.request.app.state.timelines
+    problems = await services_problems(visit.runtime, timelines.client)
     return visit.part("overview/reachable.html", problems=problems)
 
 

@@ -19,7 +19,7 @@ from app.account.sessions import SESSION_LIFE, LoggedIn, SessionKeys, find_sessi
 from app.account.tokens import Scope
 from app.api.dashboard.forms import read_form
 from app.api.dashboard.pages import ENVIRONMENT_COOKIE, Visit
-from app.api.management.dependencies import RuntimeDep, SessionDep
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.core.errors import RequestError
 from app.core.settings import Settings
 from app.runtime.resources import Runtime

@@ -14,7 +14,6 @@ from app.api.dashboard.pages import Visit, say, template_part
 from app.api.dashboard.request import PageRoute
 from app.api.dashboard.session import ReadVisit, WriteVisit
 from app.api.dashboard.source_page import SourcePage, add_typed_secret, change_settings, open_source_page
-from app.api.management.dependencies import save
 from app.api.receive import take_in
 from app.core.errors import ConfigurationError, Rejected, RequestError
 from app.database.pages import PageRequest
@@ -25,6 +24,7 @@ from app.logs.listing import list_log
 from app.models.types import first_id_at, now
 from app.replays.examples import example_request
 from app.replays.one import endpoint_of
+from app.runtime.resources import save
 from app.sources.signing_secrets import list_secrets
 
 router = APIRouter(prefix="/sources/{key}/setup", route_class=PageRoute)

@@ -14,7 +14,6 @@ from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute
 from app.api.dashboard.session import ReadVisit, WriteVisit
 from app.api.dashboard.source_page import SourcePage, add_typed_secret, change_settings, open_source_page
-from app.api.management.dependencies import save
 from app.api.management.schemas import endpoint_url
 from app.api.management.source_keys import WrappedSourceKeyRequest
 from app.core.errors import FieldError, RequestError
@@ -22,6 +21,7 @@ from app.core.validation import invalid_fields
 from app.models.types import now
 from app.providers.verification import FirstEventHmac
 from app.replays.script_trials import Rehearsal, rehearse
+from app.runtime.resources import save
 from app.sources.edits import (
     end_rotation,
     promote_source,

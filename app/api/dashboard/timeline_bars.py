@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.actions.registry import action_types
-from app.logs.timeline import PendingStep, Step, Timeline
+from app.logs.steps import PendingStep, Step, Timeline
 from app.models.types import now
 
 WIDTH = 1000

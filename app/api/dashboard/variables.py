@@ -5,7 +5,6 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from app.account.variables import FoundVariable, find_variable, get_variable, list_variables
-from app.actions.sensitive import REDACTED
 from app.api.dashboard.forms import Form, field_messages, parse_body, read_form
 from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute, page_request
@@ -18,6 +17,7 @@ from app.api.management.variables import (
     write_variable,
 )
 from app.core.errors import RequestError
+from app.core.secrets import REDACTED
 
 router = APIRouter(prefix="/settings/variables", route_class=PageRoute)
 

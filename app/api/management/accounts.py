@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter
 
-from app.api.management.dependencies import ReadAccess, RuntimeDep, SessionDep
+from app.api.dependencies import RuntimeDep, SessionDep
+from app.api.management.dependencies import ReadAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import AccountFeatures, WhoamiResponse
 from app.retention.periods import Kind, get_retention

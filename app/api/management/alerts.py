@@ -11,15 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from app.alerts.secrets import get_alert_secret
 from app.alerts.store import deliveries_of, list_alerts, make_test_alert
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
-from app.api.management.dependencies import (
-    ConfiguredDep,
-    PageDep,
-    ReadAccess,
-    RuntimeDep,
-    SessionDep,
-    WriteAccess,
-)
+from app.api.management.dependencies import ConfiguredDep, PageDep, ReadAccess, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Json, Timestamp, WrappedRequest, example, page_of
 from app.models.alert import Alert, AlertDelivery, AlertSecret

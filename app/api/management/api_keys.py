@@ -5,7 +5,8 @@ from pydantic import BaseModel, Field
 
 from app.account.audit import note_change, snapshot
 from app.account.tokens import exchange_token
-from app.api.management.dependencies import EnvironmentDep, SessionDep, WriteAccess
+from app.api.dependencies import SessionDep
+from app.api.management.dependencies import EnvironmentDep, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import example
 

@@ -8,9 +8,11 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
 from app.account.audit import AuditFilter, list_audit_log
-from app.api.management.dependencies import AdminAccess, PageDep, SessionDep, aware
+from app.api.dependencies import SessionDep
+from app.api.management.dependencies import AdminAccess, PageDep
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Json, Timestamp, example, page_of
+from app.core.validation import aware
 from app.models.audit import AuditEntry
 
 router = APIRouter(prefix="/audit_log", tags=["Audit log"], route_class=ManagementRoute)

@@ -3,49 +3,27 @@
 Every handler that changes something ends with `save`, which is its one commit.
 """
 
-import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import AfterValidator
-from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.account.environments import list_environments, unknown_environment
 from app.account.tokens import Access, Scope, check_token
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.management.environment_limits import check_environments
-from app.core.errors import Permanent, RequestError
+from app.core.errors import RequestError
 from app.database.pages import PageRequest
 from app.models.environment import Environment
 from app.models.source import SourceEnvironment
-from app.runtime.resources import Runtime
 from app.sources.store import get_configured
-
-logger = logging.getLogger(__name__)
 
 BEARER = HTTPBearer(auto_error=False, scheme_name="Service token", description="`doorbell token create`")
 DEFAULT_PAGE_SIZE = 25
 MAXIMUM_PAGE_SIZE = 100
-
-
-async def _runtime(request: Request) -> Runtime:
-    runtime: Runtime = request.app.state.runtime
-    return runtime
-
-
-RuntimeDep = Annotated[Runtime, Depends(_runtime)]
-
-
-async def _session(runtime: RuntimeDep) -> AsyncIterator[AsyncSession]:
-    async with AsyncSession(runtime.engine, expire_on_commit=False) as session:
-        yield session
-
-
-SessionDep = Annotated[AsyncSession, Depends(_session)]
 
 
 async def authenticate(
@@ -167,20 +145,6 @@ async def _page_request(
 PageDep = Annotated[PageRequest, Depends(_page_request)]
 
 
-def aware(moment: datetime | None) -> datetime | None:
-    """A time without an offset is UTC."""
-    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def separated(values: list[str]) -> list[str]:
     """A list that may be written `include=a&include=b` (or `include[]=`) and `include=a,b`."""
     return [part for value in values for part in value.split(",") if part]
-
-
-async def save(session: AsyncSession, runtime: Runtime) -> None:
-    """Commit, and let this process use the change at once; the others hear of it from Postgres."""
-    await session.commit()
-    try:
-        await runtime.configuration.refresh()
-    except (SQLAlchemyError, OSError, Permanent) as error:
-        logger.warning("configuration_unreadable", extra={"error": str(error)})

@@ -4,19 +4,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
-from app.api.management.dependencies import (
-    ConfiguredDep,
-    ReadAccess,
-    RuntimeDep,
-    SessionDep,
-    WriteAccess,
-    save,
-)
+from app.api.management.dependencies import ConfiguredDep, ReadAccess, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Timestamp, WrappedRequest, endpoint_url, example
 from app.core.settings import Settings
 from app.models.source import SourceEnvironment
+from app.runtime.resources import save
 from app.sources.edits import end_rotation, rotate
 from app.sources.endpoints import MAXIMUM_OVERLAP_SECONDS, list_replaced
 

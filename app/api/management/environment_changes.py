@@ -6,12 +6,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.account.audit import environment_snapshot, note_change
-from app.account.environment_changes import change_environment, create_environment, delete_environment
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
-from app.api.management.dependencies import AdminAccess, RuntimeDep, SessionDep, save
+from app.api.management.dependencies import AdminAccess
 from app.api.management.environments import EnvironmentPath
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EnvironmentResponse, WrappedRequest, environment_response, example
+from app.runtime.resources import save
+from app.sources.environments import change_environment, create_environment, delete_environment
 
 router = APIRouter(prefix="/environments", tags=["Environments"], route_class=ManagementRoute)
 

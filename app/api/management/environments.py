@@ -10,15 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, St
 from app.account.audit import environment_snapshot, note_change, snapshot
 from app.account.environments import get_environment, page_of_environments
 from app.account.tokens import add_key, list_keys, revoke_key
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
-from app.api.management.dependencies import (
-    AdminAccess,
-    PageDep,
-    ReadAccess,
-    RuntimeDep,
-    SessionDep,
-    save,
-)
+from app.api.management.dependencies import AdminAccess, PageDep, ReadAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import (
     Entries,
@@ -34,6 +28,7 @@ from app.api.management.schemas import (
 from app.models.credential import EnvironmentKey
 from app.models.environment import Environment
 from app.outbound.edits import set_destination
+from app.runtime.resources import save
 
 router = APIRouter(
     prefix="/environments",

@@ -8,20 +8,13 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.account.audit import note_change
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
-from app.api.management.dependencies import (
-    AdminAccess,
-    EnvironmentDep,
-    EnvironmentFilterDep,
-    PageDep,
-    RuntimeDep,
-    SessionDep,
-    aware,
-)
+from app.api.management.dependencies import AdminAccess, EnvironmentDep, EnvironmentFilterDep, PageDep
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Timestamp, WrappedRequest, example, page_of
 from app.core.errors import FieldError
-from app.core.validation import invalid_fields
+from app.core.validation import aware, invalid_fields
 from app.models.erasure import Erasure
 from app.retention.erasure import ErasureRequest, ask_to_erase, get_erasure, list_erasures, progress_of
 

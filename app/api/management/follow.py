@@ -16,8 +16,9 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
-from app.api.management.dependencies import ReadAccess, RuntimeDep, SessionDep
+from app.api.management.dependencies import ReadAccess
 from app.api.management.log_schemas import log_response
 from app.api.management.logs import environment_log, source_log
 from app.api.management.request import ManagementRoute

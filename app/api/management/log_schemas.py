@@ -14,7 +14,7 @@ from app.api.management.schemas import (
 )
 from app.core.settings import Settings
 from app.logs.entries import LogAction, LogEntry
-from app.logs.timeline import Timeline
+from app.logs.steps import Timeline
 from app.models.status import ActionStatus
 from app.runtime.temporal_ui import run_url
 

@@ -8,15 +8,13 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
+from app.api.dependencies import RuntimeDep, SessionDep, TimelinesDep
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import (
     DefaultedEnvironmentDep,
     EnvironmentDep,
     PageDep,
     ReadAccess,
-    RuntimeDep,
-    SessionDep,
-    aware,
     separated,
 )
 from app.api.management.log_schemas import LogDetailResponse, LogResponse, log_detail_response, log_response
@@ -29,6 +27,7 @@ from app.api.management.schemas import (
     SourceStatusResponse,
     page_of,
 )
+from app.core.validation import aware
 from app.logs.activity import get_activity
 from app.logs.event_types import list_event_types
 from app.logs.filters import LogFilter
@@ -180,13 +179,18 @@ async def list_logs_of_all_sources(
 
 @router.get("/logs/{id}", summary="Get a log entry")
 async def read_log(
-    key: str, id: UUID, access: ReadAccess, session: SessionDep, runtime: RuntimeDep
+    key: str,
+    id: UUID,
+    access: ReadAccess,
+    session: SessionDep,
+    runtime: RuntimeDep,
+    timelines: TimelinesDep,
 ) -> LogDetailResponse:
     """An event whole, with its actions, and how its workflow ran: every step, attempt and failure, and what
     is pending (Doorbell's own)."""
     entry = await get_entry(session, runtime.box, key, id)
     await session.close()
-    timeline = await runtime.timelines.of_event(entry.event)
+    timeline = await timelines.of_event(entry.event)
     return log_detail_response(entry, runtime.settings, timeline)
 
 

@@ -8,14 +8,15 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.actions.paths import MISSING
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
-from app.api.management.dependencies import ConfiguredDep, RuntimeDep, SessionDep, WriteAccess
+from app.api.management.dependencies import ConfiguredDep, WriteAccess
 from app.api.management.environment_limits import check_entry
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Json, example
+from app.core.changes import Text
 from app.models.status import ActionStatus
 from app.replays.mapping_trials import MappingTest, TestedOn, TriedMapping, TriedParameter, try_mappings
-from app.sources.changes import Text
 
 router = APIRouter(
     prefix="/sources/{key}/mappings",

@@ -6,18 +6,12 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
-from app.api.management.dependencies import (
-    ConfiguredDep,
-    IfMatch,
-    ReadAccess,
-    RuntimeDep,
-    SessionDep,
-    WriteAccess,
-    save,
-)
+from app.api.management.dependencies import ConfiguredDep, IfMatch, ReadAccess, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, MappingResponse, WrappedRequest, example, mapping_response
+from app.runtime.resources import save
 from app.sources.changes import MappingChange
 from app.sources.mappings import add_mapping, change_mapping, delete_mapping, get_mapping, list_mappings
 from app.sources.versions import mapping_version

@@ -6,10 +6,12 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
-from app.api.management.dependencies import IfMatch, RuntimeDep, SessionDep, WriteAccess, save
+from app.api.management.dependencies import IfMatch, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import WrappedRequest, example
+from app.runtime.resources import save
 from app.sources import edits as source_edits
 from app.sources.promotion import Promotion
 from app.sources.versions import source_version

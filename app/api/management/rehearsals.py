@@ -6,8 +6,9 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES, ErrorDetail
-from app.api.management.dependencies import EnvironmentDep, RuntimeDep, SessionDep, WriteAccess
+from app.api.management.dependencies import EnvironmentDep, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Json, WrappedRequest, example
 from app.models.status import ReplayMappings

@@ -6,19 +6,13 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
-from app.api.management.dependencies import (
-    EnvironmentDep,
-    PageDep,
-    ReadAccess,
-    RuntimeDep,
-    SessionDep,
-    WriteAccess,
-    aware,
-)
+from app.api.management.dependencies import EnvironmentDep, PageDep, ReadAccess, WriteAccess
 from app.api.management.logs import ACTION_STATUSES, ActionName, ActionStatusName, Text
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Json, Timestamp, WrappedRequest, example, page_of
+from app.core.validation import aware
 from app.models.replay import Replay
 from app.models.status import EventStatus, ReplayMappings, ReplayStatus, VerificationStatus
 from app.models.types import now

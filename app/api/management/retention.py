@@ -7,7 +7,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.account.audit import note_change
-from app.api.management.dependencies import AdminAccess, ReadAccess, RuntimeDep, SessionDep
+from app.api.dependencies import RuntimeDep, SessionDep
+from app.api.management.dependencies import AdminAccess, ReadAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Timestamp, WrappedRequest, example
 from app.retention.periods import MAXIMUM_DAYS, Kind, RetentionPlan, get_retention, set_retention

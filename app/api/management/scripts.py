@@ -6,8 +6,9 @@ import orjson
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
-from app.api.management.dependencies import EnvironmentDep, RuntimeDep, SessionDep, WriteAccess
+from app.api.management.dependencies import EnvironmentDep, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Json, example
 from app.replays.script_trials import Rehearsal, rehearse

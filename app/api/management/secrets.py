@@ -6,18 +6,13 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
-from app.api.management.dependencies import (
-    ConfiguredDep,
-    ReadAccess,
-    RuntimeDep,
-    SessionDep,
-    WriteAccess,
-    save,
-)
+from app.api.management.dependencies import ConfiguredDep, ReadAccess, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, Timestamp, WrappedRequest, example
 from app.models.source import SigningSecret
+from app.runtime.resources import save
 from app.sources import edits as source_edits
 from app.sources.endpoints import MAXIMUM_OVERLAP_SECONDS
 from app.sources.secret_uses import last_matches

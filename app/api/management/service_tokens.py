@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.account.audit import note_change, snapshot
 from app.account.tokens import Scope, add_token, list_tokens, revoke_token
+from app.api.dependencies import SessionDep
 from app.api.errors import RESPONSES
-from app.api.management.dependencies import AdminAccess, SessionDep
+from app.api.management.dependencies import AdminAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, Timestamp, WrappedRequest, example
 from app.models.credential import ServiceToken

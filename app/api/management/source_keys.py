@@ -6,18 +6,13 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
-from app.api.management.dependencies import (
-    EnvironmentDep,
-    ReadAccess,
-    RuntimeDep,
-    SessionDep,
-    WriteAccess,
-    save,
-)
+from app.api.management.dependencies import EnvironmentDep, ReadAccess, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, Timestamp, WrappedRequest, example
 from app.models.source import SourceEnvironment, SourceKey
+from app.runtime.resources import save
 from app.sources.keys import issue_source_key, list_source_keys, revoke_source_key
 from app.sources.store import get_configured
 

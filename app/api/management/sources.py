@@ -8,6 +8,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from app.account.environments import list_environments
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import (
     Annotate,
@@ -16,10 +17,7 @@ from app.api.management.dependencies import (
     EnvironmentQuery,
     IfMatch,
     ReadAccess,
-    RuntimeDep,
-    SessionDep,
     WriteAccess,
-    save,
     separated,
 )
 from app.api.management.request import ManagementRoute
@@ -31,6 +29,7 @@ from app.api.management.schemas import (
     source_response,
     source_summary,
 )
+from app.runtime.resources import save
 from app.sources import store as catalog
 from app.sources.changes import WrappedSourceChange
 from app.sources.edits import edit_source

@@ -7,9 +7,11 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from app.api.management.dependencies import EnvironmentDep, ReadAccess, SessionDep, aware
+from app.api.dependencies import SessionDep
+from app.api.management.dependencies import EnvironmentDep, ReadAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Timestamp, example
+from app.core.validation import aware
 from app.logs.statistics import PERCENTILES, Interval, Latencies, Point, Statistics, read_statistics
 from app.models.types import now
 

@@ -21,21 +21,15 @@ from app.account.variables import (
     list_variables,
     save_variable,
 )
-from app.actions.sensitive import REDACTED
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
-from app.api.management.dependencies import (
-    EnvironmentFilterDep,
-    PageDep,
-    ReadAccess,
-    RuntimeDep,
-    SessionDep,
-    WriteAccess,
-    save,
-)
+from app.api.management.dependencies import EnvironmentFilterDep, PageDep, ReadAccess, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Timestamp, WrappedRequest, example, page_of
 from app.core.errors import FieldError
+from app.core.secrets import REDACTED
 from app.core.validation import invalid_fields
+from app.runtime.resources import save
 
 router = APIRouter(prefix="/variables", tags=["Variables"], route_class=ManagementRoute)
 

@@ -5,7 +5,8 @@ from pydantic import SecretStr
 
 from app.core.errors import Permanent, Retryable
 from app.core.settings import Settings
-from app.outbound.mail import Email, Mailer, text_of
+from app.outbound.email import Email
+from app.outbound.mail import Mailer, text_of
 from tests.directory.runs.far import MailServer
 
 

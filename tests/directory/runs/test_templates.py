@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app.core.errors import Permanent
+from app.core.errors import InvalidTemplate, Permanent
 from app.directory.conditions import ConditionGroup, holds
 from app.directory.definition import RequestTemplate
 from app.directory.delays import MAXIMUM_DELAY, DelaySettings, UnknownTime, wait_until
 from app.directory.requests import outgoing
-from app.directory.templates import InvalidTemplate, check, render
+from app.directory.templates import check, render
 
 MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

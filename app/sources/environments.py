@@ -9,11 +9,11 @@ from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.account.environments import list_environments
+from app.core.changes import MAXIMUM_NAME_LENGTH
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.models.environment import Environment
 from app.models.types import now
-from app.sources.changes import MAXIMUM_NAME_LENGTH
 from app.sources.store import configure_missing
 
 # Its name in URLs, task queues and workflow ids.

@@ -2,43 +2,35 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
-from typing import Any
 
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import SandboxImportNotificationPolicy
 
-from app.activities.bulk_operation import BulkOperationActivities
-from app.activities.deliver import Deliver
-from app.activities.deliver_alert import DeliverAlerts
-from app.activities.erasure import ErasureActivities
 from app.activities.failures import ActivityFailures
-from app.activities.fan_out import FanOutActivities
-from app.activities.first_try import TryEvent
-from app.activities.follow_run import FollowRun
-from app.activities.maintenance import TASK_QUEUE, MaintenanceActivities, ensure_schedule
-from app.activities.map import MapEvent
-from app.activities.record import RecordOutcome
-from app.activities.replay_events import ReplayActivities
-from app.activities.run_action import RunAction
-from app.activities.verify import VerifyEvent
+from app.activities.maintenance import TASK_QUEUE, ensure_schedule
+from app.activities.served import (
+    Activities,
+    event_activities,
+    maintenance_activities,
+    operation_activities,
+    sending_activities,
+)
 from app.alerts.watch import AlertWatch
 from app.api.directory.app import DirectoryApp
 from app.core.background import background
 from app.core.settings import Settings
 from app.database.listener import Listener
-from app.directory.run_log import RunLog
 from app.events.action_log import ActionLog
 from app.events.claims import Leases
 from app.events.event_log import EventLog
 from app.logs.rollup import keep_statistics
 from app.outbound.destinations import Destinations
 from app.outbound.http import Outbound, is_public
-from app.outbound.mail import Mailer
 from app.outbound.rate_limits import RateLimits
 from app.runtime import health, tracing
 from app.runtime.process import stop_requested
@@ -52,14 +44,7 @@ from app.worker.events import Dispatcher
 from app.worker.replays import ReplayDispatcher
 from app.worker.rows import RowDispatcher
 from app.worker.runs import RunDispatcher
-from app.workflows.bulk_operation import BulkOperation
-from app.workflows.deliver_alert import DeliverAlert
-from app.workflows.erasure import Erasure
-from app.workflows.fan_out import FanOut
-from app.workflows.maintenance import Maintenance
-from app.workflows.process_event import ProcessEvent
-from app.workflows.recipient_run import RecipientRun
-from app.workflows.replay_events import ReplayEvents
+from app.workflows import served
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +93,7 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
     destinations = Destinations(runtime.configuration.destination, DirectoryApp(runtime.engine))
     events, actions = EventLog(runtime.engine, runtime.box), ActionLog(runtime.engine)
     outbound = Outbound(_any_address if runtime.settings.allow_private_addresses else is_public)
-    sending = _sending_activities(runtime, outbound)
+    shared = [*operation_activities(runtime), *sending_activities(runtime, outbound)]
     rate_limits = RateLimits(runtime.engine, runtime.settings.knock_rate_factor)
     listener = Listener(runtime.settings)
     async with AsyncExitStack() as stack:
@@ -119,10 +104,16 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
         workers = [
             _maintenance_worker(runtime, client),
             *(
-                _event_worker(
-                    runtime, client, dispatcher, events, actions, destinations, rate_limits, sending
+                _environment_worker(
+                    runtime,
+                    client,
+                    each.environment,
+                    [
+                        *event_activities(runtime, events, actions, destinations, rate_limits, each.release),
+                        *shared,
+                    ],
                 )
-                for dispatcher in dispatchers
+                for each in dispatchers
             ),
         ]
         for worker in workers:
@@ -167,58 +158,17 @@ def _alert_watch(runtime: Runtime, environment: str) -> AlertWatch:
     )
 
 
-def _sending_activities(runtime: Runtime, outbound: Outbound) -> list[Callable[..., Any]]:
-    """What follows workflow runs, and delivers alerts. The same for every environment."""
-    runs, mailer = RunLog(runtime.engine, runtime.box), Mailer(runtime.settings)
-    alerts = DeliverAlerts(runtime.engine, runtime.box, mailer, outbound)
-    return [
-        FanOutActivities(runtime.engine).fan_out_page,
-        *FollowRun(runs, mailer).activities(),
-        *Deliver(runs, mailer, outbound).activities(),
-        *alerts.activities(),
-    ]
-
-
 def _any_address(address: str) -> bool:
     return True
 
 
-def _event_worker(
-    runtime: Runtime,
-    client: Client,
-    dispatcher: Dispatcher,
-    events: EventLog,
-    actions: ActionLog,
-    destinations: Destinations,
-    rate_limits: RateLimits,
-    sending: Sequence[Callable[..., Any]],
-) -> Worker:
+def _environment_worker(runtime: Runtime, client: Client, environment: str, activities: Activities) -> Worker:
     """The Temporal worker of one environment."""
-    verify = VerifyEvent(events, runtime.configuration, runtime.scripts)
-    mapping = MapEvent(events, actions, runtime.configuration)
-    action = RunAction(actions, destinations, rate_limits, on_retry=dispatcher.release)
-    record = RecordOutcome(events, actions, on_finished=dispatcher.release)
-    bulk = BulkOperationActivities(runtime.engine)
-    replays = ReplayActivities(runtime)
-    erasure = ErasureActivities(runtime.engine, runtime.box)
     return Worker(
         client,
-        task_queue=task_queue(dispatcher.environment),
-        workflows=[ProcessEvent, BulkOperation, Erasure, ReplayEvents, DeliverAlert, RecipientRun, FanOut],
-        activities=[
-            TryEvent(verify, mapping, action, record).try_event,
-            verify.verify_event,
-            mapping.map_event,
-            *action.activities(),
-            record.record_outcome,
-            bulk.work_off_bulk_chunk,
-            bulk.fail_bulk_operation,
-            replays.replay_chunk,
-            replays.fail,
-            erasure.work_off_erasure,
-            erasure.fail_erasure,
-            *sending,
-        ],
+        task_queue=task_queue(environment),
+        workflows=served.OF_AN_ENVIRONMENT,
+        activities=activities,
         workflow_runner=workflow_runner(sandbox=runtime.settings.workflow_sandbox),
         interceptors=[ActivityFailures()],
         max_concurrent_activities=runtime.settings.max_events_in_flight,
@@ -230,16 +180,11 @@ def _event_worker(
 
 def _maintenance_worker(runtime: Runtime, client: Client) -> Worker:
     """Every process serves the maintenance queue; one of them gets each round."""
-    maintenance = MaintenanceActivities(runtime.engine, runtime.settings)
     return Worker(
         client,
         task_queue=TASK_QUEUE,
-        workflows=[Maintenance],
-        activities=[
-            maintenance.maintain_partitions,
-            maintenance.prune_idempotent_responses,
-            maintenance.prune_directory,
-        ],
+        workflows=served.OF_MAINTENANCE,
+        activities=maintenance_activities(runtime),
         workflow_runner=workflow_runner(sandbox=runtime.settings.workflow_sandbox),
         interceptors=[ActivityFailures()],
         max_concurrent_workflow_task_polls=2,

@@ -39,7 +39,6 @@ ALLOWED_IMPORTS = {
     "app.models.contracts",
     "app.models.status",
     "app.workflows",
-    "app.workflows.steps",
 }
 COMMANDS = {"execute_activity", "execute_local_activity", "execute_child_workflow", "sleep", "wait_condition"}
 
@@ -56,7 +55,9 @@ def imports_of(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_workflows_import_only_what_is_deterministic(path: Path) -> None:
-    assert imports_of(path) <= ALLOWED_IMPORTS, (
+    # A workflow file among them stands under the same rule.
+    outside = {each for each in imports_of(path) if not each.startswith("app.workflows.")}
+    assert outside <= ALLOWED_IMPORTS, (
         "files under app/workflows see contracts, policies and Temporal only; move the rest into an activity"
     )
 

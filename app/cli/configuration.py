@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from app.cli.management import management_client
 from app.cli.options import AsJson, Token, Url
-from app.commands.management import management_client
 from app.core.settings import Settings
 
 Directory = Annotated[Path, typer.Argument(help="The directory of the files.")]

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from app.cli.completion import complete_event_type
 from app.cli.options import Environment, Source, Wait
-from app.commands.completion import complete_event_type
 from app.core.settings import Settings
 
 EventsAsJson = Annotated[bool, typer.Option("--json", help="Print a line of JSON for each event.")]
@@ -79,8 +79,8 @@ def listen(
 
     Example: doorbell listen stripe --port 4242, beside stripe listen --forward-to http://127.0.0.1:4242
     """
-    from app.commands.listen import listen as listen_and_forward
-    from app.commands.listen import replay_file
+    from app.cli.listen import listen as listen_and_forward
+    from app.cli.listen import replay_file
     from app.commands.send import Output
 
     output = Output(as_json, wait)

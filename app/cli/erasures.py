@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from app.cli.management import management_client
 from app.cli.options import AsJson, Environment, Token, Url
-from app.commands.management import management_client
 from app.core.settings import Settings
 
 group = typer.Typer(help="Delete what is stored of somebody, on request.", no_args_is_help=True)

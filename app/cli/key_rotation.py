@@ -27,8 +27,8 @@ def rotate_secrets(
 
     Example: doorbell secrets rotate
     """
+    from app.cli.target import database_reached, find_installation
     from app.commands.key_rotation import rotate
-    from app.commands.target import database_reached, find_installation
 
     with database_reached():
         code = asyncio.run(rotate(find_installation(Settings()), Console(), check=check))

@@ -6,9 +6,9 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
+from app.cli.completion import complete_event_type
+from app.cli.management import management_client
 from app.cli.options import AsJson, Environment, Source, Token, Url
-from app.commands.completion import complete_event_type
-from app.commands.management import management_client
 from app.core.settings import Settings
 from app.models.status import EventStatus
 

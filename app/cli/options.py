@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands.completion import complete_environment, complete_source
+from app.cli.completion import complete_environment, complete_source
 
 
 def moment(text: str) -> str:

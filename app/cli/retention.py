@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from app.cli.management import management_client
 from app.cli.options import AsJson, Token, Url
-from app.commands.management import management_client
 from app.core.settings import Settings
 
 Days = Annotated[int | None, typer.Option(min=1, metavar="DAYS", help="Days to keep them from now on.")]

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from app.cli.management import management_client
 from app.cli.options import AsJson, Environment, Source, Token, Url
-from app.commands.management import management_client
 from app.core.settings import Settings
 
 group = typer.Typer(help="Signing secrets of sources.", no_args_is_help=True)

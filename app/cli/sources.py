@@ -3,8 +3,8 @@
 import typer
 from rich.console import Console
 
+from app.cli.management import management_client
 from app.cli.options import AsJson, Environment, Source, Token, Url
-from app.commands.management import management_client
 from app.core.settings import Settings
 
 

@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from app.cli.completion import complete_source
+from app.cli.management import management_client
 from app.cli.options import AsJson, Environment, Token, Url
-from app.commands.completion import complete_source
-from app.commands.management import management_client
 from app.commands.statistics import Period
 from app.core.settings import Settings
 

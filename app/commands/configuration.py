@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.text import Text
 
-from app.commands.management import ManagementClient, source_path
-from app.commands.printing import agrees, print_json
-from app.commands.source_files import FOLDER, SourceFile, from_answer, plan_files, read_files, write_files
+from app.cli.management import ManagementClient, source_path
+from app.cli.printing import agrees, print_json
+from app.cli.source_files import FOLDER, SourceFile, from_answer, plan_files, read_files, write_files
 from app.core.errors import CommandError
 
 DIFFERENT = 1

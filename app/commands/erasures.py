@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from app.commands.management import ManagementClient
-from app.commands.printing import agrees, print_json, print_table
+from app.cli.management import ManagementClient
+from app.cli.printing import agrees, print_json, print_table
 from app.core.errors import CommandError
 
 LOOK_EVERY = 0.3

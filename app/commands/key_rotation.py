@@ -4,7 +4,7 @@ counts only."""
 from rich.console import Console
 
 from app.account.key_rotation import Tally, rotate_keys
-from app.commands.printing import print_table
+from app.cli.printing import print_table
 from app.core.secrets import SecretBox
 from app.core.settings import Settings
 from app.database.engine import open_engine

@@ -10,8 +10,8 @@ from uuid import UUID
 from rich.console import Console
 from rich.text import Text
 
-from app.commands.management import ManagementClient, Unavailable, source_path
-from app.commands.printing import (
+from app.cli.management import ManagementClient, Unavailable, source_path
+from app.cli.printing import (
     BAD,
     compact,
     plain,

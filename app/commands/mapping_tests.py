@@ -9,8 +9,8 @@ from uuid import UUID
 from rich.console import Console
 from rich.text import Text
 
-from app.commands.management import ManagementClient, source_path
-from app.commands.printing import compact, plain, print_json, print_table, shortened, status_text
+from app.cli.management import ManagementClient, source_path
+from app.cli.printing import compact, plain, print_json, print_table, shortened, status_text
 from app.core.errors import CommandError
 
 NOT_ALL_RUN = 1

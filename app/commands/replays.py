@@ -10,9 +10,9 @@ from uuid import UUID
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from app.cli.management import ManagementClient, source_path
+from app.cli.printing import agrees, counted, plain, print_json, status_text
 from app.commands.logs import FAILED, UNFINISHED, check_environment
-from app.commands.management import ManagementClient, source_path
-from app.commands.printing import agrees, counted, plain, print_json, status_text
 
 LOOK_EVERY = 0.3
 OPEN = frozenset({"queued", "running"})

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from app.commands.management import ManagementClient
-from app.commands.printing import print_json, print_table
+from app.cli.management import ManagementClient
+from app.cli.printing import print_json, print_table
 from app.retention.periods import Kind
 
 

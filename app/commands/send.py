@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from app.commands.deliveries import own_request
-from app.commands.results import Result, result_of, show
-from app.commands.target import Target, open_target
+from app.cli.requests import own_request
+from app.cli.results import Result, result_of, show
+from app.cli.target import Target, open_target
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
 from app.models.types import now

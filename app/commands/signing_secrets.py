@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from app.commands.management import ManagementClient, source_path
-from app.commands.printing import print_json, print_table, time_text
+from app.cli.management import ManagementClient, source_path
+from app.cli.printing import print_json, print_table, time_text
 from app.core.errors import CommandError
 
 

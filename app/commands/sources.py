@@ -5,8 +5,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from app.commands.management import ManagementClient, source_path
-from app.commands.printing import print_json, print_table, time_text
+from app.cli.management import ManagementClient, source_path
+from app.cli.printing import print_json, print_table, time_text
 
 
 def list_sources(client: ManagementClient, environment: str, console: Console, *, as_json: bool) -> int:

@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from app.commands.management import ManagementClient
-from app.commands.printing import BAD, minute_text, print_json, print_table
+from app.cli.management import ManagementClient
+from app.cli.printing import BAD, minute_text, print_json, print_table
 
 SHOWN_TYPES = 10
 # In two lines, so that the table fits into 80 columns.

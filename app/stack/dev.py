@@ -241,7 +241,7 @@ class Dev:
     def _login_link(self) -> str:
         """A link that opens the dashboard, logged in."""
         from app.account.sessions import issue_link
-        from app.commands.target import find_installation
+        from app.cli.target import find_installation
 
         ours = {"admin_token": SecretStr(self._keys.admin_token), "public_url": self._base_url}
         settings = find_installation(self._settings).model_copy(update=ours)

@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.commands import cli
-from app.commands.deliveries import record_of, recorded_requests
-from app.commands.listen import listen, replay_file
+from app.cli.listen import listen, replay_file
+from app.cli.requests import record_of, recorded_requests
+from app.cli.target import find_installation
 from app.commands.send import Output, send
-from app.commands.target import find_installation
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
 from app.providers.registry import providers

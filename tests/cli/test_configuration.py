@@ -12,9 +12,9 @@ import pytest
 import yaml
 from rich.console import Console
 
+from app.cli.management import ManagementClient
+from app.cli.source_files import FOLDER
 from app.commands import configuration
-from app.commands.management import ManagementClient
-from app.commands.source_files import FOLDER
 from app.core.errors import CommandError
 from tests.bench import Api
 from tests.conftest import ADMIN_TOKEN

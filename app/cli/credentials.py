@@ -35,7 +35,8 @@ def create_token(
     """
     from app.account.tokens import issue_token
     from app.cli.printing import compact
-    from app.cli.target import database_reached, find_installation
+    from app.cli.target import database_reached
+    from app.stack.installation import find_installation
 
     with database_reached():
         issued = asyncio.run(issue_token(find_installation(Settings()), name, scope, environment or None))
@@ -59,7 +60,8 @@ def create_key(
     """
     from app.account.tokens import issue_key
     from app.cli.printing import compact
-    from app.cli.target import database_reached, find_installation
+    from app.cli.target import database_reached
+    from app.stack.installation import find_installation
 
     with database_reached():
         issued = asyncio.run(issue_key(find_installation(Settings()), environment, name))
@@ -73,7 +75,8 @@ def login(token: Token = None) -> None:
     """
     from app.account.sessions import issue_link
     from app.cli.management import bootstrap_token
-    from app.cli.target import database_reached, find_installation
+    from app.cli.target import database_reached
+    from app.stack.installation import find_installation
 
     settings = find_installation(Settings())
     if token is None:

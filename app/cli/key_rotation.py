@@ -27,8 +27,9 @@ def rotate_secrets(
 
     Example: doorbell secrets rotate
     """
-    from app.cli.target import database_reached, find_installation
+    from app.cli.target import database_reached
     from app.commands.key_rotation import rotate
+    from app.stack.installation import find_installation
 
     with database_reached():
         code = asyncio.run(rotate(find_installation(Settings()), Console(), check=check))

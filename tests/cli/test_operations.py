@@ -33,7 +33,7 @@ from tests.knock import KnockServer, error
 from tests.servers import eventually
 
 Doorbell = Callable[..., Awaitable[tuple[int, str]]]
-MAIN = "import sys; sys.argv[0] = 'doorbell'; from app.cli import main; main()"
+MAIN = "import sys; sys.argv[0] = 'doorbell'; from app.cli.main import main; main()"
 MAPPINGS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "invoice.paid": [
         ("users_identify", {"id": "body.data.object.customer", "email": "body.data.object.customer_email"}),

@@ -38,8 +38,8 @@ def send(
 
     Example: doorbell send stripe invoice.paid
     """
-    from app.commands.send import Output
-    from app.commands.send import send as send_events
+    from app.cli.requests import Output
+    from app.cli.requests import send as send_events
 
     good = asyncio.run(
         send_events(
@@ -81,7 +81,7 @@ def listen(
     """
     from app.cli.listen import listen as listen_and_forward
     from app.cli.listen import replay_file
-    from app.commands.send import Output
+    from app.cli.requests import Output
 
     output = Output(as_json, wait)
     if file is not None:

@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from app.cli.commands import cli
 from app.cli.listen import listen, replay_file
-from app.cli.requests import record_of, recorded_requests
-from app.commands.send import Output, send
+from app.cli.requests import Output, record_of, recorded_requests, send
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
 from app.providers.registry import providers

@@ -22,8 +22,8 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from app.api.management import follow
+from app.cli import logs
 from app.cli.commands import cli
-from app.commands import logs
 from app.core.errors import CommandError
 from app.replays.many import MAXIMUM_RATE
 from app.runtime.resources import Runtime

@@ -7,7 +7,7 @@ Run as many as the load asks for; they share the work. `app/worker/main.py` comp
 
 import sys
 
-from app.cli import main
+from app.cli.main import main
 
 if __name__ == "__main__":
     main(["worker", *sys.argv[1:]])

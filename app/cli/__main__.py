@@ -1,5 +1,5 @@
 """`python -m app.cli`: the same as `doorbell`."""
 
-from app.cli import main
+from app.cli.main import main
 
 main()

@@ -1,8 +1,7 @@
 """The command `doorbell`: which commands there are, in the order of its help.
 
-Each module beside this one says what the commands of one subject are called and take; the module of the same
-name in `app.commands` does the work. Commands import what they need when they run: `doorbell --help` and
-`doorbell db` stay quick.
+Each module beside this one holds the commands of one subject and their work. Commands import what is heavy
+when they run: `doorbell --help` and `doorbell db` stay quick.
 """
 
 import typer
@@ -15,7 +14,7 @@ from app.cli import (
     erasures,
     key_rotation,
     logs,
-    mapping_tests,
+    mappings,
     processes,
     replays,
     retention,
@@ -54,5 +53,5 @@ cli.add_typer(credentials.tokens, name="token")
 cli.add_typer(credentials.keys, name="key")
 cli.add_typer(signing_secrets.group, name="secret")
 cli.add_typer(key_rotation.group, name="secrets")
-cli.add_typer(mapping_tests.group, name="mappings")
+cli.add_typer(mappings.group, name="mappings")
 cli.add_typer(erasures.group, name="erase")

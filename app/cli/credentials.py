@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
+from app.cli.completion import complete_environment
 from app.cli.options import AsJson, Token
-from app.commands.completion import complete_environment
 from app.core.settings import Settings
 
 tokens = typer.Typer(help="Service tokens, which open the Management API.", no_args_is_help=True)
@@ -34,8 +34,9 @@ def create_token(
     Example: doorbell token create --name ci --scope admin
     """
     from app.account.tokens import issue_token
-    from app.commands.printing import compact
-    from app.commands.target import database_reached, find_installation
+    from app.cli.printing import compact
+    from app.cli.target import database_reached
+    from app.stack.installation import find_installation
 
     with database_reached():
         issued = asyncio.run(issue_token(find_installation(Settings()), name, scope, environment or None))
@@ -58,8 +59,9 @@ def create_key(
     Example: doorbell key create --environment development
     """
     from app.account.tokens import issue_key
-    from app.commands.printing import compact
-    from app.commands.target import database_reached, find_installation
+    from app.cli.printing import compact
+    from app.cli.target import database_reached
+    from app.stack.installation import find_installation
 
     with database_reached():
         issued = asyncio.run(issue_key(find_installation(Settings()), environment, name))
@@ -72,8 +74,9 @@ def login(token: Token = None) -> None:
     Example: doorbell login
     """
     from app.account.sessions import issue_link
-    from app.commands.management import bootstrap_token
-    from app.commands.target import database_reached, find_installation
+    from app.cli.management import bootstrap_token
+    from app.cli.target import database_reached
+    from app.stack.installation import find_installation
 
     settings = find_installation(Settings())
     if token is None:

@@ -15,8 +15,8 @@ def upgrade(as_json: AsJson = False) -> None:
 
     Example: doorbell db upgrade
     """
-    from app.commands.printing import compact
-    from app.commands.target import database_reached
+    from app.cli.printing import compact
+    from app.cli.target import database_reached
     from app.database.engine import upgrade as upgrade_database
 
     settings = Settings()

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from app.cli.completion import complete_event_type
 from app.cli.options import Environment, Source, Wait
-from app.commands.completion import complete_event_type
 from app.core.settings import Settings
 
 EventsAsJson = Annotated[bool, typer.Option("--json", help="Print a line of JSON for each event.")]
@@ -38,8 +38,8 @@ def send(
 
     Example: doorbell send stripe invoice.paid
     """
-    from app.commands.send import Output
-    from app.commands.send import send as send_events
+    from app.cli.requests import Output
+    from app.cli.requests import send as send_events
 
     good = asyncio.run(
         send_events(
@@ -79,9 +79,9 @@ def listen(
 
     Example: doorbell listen stripe --port 4242, beside stripe listen --forward-to http://127.0.0.1:4242
     """
-    from app.commands.listen import listen as listen_and_forward
-    from app.commands.listen import replay_file
-    from app.commands.send import Output
+    from app.cli.listen import listen as listen_and_forward
+    from app.cli.listen import replay_file
+    from app.cli.requests import Output
 
     output = Output(as_json, wait)
     if file is not None:

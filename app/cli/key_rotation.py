@@ -1,12 +1,16 @@
 """`doorbell secrets`: everything that is encrypted in the database."""
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from app.cli.printing import print_table
 from app.core.settings import Settings
+
+if TYPE_CHECKING:
+    from app.account.key_rotation import Tally
 
 group = typer.Typer(help="Everything that is encrypted in the database.", no_args_is_help=True)
 
@@ -27,9 +31,47 @@ def rotate_secrets(
 
     Example: doorbell secrets rotate
     """
-    from app.commands.key_rotation import rotate
-    from app.commands.target import database_reached, find_installation
+    from app.cli.target import database_reached
+    from app.stack.installation import find_installation
 
     with database_reached():
         code = asyncio.run(rotate(find_installation(Settings()), Console(), check=check))
     raise typer.Exit(code)
+
+
+async def rotate(settings: Settings, console: Console, *, check: bool) -> int:
+    """Rotate, or with `check` only look; 1 when the first key alone does not open everything."""
+    from app.account.key_rotation import rotate_keys
+    from app.core.secrets import SecretBox
+    from app.database.engine import open_engine
+
+    engine, box = open_engine(settings), SecretBox(settings.secret_key)
+    try:
+        tallies = [tally async for tally in rotate_keys(engine, box, dry_run=check)]
+    finally:
+        await engine.dispose()
+    rows = [
+        [each.column, *map(str, (each.current, each.outdated, each.rewritten, each.unreadable))]
+        for each in tallies
+    ]
+    # Short, so that no column is folded in a terminal of 80.
+    print_table(console, ("column", "first key", "others", "rewritten", "unreadable"), rows)
+    console.print(_verdict(tallies), highlight=False, soft_wrap=True)
+    return 0 if all(each.is_done for each in tallies) else 1
+
+
+def _verdict(tallies: "list[Tally]") -> str:
+    unreadable = sum(each.unreadable for each in tallies)
+    left = sum(each.outdated - each.rewritten for each in tallies)
+    if unreadable:
+        return (
+            f"No key in DOORBELL_SECRET_KEY opens {_values(unreadable)}: set the key that they were written "
+            "under too, or write them anew."
+        )
+    if left:
+        return f"{_values(left)} under another key than the first: run `doorbell secrets rotate`."
+    return "The first key opens everything: the others can be taken out of DOORBELL_SECRET_KEY."
+
+
+def _values(number: int) -> str:
+    return "1 value" if number == 1 else f"{number} values"

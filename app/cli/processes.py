@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from app.cli import serving
-from app.commands.completion import complete_environment
+from app.cli.completion import complete_environment
 from app.core.settings import Settings
 
 Environments = Annotated[

@@ -1,46 +1,81 @@
 """`doorbell retention`: how long things are kept."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from app.cli.options import AsJson, Token, Url
-from app.commands.management import management_client
-from app.core.settings import Settings
+from app.cli.management import ManagementClient
+from app.cli.options import AsJson, Connection, grouped
+from app.cli.printing import print_json, print_table
+
+if TYPE_CHECKING:
+    from app.retention.periods import Kind
 
 Days = Annotated[int | None, typer.Option(min=1, metavar="DAYS", help="Days to keep them from now on.")]
 
 
+@dataclass(frozen=True)
+class Periods:
+    """How long each kind is kept, None where nothing is said."""
+
+    payloads: Days = None
+    logs: Days = None
+    workflow_runs: Days = None
+    messages: Days = None
+    bulk_operations: Days = None
+
+    def by_kind(self) -> dict["Kind", int]:
+        """The days that are given."""
+        from app.retention.periods import Kind
+
+        given = {Kind[name.upper()]: days for name, days in vars(self).items()}
+        return {kind: days for kind, days in given.items() if days is not None}
+
+
+@grouped
 def retention(
-    payloads: Days = None,
-    logs: Days = None,
-    workflow_runs: Days = None,
-    messages: Days = None,
-    bulk_operations: Days = None,
+    periods: Periods,
     reset: Annotated[
         bool, typer.Option("--reset", help="All that is not given here back to its default.")
     ] = False,
     as_json: AsJson = False,
-    url: Url = None,
-    token: Token = None,
+    *,
+    connection: Connection,
 ) -> None:
     """Show how long things are kept, or set it. It holds for all environments.
 
     Example: doorbell retention --payloads 7 --logs 90
     """
-    from app.commands import retention as command
+    days = periods.by_kind()
+    with connection.client() as client:
+        if days or reset:
+            change_retention(client, days, reset=reset)
+        raise typer.Exit(show_retention(client, Console(), as_json=as_json))
+
+
+def show_retention(client: ManagementClient, console: Console, *, as_json: bool) -> int:
+    """Show how long each kind is kept; the exit code."""
     from app.retention.periods import Kind
 
-    given = {
-        Kind.PAYLOADS: payloads,
-        Kind.LOGS: logs,
-        Kind.WORKFLOW_RUNS: workflow_runs,
-        Kind.MESSAGES: messages,
-        Kind.BULK_OPERATIONS: bulk_operations,
-    }
-    days = {kind: each for kind, each in given.items() if each is not None}
-    with management_client(Settings(), url, token) as client:
-        if days or reset:
-            raise typer.Exit(command.change(client, days, Console(), reset=reset, as_json=as_json))
-        raise typer.Exit(command.show(client, Console(), as_json=as_json))
+    found = client.get("/v1/retention")
+    if as_json:
+        print_json(console, found)
+        return 0
+    rows = [
+        (kind.removesuffix("_days").replace("_", " "), str(found[kind]), str(found["defaults"][kind]))
+        for kind in Kind
+    ]
+    print_table(console, ("kept", "days", "default"), rows)
+    return 0
+
+
+def change_retention(client: ManagementClient, days: Mapping["Kind", int], *, reset: bool) -> None:
+    """Set how long these kinds are kept, all others back to their defaults if `reset`."""
+    from app.retention.periods import Kind
+
+    others = dict.fromkeys(Kind) if reset else {}
+    wanted = {kind.value: each for kind, each in {**others, **days}.items()}
+    client.put("/v1/retention", {"retention": wanted})

@@ -22,16 +22,16 @@ from app.core.errors import ConfigurationError
 from app.core.settings import Settings
 from app.stack import ports
 from app.stack.directories import make_directory
+from app.stack.installation import find_installation
 from app.stack.keys import Keys, admin_token_path
 from app.stack.lock import lock
-from app.stack.postgres import EmbeddedPostgres
+from app.stack.postgres import DATABASE, EmbeddedPostgres
 from app.stack.processes import last_lines
 from app.stack.service import Service, stop_leftovers
 from app.stack.supervisor import Interrupted, Supervisor
 from app.stack.temporal import EmbeddedTemporal
 from app.stack.terminal import Terminal
 
-DATABASE = "doorbell"
 REPOSITORY = Path(__file__).parents[2]
 READY_DEADLINE = 60.0
 
@@ -241,7 +241,6 @@ class Dev:
     def _login_link(self) -> str:
         """A link that opens the dashboard, logged in."""
         from app.account.sessions import issue_link
-        from app.commands.target import find_installation
 
         ours = {"admin_token": SecretStr(self._keys.admin_token), "public_url": self._base_url}
         settings = find_installation(self._settings).model_copy(update=ours)

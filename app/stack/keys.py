@@ -24,11 +24,16 @@ class Keys:
         return cls(
             secret_key=settings.secret_key.get_secret_value()
             if settings.secret_key
-            else _kept(data_dir / "secret-key", lambda: Fernet.generate_key().decode()),
+            else _kept(secret_key_path(data_dir), lambda: Fernet.generate_key().decode()),
             admin_token=settings.admin_token.get_secret_value()
             if settings.admin_token
             else _kept(admin_token_path(data_dir), lambda: f"dbl_st_{secrets.token_urlsafe(32)}"),
         )
+
+
+def secret_key_path(data_dir: Path) -> Path:
+    """Where the keys that encrypt secrets are kept."""
+    return data_dir / "secret-key"
 
 
 def admin_token_path(data_dir: Path) -> Path:

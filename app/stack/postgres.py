@@ -36,6 +36,8 @@ from app.stack.processes import (
 )
 
 SUPERUSER = "postgres"
+# The one that is Doorbell's.
+DATABASE = "doorbell"
 SOCKET_NAME = ".s.PGSQL.5432"
 # The kernel's limit for the path of a socket, without the final NUL; macOS allows fewer than Linux.
 SOCKET_PATH_LIMIT = 103

@@ -13,14 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.commands import cli
-from app.commands.deliveries import record_of, recorded_requests
-from app.commands.listen import listen, replay_file
-from app.commands.send import Output, send
-from app.commands.target import find_installation
+from app.cli.listen import listen, replay_file
+from app.cli.requests import Output, record_of, recorded_requests, send
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
 from app.providers.registry import providers
 from app.replays.examples import Request, example_request
+from app.stack.installation import find_installation
 from tests.bench import Api, Bench, BenchSource
 from tests.servers import eventually
 

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from rich.console import Console
 
-from app.commands import configuration
-from app.commands.management import ManagementClient
-from app.commands.source_files import FOLDER
+from app.cli.configuration import diff_sources, pull_sources, push_sources
+from app.cli.management import ManagementClient
+from app.cli.source_files import FOLDER
 from app.core.errors import CommandError
 from tests.bench import Api
 from tests.conftest import ADMIN_TOKEN
@@ -81,13 +81,16 @@ async def test_round_trip_loses_nothing(api: Api, command: Command, tmp_path: Pa
     )
     before = (await api.get("/v1/sources", params={"include": "environment_settings"})).json()
 
-    assert (await command(configuration.pull, tmp_path, confirmed=True))[0] == 0
+    assert (await command(pull_sources, tmp_path, confirmed=True))[0] == 0
     written = {path.name: path.read_text() for path in (tmp_path / FOLDER).iterdir()}
     assert sorted(written) == ["my-app.yaml", "stripe.yaml"]
     assert "endpoint" not in "".join(written.values())
-    assert (await command(configuration.diff, tmp_path, check=True)) == (0, "No source differs.\n")
-    assert (await command(configuration.push, tmp_path, confirmed=True)) == (0, "No source differs.\n")
-    assert (await command(configuration.pull, tmp_path, confirmed=True)) == (
+    assert (await command(diff_sources, tmp_path, check=True)) == (0, "No source differs.\n")
+    assert (await command(push_sources, tmp_path, confirmed=True)) == (
+        0,
+        "No source differs.\n",
+    )
+    assert (await command(pull_sources, tmp_path, confirmed=True)) == (
         0,
         "The files are what the server has.\n",
     )
@@ -98,17 +101,17 @@ async def test_round_trip_loses_nothing(api: Api, command: Command, tmp_path: Pa
 async def test_failure_alerts_are_part_of_the_files(api: Api, command: Command, tmp_path: Path) -> None:
     alert = {"failed_share": 0.5, "stuck_after_minutes": 30, "emails": ["ops@example.com"]}
     await connect(api, "shop", environment_settings={"production": {"settings": {"failure_alert": alert}}})
-    await command(configuration.pull, tmp_path, confirmed=True)
+    await command(pull_sources, tmp_path, confirmed=True)
     content = load(tmp_path, "shop")
     kept = content["environments"]["production"]["settings"]["failure_alert"]
     whole = {"window_minutes": 15, "failed_events": None, "webhook_url": None, **alert}
     assert kept == whole
     assert content["environments"]["development"]["settings"]["failure_alert"] is None
-    assert (await command(configuration.diff, tmp_path, check=True)) == (0, "No source differs.\n")
+    assert (await command(diff_sources, tmp_path, check=True)) == (0, "No source differs.\n")
 
     kept["window_minutes"] = 60
     save(tmp_path, "shop", content)
-    code, said = await command(configuration.push, tmp_path, confirmed=True)
+    code, said = await command(push_sources, tmp_path, confirmed=True)
     assert code == 0
     assert "+        window_minutes: 60" in said
     promotion = {"from": "production", "to": "development", "dry_run": True}
@@ -120,22 +123,25 @@ async def test_failure_alerts_are_part_of_the_files(api: Api, command: Command, 
     with pytest.raises(
         CommandError, match=r"production\.settings\.failure_alert\.emails\.0: 'nobody' is not an email"
     ):
-        await command(configuration.push, tmp_path, confirmed=True)
+        await command(push_sources, tmp_path, confirmed=True)
     del content["environments"]["production"]["settings"]["failure_alert"]
     save(tmp_path, "shop", content)
-    assert (await command(configuration.push, tmp_path, confirmed=True)) == (0, "No source differs.\n")
+    assert (await command(push_sources, tmp_path, confirmed=True)) == (
+        0,
+        "No source differs.\n",
+    )
 
 
 async def test_files_of_ones_own_are_not_replaced_unasked(api: Api, command: Command, tmp_path: Path) -> None:
     await connect(api, "shop")
-    assert (await command(configuration.pull, tmp_path, confirmed=False))[0] == 0, "there is nothing to lose"
+    assert (await command(pull_sources, tmp_path, confirmed=False))[0] == 0, "there is nothing to lose"
     save(tmp_path, "shop", {**load(tmp_path, "shop"), "name": "Edited"})
     save(tmp_path, "mine", {"name": "Not pushed yet", "environments": {}})
     with pytest.raises(CommandError, match="nobody to ask"):
-        await command(configuration.pull, tmp_path, confirmed=False)
+        await command(pull_sources, tmp_path, confirmed=False)
     assert load(tmp_path, "shop")["name"] == "Edited"
     assert load(tmp_path, "mine")["name"] == "Not pushed yet"
-    _, said = await command(configuration.pull, tmp_path, confirmed=True)
+    _, said = await command(pull_sources, tmp_path, confirmed=True)
     folder = tmp_path / FOLDER
     assert said == f"wrote {folder / 'shop.yaml'}\nremoved {folder / 'mine.yaml'}\n"
     assert load(tmp_path, "shop")["name"] == "shop"
@@ -147,12 +153,12 @@ async def test_a_script_of_another_system_is_the_same_each_time(
     script = "function main() {\r\n  return { verified: true };\r\n}"
     settings = {"preprocess_script": {"language": "javascript", "source": script}}
     await connect(api, "shop", environment_settings={"development": {"settings": settings}})
-    await command(configuration.pull, tmp_path, confirmed=True)
+    await command(pull_sources, tmp_path, confirmed=True)
     path = tmp_path / FOLDER / "shop.development.js"
     assert path.read_bytes() == script.encode()
-    _, said = await command(configuration.pull, tmp_path, confirmed=True)
+    _, said = await command(pull_sources, tmp_path, confirmed=True)
     assert path.name not in said
-    code, said = await command(configuration.diff, tmp_path, check=True)
+    code, said = await command(diff_sources, tmp_path, check=True)
     assert code == 0, said
 
 
@@ -174,19 +180,19 @@ async def test_files_make_an_empty_server_the_same(api: Api, command: Command, t
         },
     }
     save(tmp_path, "my-app", content)
-    code, said = await command(configuration.diff, tmp_path, check=True)
+    code, said = await command(diff_sources, tmp_path, check=True)
     assert code == 1
     assert "my-app: is new" in said
     assert "event_type_path: body.kind" in said
     assert (await api.get("/v1/sources")).json()["entries"] == []
 
-    code, said = await command(configuration.push, tmp_path, confirmed=True)
+    code, said = await command(push_sources, tmp_path, confirmed=True)
     assert (code, said.splitlines()[-1]) == (0, "created my-app")
     source = (await api.get("/v1/sources/my-app", params=WHERE)).json()
     there = source["environment_settings"]["development"]
     assert there["settings"]["event_type_path"] == "body.kind"
     assert [each["event_type"] for each in there["mappings"]] == ["joined"]
-    assert (await command(configuration.diff, tmp_path, check=True))[0] == 0
+    assert (await command(diff_sources, tmp_path, check=True))[0] == 0
 
 
 async def test_push_changes_what_differs_and_leaves_the_rest(
@@ -194,7 +200,7 @@ async def test_push_changes_what_differs_and_leaves_the_rest(
 ) -> None:
     await connect(api, "stripe", preconfigured_provider="stripe")
     await connect(api, "other")
-    await command(configuration.pull, tmp_path, confirmed=True)
+    await command(pull_sources, tmp_path, confirmed=True)
     (tmp_path / FOLDER / "other.yaml").unlink()
     content = load(tmp_path, "stripe")
     content["name"] = "Payments"
@@ -202,7 +208,7 @@ async def test_push_changes_what_differs_and_leaves_the_rest(
     content["environments"]["development"]["mappings"].pop()
     save(tmp_path, "stripe", content)
 
-    code, said = await command(configuration.push, tmp_path, confirmed=True)
+    code, said = await command(push_sources, tmp_path, confirmed=True)
     assert code == 0
     assert "other: only on the server, left as it is" in said
     assert "-name: stripe\n+name: Payments\n" in said
@@ -218,7 +224,7 @@ async def test_push_asks_and_does_nothing_when_nobody_can_answer(
 ) -> None:
     save(tmp_path, "my-app", {"name": "My app", "provider": "custom_http"})
     with pytest.raises(CommandError, match="give --yes"):
-        await command(configuration.push, tmp_path, confirmed=False)
+        await command(push_sources, tmp_path, confirmed=False)
     assert (await api.get("/v1/sources")).json()["entries"] == []
 
 
@@ -230,27 +236,27 @@ async def test_environments_that_the_token_does_not_open_are_left_out(
     token = issued.json()["service_token"]["token"]
     await connect(api, "shop")
     await connect(api, "stripe", preconfigured_provider="stripe")
-    await command(configuration.pull, tmp_path, confirmed=True)
+    await command(pull_sources, tmp_path, confirmed=True)
     unseen = "not looked at, the token does not open them: production\n"
     same = (0, f"{unseen}No source differs.\n")
-    assert await command(configuration.diff, tmp_path, token, check=True) == same
+    assert await command(diff_sources, tmp_path, token, check=True) == same
 
     content = load(tmp_path, "shop")
     content["environments"]["production"]["settings"]["event_type_path"] = "body.kind"
     save(tmp_path, "shop", content)
-    assert await command(configuration.push, tmp_path, token, confirmed=True) == same
-    await command(configuration.pull, tmp_path, token, confirmed=True)
+    assert await command(push_sources, tmp_path, token, confirmed=True) == same
+    await command(pull_sources, tmp_path, token, confirmed=True)
     assert load(tmp_path, "shop") == content
 
     content["environments"]["development"]["settings"]["event_type_path"] = "body.kind"
     save(tmp_path, "shop", content)
-    _, lines = await command(configuration.diff, tmp_path, token, check=True, as_json=True)
+    _, lines = await command(diff_sources, tmp_path, token, check=True, as_json=True)
     found = [json.loads(line) for line in lines.splitlines()]
     assert [(each["change"], each["not_looked_at"]) for each in found] == [
         ("change", ["production"]),
         ("none", ["production"]),
     ]
-    code, said = await command(configuration.push, tmp_path, token, confirmed=True)
+    code, said = await command(push_sources, tmp_path, token, confirmed=True)
     assert (code, said.startswith(unseen)) == (0, True)
     assert said.endswith("1 of 2 sources differ.\nchanged shop\n")
     source = (await api.get("/v1/sources/shop", params=WHERE)).json()["environment_settings"]
@@ -266,7 +272,7 @@ async def test_what_the_server_refuses_names_the_fields(api: Api, command: Comma
     environments = {"development": {"settings": {"event_type_path": "body..x"}, "mappings": [right, wrong]}}
     save(tmp_path, "my-app", {"name": "My app", "provider": "custom_http", "environments": environments})
     with pytest.raises(CommandError) as caught:
-        await command(configuration.push, tmp_path, confirmed=True)
+        await command(push_sources, tmp_path, confirmed=True)
     said = str(caught.value)
     assert "source.environment_settings.development.settings.event_type_path" in said
     assert "source.environment_settings.development.mappings.1.action_type" in said
@@ -313,7 +319,7 @@ async def test_files_that_are_written_wrong_are_named(
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "my-app.yaml").write_text(text)
     with pytest.raises(CommandError) as caught:
-        await command(configuration.diff, tmp_path, check=False)
+        await command(diff_sources, tmp_path, check=False)
     assert message in str(caught.value)
 
 
@@ -321,7 +327,7 @@ async def test_a_file_with_another_ending_is_not_passed_over(command: Command, t
     save(tmp_path, "my-app", {"name": "My app", "provider": "custom_http"})
     (tmp_path / FOLDER / "other.yml").touch()
     with pytest.raises(CommandError, match=r"other\.yml: is not read: name it other\.yaml"):
-        await command(configuration.diff, tmp_path, check=False)
+        await command(diff_sources, tmp_path, check=False)
 
 
 async def test_a_directory_that_cannot_be_written_is_named(
@@ -329,9 +335,9 @@ async def test_a_directory_that_cannot_be_written_is_named(
 ) -> None:
     (tmp_path / FOLDER).touch()
     with pytest.raises(CommandError, match=f"cannot write {tmp_path / FOLDER}: File exists"):
-        await command(configuration.pull, tmp_path, confirmed=True)
+        await command(pull_sources, tmp_path, confirmed=True)
 
 
 async def test_an_empty_directory_says_how_to_begin(command: Command, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="begin with `doorbell pull"):
-        await command(configuration.push, tmp_path, confirmed=True)
+        await command(push_sources, tmp_path, confirmed=True)

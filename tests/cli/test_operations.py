@@ -22,8 +22,8 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from app.api.management import follow
+from app.cli import logs
 from app.cli.commands import cli
-from app.commands import logs
 from app.core.errors import CommandError
 from app.replays.many import MAXIMUM_RATE
 from app.runtime.resources import Runtime
@@ -33,7 +33,7 @@ from tests.knock import KnockServer, error
 from tests.servers import eventually
 
 Doorbell = Callable[..., Awaitable[tuple[int, str]]]
-MAIN = "import sys; sys.argv[0] = 'doorbell'; from app.cli import main; main()"
+MAIN = "import sys; sys.argv[0] = 'doorbell'; from app.cli.main import main; main()"
 MAPPINGS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "invoice.paid": [
         ("users_identify", {"id": "body.data.object.customer", "email": "body.data.object.customer_email"}),

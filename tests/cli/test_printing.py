@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from app.commands.printing import agrees
+from app.cli.printing import agrees
 
 
 @pytest.mark.parametrize(("answer", "is_agreed"), [("y", True), (" YES ", True), ("", False), ("n", False)])

@@ -1,12 +1,9 @@
-"""Which Doorbell, source and environment a command is about: the one in the settings, else the `doorbell dev`
-here."""
+"""Which source and environment a command is about, and where its events are received."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -18,6 +15,7 @@ from app.core.settings import Settings
 from app.database.engine import open_engine
 from app.sources.live import Configuration, Endpoint
 from app.sources.store import get_configured
+from app.stack.installation import find_installation
 
 
 @dataclass(frozen=True)
@@ -60,39 +58,6 @@ def database_reached() -> Iterator[None]:
             f"the database cannot be used ({type(error).__name__}): is `doorbell dev` running here, or is "
             "DOORBELL_DATABASE_URL right?"
         ) from error
-
-
-def find_installation(settings: Settings) -> Settings:
-    """The settings when they name a database, else with what `doorbell dev` keeps in the data directory.
-
-    Raises:
-        ConfigurationError: neither is there.
-    """
-    if settings.database_url is not None:
-        if settings.secret_key is None:
-            raise ConfigurationError("DOORBELL_DATABASE_URL is set, DOORBELL_SECRET_KEY is not: set both")
-        return settings
-    data_dir = settings.data_dir.resolve()
-    secret_key = settings.secret_key or _kept_secret_key(data_dir)
-    if secret_key is None or not (data_dir / "postgres").is_dir():
-        raise ConfigurationError(
-            f"no Doorbell found: `doorbell dev` was never run on {data_dir} (DOORBELL_DATA_DIR), and "
-            "DOORBELL_DATABASE_URL and DOORBELL_SECRET_KEY are not set"
-        )
-    return settings.model_copy(update={"database_url": _embedded_url(data_dir), "secret_key": secret_key})
-
-
-def _kept_secret_key(data_dir: Path) -> SecretStr | None:
-    path = data_dir / "secret-key"
-    return SecretStr(path.read_text().strip()) if path.exists() else None
-
-
-def _embedded_url(data_dir: Path) -> str:
-    from app.stack.dev import DATABASE
-    from app.stack.postgres import EmbeddedPostgres
-
-    url = EmbeddedPostgres(data_dir / "postgres").url(DATABASE)
-    return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 async def _look_up(

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.text import Text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.commands.printing import print_line
-from app.commands.target import Target
+from app.cli.printing import print_line
+from app.cli.target import Target
 from app.database.pages import PageRequest
 from app.logs.entries import LogEntry
 from app.logs.filters import LogFilter

@@ -17,10 +17,9 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app.commands.deliveries import forwarded_headers, record_of, recorded_requests
-from app.commands.results import result_of
-from app.commands.send import Output, post, send_all
-from app.commands.target import Target, open_target
+from app.cli.requests import Output, forwarded_headers, post, record_of, recorded_requests, send_all
+from app.cli.results import result_of
+from app.cli.target import Target, open_target
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
 from app.models.types import now

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import typer
 
-from app.commands.management import ManagementClient, management_client, source_path
+from app.cli.management import ManagementClient, management_client, source_path
 from app.core.errors import CommandError
 from app.core.settings import Settings
 

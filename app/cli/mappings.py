@@ -1,20 +1,64 @@
-"""`doorbell mappings test`: the mappings of an event type on an event, each parameter with its value or its
-error."""
+"""`doorbell mappings`: mappings from event types to actions."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
-from app.commands.management import ManagementClient, source_path
-from app.commands.printing import compact, plain, print_json, print_table, shortened, status_text
+from app.cli.completion import complete_event_type
+from app.cli.management import ManagementClient, source_path
+from app.cli.options import AsJson, Connection, Environment, Source, grouped
+from app.cli.printing import compact, plain, print_json, print_table, shortened, status_text
 from app.core.errors import CommandError
+
+group = typer.Typer(help="Mappings from event types to actions.", no_args_is_help=True)
 
 NOT_ALL_RUN = 1
 _ORIGINS = {"payload": "your payload", "received": "a received event", "example": "the provider's example"}
+
+
+@group.command("test")
+@grouped
+def evaluate_mappings(
+    source: Source,
+    event_type: Annotated[
+        str,
+        typer.Argument(help="The event type whose mappings to test.", autocompletion=complete_event_type),
+    ],
+    environment: Environment = "development",
+    event_id: Annotated[UUID | None, typer.Option(help="An event of the log, of any environment.")] = None,
+    payload: Annotated[
+        Path | None, typer.Option(help='A file with a body, or with {"body": ..., "headers": ...}.')
+    ] = None,
+    as_json: AsJson = False,
+    *,
+    connection: Connection,
+) -> None:
+    """Evaluate mappings as a worker would, and show each parameter with its value or what is wrong. No action
+    runs.
+
+    Without an event, the latest of the type is taken, else the provider's example. Leaves with code 1 when
+    there is no active mapping or not every one of them would run.
+
+    Example: doorbell mappings test stripe invoice.paid
+    """
+    with connection.client() as client:
+        raise typer.Exit(
+            run_test(
+                client,
+                source,
+                event_type,
+                environment,
+                Console(),
+                event_id=event_id,
+                payload=payload,
+                as_json=as_json,
+            )
+        )
 
 
 def run_test(

@@ -7,14 +7,12 @@ What a file holds is what a person may change. Ids, times and endpoint URLs are 
 no file. Files read the same whatever the order of their mappings.
 """
 
-import math
-from collections.abc import Collection, Hashable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
-import yaml
 
 from app.core.errors import CommandError
 
@@ -34,13 +32,15 @@ class SourceFile:
 
     def text(self) -> str:
         """The YAML, with scripts named by their files."""
+        from app.cli.strict_yaml import write_yaml
+
         content = self._in_order()
         for environment, configured in content["environments"].items():
             settings = configured["settings"]
             if settings.get(_SCRIPT) is not None:
                 named = {**settings, _SCRIPT: _script_name(self.key, environment)}
                 content["environments"][environment] = {**configured, "settings": named}
-        return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+        return write_yaml(content)
 
     def scripts(self) -> dict[str, str]:
         """The scripts by file name."""
@@ -187,12 +187,14 @@ def _request_environment(configured: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> SourceFile:
+    from app.cli.strict_yaml import YAMLError, read_yaml
+
     try:
         with path.open(encoding="utf-8") as file:
-            content = yaml.load(file, Loader=_Loader)
+            content = read_yaml(file)
         # What YAML knows and JSON does not: sets, bytes, keys that are no text, numbers of any length.
         _canonical(content)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, orjson.JSONEncodeError) as error:
+    except (OSError, YAMLError, UnicodeDecodeError, orjson.JSONEncodeError) as error:
         raise CommandError(f"{path}: {error}") from None
     content = _object(content, f"{path}")
     for name in ("name", "provider"):
@@ -236,49 +238,3 @@ def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise CommandError(f"{where}: is not an object with text as keys")
     return value
-
-
-class _Dumper(yaml.SafeDumper):
-    """Lists indented under their key, and texts of several lines as such."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
-
-
-def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _text)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML of JSON's types: no dates, and no key twice, of which YAML would keep the last in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if (name := str(key.value)) in seen:
-                raise _wrong(f"the key {name} stands here twice", key)
-            seen.add(name)
-        return super().construct_mapping(node, deep)
-
-
-def _wrong(message: str, node: yaml.Node) -> yaml.YAMLError:
-    return yaml.constructor.ConstructorError(None, None, message, node.start_mark)
-
-
-def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
-    if not math.isfinite(number := loader.construct_yaml_float(node)):
-        raise _wrong(f"{node.value} is no number of JSON: write it in quotes, if it is a text", node)
-    return number
-
-
-_Loader.add_constructor("tag:yaml.org,2002:float", _float)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}

@@ -19,7 +19,8 @@ SWEEP_BATCH = 100
 POSTPONED = timedelta(seconds=5)
 
 # Round robin over the sources that have a backlog, found by jumping through the index; those with fewer
-# events in flight come first, and none has more than its share of the slots.
+# events in flight come first, and none has more than its share of the slots. The claimed come as an array: a
+# join with them would read every event since.
 _CLAIM = text("""
 WITH RECURSIVE backlog (source_key) AS (
     (SELECT source_key FROM events WHERE environment = :environment AND status = 'received' AND id >= :since
@@ -46,7 +47,7 @@ WITH RECURSIVE backlog (source_key) AS (
     SELECT id FROM candidates ORDER BY turn, id LIMIT :limit
 )
 UPDATE events SET status = 'processing', lease_expires_at = now() + :lease
-FROM claimed WHERE events.id = claimed.id AND events.id >= :since
+WHERE events.id = ANY(ARRAY(SELECT id FROM claimed)) AND events.id >= :since
 RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin,
   traceparent,
     false AS was_claimed
@@ -59,7 +60,7 @@ WITH expired AS (
     ORDER BY lease_expires_at LIMIT :limit FOR UPDATE SKIP LOCKED
 )
 UPDATE events SET lease_expires_at = now() + :lease
-FROM expired WHERE events.id = expired.id
+WHERE events.id = ANY(ARRAY(SELECT id FROM expired))
 RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin,
   traceparent,
     true AS was_claimed

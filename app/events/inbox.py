@@ -6,19 +6,15 @@
 
 import asyncio
 import logging
-from binascii import b2a_base64
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database.batching import Batcher
-from app.database.engine import to_json
-from app.events.event_log import CHANNEL
 from app.events.reception import ReceivedEvent
-from app.models.status import EventStatus
+from app.events.writer import write_events
 from app.runtime import metrics
 
 logger = logging.getLogger(__name__)
@@ -30,34 +26,6 @@ GROUP_WEIGHT = 100
 WRITE_TIMEOUT = timedelta(seconds=10)
 # What a row takes besides its body, roughly.
 ROW_BYTES = 2048
-
-# An id is written once: a batch whose connection broke before Postgres answered is sent again as it is. All
-# rows come as one JSON array: an array for each column costs the driver many times as much.
-_INSERT = text("""
-WITH given AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS given (
-        id uuid, environment text, source_key text, event_type text, idempotency_key text, status text,
-        verification_status text, verification_reason text, received_at timestamptz, occurred_at timestamptz,
-        finished_at timestamptz, error text, received_through text, batch_id uuid, signing_secret_id uuid,
-        traceparent text, body text, headers text, sensitive_headers text, preprocess_output text)
-), new_events AS (
-    INSERT INTO events (id, environment, source_key, event_type, idempotency_key, status, verification_status,
-                        verification_reason, received_at, occurred_at, finished_at, error, received_through,
-                        batch_id, signing_secret_id, traceparent)
-    SELECT id, environment, source_key, event_type, idempotency_key, status, verification_status,
-           verification_reason, received_at, occurred_at, finished_at, error, received_through,
-           batch_id, signing_secret_id, traceparent
-    FROM given
-    ON CONFLICT (id) DO NOTHING
-), new_payloads AS (
-    INSERT INTO event_payloads (id, body, headers, sensitive_headers, preprocess_output)
-    SELECT id, decode(body, 'base64'), headers::json, decode(sensitive_headers, 'base64'),
-      preprocess_output::json
-    FROM given
-    ON CONFLICT (id) DO NOTHING
-)
-SELECT pg_notify(:channel, environment) FROM unnest(CAST(:awaited AS text[])) AS environment
-""")
 
 
 class Inbox:
@@ -124,35 +92,5 @@ class Inbox:
         return [None] * len(events)
 
     async def _insert(self, events: list[ReceivedEvent]) -> None:
-        waiting = {each.environment for each in events if each.status is EventStatus.RECEIVED}
-        rows = to_json([_row(each) for each in events])
         async with self._engine.connect() as connection:
-            await connection.execute(_INSERT, {"rows": rows, "channel": CHANNEL, "awaited": sorted(waiting)})
-
-
-def _row(event: ReceivedEvent) -> dict[str, object]:
-    """The row of an event as JSON takes it. JSON within it is text, so that an escaped U+0000 stays what it
-    is."""
-    sensitive, preprocess = event.sensitive_headers, event.preprocess_output
-    return {
-        "id": event.id,
-        "environment": event.environment,
-        "source_key": event.source_key,
-        "event_type": event.event_type,
-        "idempotency_key": event.idempotency_key,
-        "status": event.status,
-        "verification_status": event.verification_status,
-        "verification_reason": event.verification_reason,
-        "received_at": event.received_at,
-        "occurred_at": event.occurred_at,
-        "finished_at": None if event.status is EventStatus.RECEIVED else event.received_at,
-        "error": event.error,
-        "received_through": event.received_through,
-        "batch_id": event.batch_id,
-        "signing_secret_id": event.signing_secret_id,
-        "traceparent": event.traceparent,
-        "body": b2a_base64(event.body, newline=False).decode(),
-        "headers": to_json(event.headers),
-        "sensitive_headers": None if sensitive is None else b2a_base64(sensitive, newline=False).decode(),
-        "preprocess_output": None if preprocess is None else to_json(preprocess),
-    }
+            await write_events(connection, events)

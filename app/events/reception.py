@@ -18,7 +18,7 @@ from app.core.errors import Rejected
 from app.core.raw_json import MAXIMUM_DEPTH, is_too_deep
 from app.core.secrets import SecretBox
 from app.events.assessment import Assessment, assess, hidden_values
-from app.models.status import EventStatus, ReceivedThrough, VerificationStatus
+from app.models.status import EventStatus, Origin, ReceivedThrough, ReplayMappings, VerificationStatus
 from app.models.types import new_id, now
 from app.providers.verification import Delivery, FirstEventHmac, verify
 from app.runtime import tracing
@@ -57,6 +57,11 @@ class ReceivedEvent:
     batch_id: UUID | None = None
     signing_secret_id: UUID | None = None
     traceparent: str | None = None
+    # Of what was asked for by hand (`app/replays/one.py`).
+    origin: Origin | None = None
+    replay_of: UUID | None = None
+    replay_mappings: ReplayMappings | None = None
+    replay_id: UUID | None = None
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from app.core.errors import FieldError, Rejected, RequestError
 from app.core.secrets import SecretBox
 from app.core.validation import invalid_fields
 from app.events.assessment import assess
-from app.events.event_log import CHANNEL
 from app.events.reception import ReceivedEvent, Refusal, authenticated_events, receive_event, received_part
 from app.events.tracking import UNSIGNED, events_of
+from app.events.writer import write_events
 from app.models.action import Action
 from app.models.event import Event, EventPayload
 from app.models.status import (
@@ -44,7 +44,6 @@ from app.sources.store import get_configured
 REHEARSAL_DEADLINE = 20.0
 POLL_INTERVAL = 0.05
 
-_NOTIFY = text("SELECT pg_notify(:channel, :environment)")
 _STATUS = text("SELECT status FROM events WHERE id = :id")
 
 
@@ -86,7 +85,7 @@ async def rehearse(
     received = await receive_event(endpoint, body, headers, runtime.box, runtime.scripts)
     if isinstance(received, Refusal):
         return Rehearsal(None, 0, 0, 0, [FieldError("payload", received.rejected.message)])
-    await _store(session, received, Origin.REHEARSAL)
+    await write_events(await session.connection(), [replace(received, origin=Origin.REHEARSAL)])
     await session.commit()
     if not await _finished(runtime.engine, received.id):
         waiting = (
@@ -196,12 +195,32 @@ async def replay_event(
     """
     payload = await get_payload(session, original)
     endpoint = endpoint_of(runtime, original.environment, original.source_key)
-    received = await _again(runtime, endpoint, original, payload)
-    for each in received:
-        await _store(session, each, Origin.REPLAY, original=original, mappings=mappings, replay_id=replay_id)
+    received = [
+        replace(
+            each,
+            origin=Origin.REPLAY,
+            replay_of=original.id,
+            replay_mappings=mappings,
+            replay_id=replay_id,
+            **(_as_then(original) if mappings is ReplayMappings.ORIGINAL else {}),
+        )
+        for each in await _again(runtime, endpoint, original, payload)
+    ]
+    await write_events(await session.connection(), received)
     if mappings is ReplayMappings.ORIGINAL:
         await _copy_actions(session, original, received[0].id)
     return received[0].id
+
+
+def _as_then(original: Event) -> dict[str, Any]:
+    """How a replay is identified that sends what was evaluated for its original: that needs no mapping
+    now."""
+    return {
+        "event_type": original.event_type,
+        "idempotency_key": original.idempotency_key,
+        "status": EventStatus.RECEIVED,
+        "error": None,
+    }
 
 
 async def get_payload(session: AsyncSession, event: Event) -> EventPayload:
@@ -331,57 +350,6 @@ async def _actions(session: AsyncSession, event_id: UUID) -> list[Action]:
         col(Action.id) >= first, col(Action.id) < end, col(Action.event_id) == event_id
     )
     return list((await session.exec(query.execution_options(populate_existing=True))).all())
-
-
-async def _store(
-    session: AsyncSession,
-    received: ReceivedEvent,
-    origin: Origin,
-    *,
-    original: Event | None = None,
-    mappings: ReplayMappings | None = None,
-    replay_id: UUID | None = None,
-) -> None:
-    """Write the event's rows and wake its dispatcher at the commit."""
-    as_then = original if mappings is ReplayMappings.ORIGINAL else None
-    # What was evaluated then needs no mapping now.
-    status = EventStatus.RECEIVED if as_then else received.status
-    session.add(
-        Event(
-            id=received.id,
-            environment=received.environment,
-            source_key=received.source_key,
-            event_type=as_then.event_type if as_then else received.event_type,
-            idempotency_key=as_then.idempotency_key if as_then else received.idempotency_key,
-            status=status.value,
-            verification_status=str(received.verification_status),
-            verification_reason=received.verification_reason,
-            origin=origin.value,
-            replay_of=original.id if original else None,
-            replay_mappings=mappings.value if mappings else None,
-            replay_id=replay_id,
-            received_through=received.received_through.value,
-            batch_id=received.batch_id,
-            traceparent=received.traceparent,
-            received_at=received.received_at,
-            occurred_at=received.occurred_at,
-            finished_at=None if status is EventStatus.RECEIVED else received.received_at,
-            error=None if as_then else received.error,
-        )
-    )
-    session.add(
-        EventPayload(
-            id=received.id,
-            body=received.body,
-            headers=received.headers,
-            sensitive_headers=received.sensitive_headers,
-            preprocess_output=received.preprocess_output,
-        )
-    )
-    await session.flush()
-    await (await session.connection()).execute(
-        _NOTIFY, {"channel": CHANNEL, "environment": received.environment}
-    )
 
 
 def endpoint_of(runtime: Runtime, environment: str, key: str) -> Endpoint:

@@ -22,7 +22,7 @@ lint: .venv/dev.stamp ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --quiet
+	$(BIN)/lint-imports --no-logo
 
 dashboard: $(DASHBOARD) ## build the dashboard's scripts and styles
 

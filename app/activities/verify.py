@@ -2,7 +2,7 @@
 
 from temporalio import activity
 
-from app.events.assessment import assess
+from app.events.assessment import assess, status_of
 from app.events.event_log import EventLog, StoredEvent
 from app.models.contracts import EventRef, Verdict
 from app.models.status import ReceivedThrough, VerificationStatus
@@ -31,10 +31,7 @@ class VerifyEvent:
         if endpoint is None:
             # Nothing to verify with any more; `map_event` finds no mapping either and says so.
             return Verdict(rejected=False)
-        if stored.received_through in (ReceivedThrough.TRACKING, ReceivedThrough.SOURCE_KEY):
-            # A key vouched for it when it was received, and has not changed since.
-            return Verdict(rejected=False)
-        if stored.received_through == ReceivedThrough.BATCH:
+        if stored.received_through != ReceivedThrough.WEBHOOK:
             verdict = _received_verdict(stored)
             reason = stored.verification_reason
         else:
@@ -46,7 +43,7 @@ class VerifyEvent:
                 return Verdict(rejected=stored.verification_status == VerificationStatus.ENFORCED_FAILED)
             verdict = assessment.verdict
             reason = None if verdict.verified else verdict.reason
-        status = verdict.status(enforced=endpoint.enforce_verification)
+        status = status_of(endpoint, verdict)
         if status != stored.verification_status:
             await self._correct(stored, status, reason)
         return Verdict(rejected=status is VerificationStatus.ENFORCED_FAILED)
@@ -57,6 +54,7 @@ class VerifyEvent:
 
 
 def _received_verdict(stored: StoredEvent) -> Finding:
-    """The verdict of reception, on what came in a batch: the batch is not stored whole."""
+    """The verdict of reception, on an event of a request that is not stored as it was sent: a batch, a call
+    of a library, a call with a source key."""
     found = stored.verification_status.rpartition(":")[2]
     return Finding({"verified": True, "failed": False}.get(found), stored.verification_reason or "")

@@ -17,14 +17,18 @@ from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
 from app.api.errors import RESPONSES, error_response
-from app.api.receive import RETRY_AFTER, keep, limit_rate, note_refusal, read_body
+from app.api.receive import RETRY_AFTER, keep, limit_rate, note_refusal, read_body, unavailable
 from app.core.errors import Rejected
-from app.events.reception import authenticated_events, refused_request
-from app.events.tracking import UNSIGNED, events_of
-from app.models.status import ReceivedThrough, VerificationStatus
+from app.events.assessment import Assessment, assess_tracking, refusal
+from app.events.reception import ReceivedEvent, events_of_request, refused_request
+from app.events.tracking import events_of
+from app.models.status import ReceivedThrough
+from app.models.types import now
 from app.providers.base import Tracking
 from app.providers.registry import providers
+from app.providers.verification import Delivery
 from app.runtime.resources import Runtime
+from app.scripting.pool import ScriptsBusy
 from app.sources.live import Endpoint
 
 router = APIRouter(tags=["Tracking"])
@@ -136,27 +140,42 @@ async def _accept(request: Request) -> None:
     decoded = _decode(body)
     endpoint, limits = _endpoint(runtime, request.headers, decoded)
     limit_rate(request, endpoint)
-    headers = dict(request.headers)
+    delivery = Delivery(body, dict(request.headers), now())
+    assessment: Assessment | None = None
     try:
-        _check(endpoint, body, limits)
+        _check_size(body, limits)
+        assessment = await assess_tracking(endpoint, delivery, runtime.scripts)
+        _check_verified(endpoint, assessment)
         kind = _TYPE_OF[request.url.path.rsplit("/", 1)[1]]
         events = list(events_of(body, decoded, kind, limits))
+    except ScriptsBusy as error:
+        raise unavailable(error) from error
     except Rejected as rejected:
-        refused = refused_request(
-            endpoint, body, headers, rejected, runtime.box, through=ReceivedThrough.TRACKING
-        )
-        await note_refusal(request, endpoint, refused)
+        await note_refusal(request, endpoint, _refused(runtime, endpoint, delivery, rejected, assessment))
         raise
-    accepted = authenticated_events(
-        endpoint,
-        events,
-        headers,
-        runtime.box,
-        through=ReceivedThrough.TRACKING,
-        status=VerificationStatus.NOT_ENFORCED_UNVERIFIED,
-        reason=UNSIGNED,
+    accepted = events_of_request(
+        endpoint, events, delivery.headers, runtime.box, assessment, through=ReceivedThrough.TRACKING
     )
     await keep(request, accepted)
+    request.app.state.secret_uses.note(assessment.verdict.secret_id, delivery.received_at)
+
+
+def _refused(
+    runtime: Runtime,
+    endpoint: Endpoint,
+    delivery: Delivery,
+    rejected: Rejected,
+    assessment: Assessment | None,
+) -> ReceivedEvent:
+    return refused_request(
+        endpoint,
+        delivery.body,
+        delivery.headers,
+        rejected,
+        runtime.box,
+        through=ReceivedThrough.TRACKING,
+        assessment=assessment,
+    )
 
 
 async def _read(request: Request) -> bytes:
@@ -206,16 +225,20 @@ def _write_keys(headers: Any, body: Any) -> Iterator[str]:
             yield from key.split(":")
 
 
-def _check(endpoint: Endpoint, body: bytes, limits: Tracking) -> None:
-    """Refuse what this source does not take, whatever the events are."""
-    if endpoint.enforce_verification and endpoint.secrets:
-        raise Rejected(
-            401,
-            "verification_enforced",
-            "this source has a signing secret and takes signed events only: make another source for "
-            "libraries, or turn enforce_verification off",
-        )
+def _check_size(body: bytes, limits: Tracking) -> None:
     if len(body) > limits.maximum_batch:
         raise Rejected(
             400, "body_too_large", f"the body has {len(body)} bytes, allowed are {limits.maximum_batch}"
+        )
+
+
+def _check_verified(endpoint: Endpoint, assessment: Assessment) -> None:
+    """Refuse an unverified request where the source enforces verification. A body that no script could read
+    is refused for what it is."""
+    if not assessment.malformed and refusal(endpoint, assessment):
+        raise Rejected(
+            401,
+            "verification_enforced",
+            f"this source enforces verification, and this request is not verified: {assessment.told}. "
+            "Create another source for libraries, without a signing secret, or turn enforce_verification off",
         )

@@ -1,16 +1,24 @@
-"""Whether a delivery is genuine, and what preprocessing makes of it: by the source's script, else by its
+"""Whether a request is genuine, and what preprocessing makes of it: by the source's script, else by its
 provider.
 
-The same at the edge (`app/events/reception.py`) and for the verdict of record (`app/activities/verify.py`).
+The same for every way in (`app/events/reception.py`) and for the verdict of record
+(`app/activities/verify.py`). `refusal` is the one gate: a request that makes events passes it, whichever path
+it came on.
 """
 
 from dataclasses import dataclass, replace
 
 import orjson
 
+from app.core.errors import Rejected
+from app.models.status import VerificationStatus
 from app.providers.verification import Delivery, FirstEventHmac, Scheme, Verdict, verify
 from app.scripting.pool import ScriptError, ScriptInput, ScriptRun, Scripts, mask
 from app.sources.live import Endpoint
+
+CALLED_WITH_SOURCE_KEY = "called with a source key"
+# A write key ships in web pages: it says which source is meant, and proves nothing.
+SENT_WITH_WRITE_KEY = "sent with the write key, which is not a signature"
 
 
 @dataclass(frozen=True)
@@ -35,13 +43,46 @@ class Assessment:
         return self.verdict.reason if self.run and self.run.error else None
 
 
+def refusal(endpoint: Endpoint, assessment: Assessment) -> Rejected | None:
+    """Why a request makes no events of this source, if so: the source enforces verification, and the request
+    is not verified."""
+    if not endpoint.enforce_verification or assessment.verdict.verified:
+        return None
+    return Rejected(401, "verification_failed", f"the event could not be verified: {assessment.told}")
+
+
+def status_of(endpoint: Endpoint, verdict: Verdict) -> VerificationStatus:
+    """What the log says of a verdict on a request to this source."""
+    return verdict.status(enforced=endpoint.enforce_verification)
+
+
 async def assess(endpoint: Endpoint, delivery: Delivery, scripts: Scripts) -> Assessment:
-    """Judge a delivery. Never raises for what a sender can send.
+    """Judge a delivery to the ingestion URL. Never raises for what a sender can send.
 
     Raises:
         ScriptsBusy: too many scripts wait; nothing is known of this delivery.
     """
-    own = verify(scheme_of(endpoint), delivery, endpoint.secrets)
+    return await _assess(endpoint, delivery, verify(scheme_of(endpoint), delivery, endpoint.secrets), scripts)
+
+
+async def assess_tracking(endpoint: Endpoint, delivery: Delivery, scripts: Scripts) -> Assessment:
+    """Judge a request of a library. It may be signed as a delivery is; the write key alone is no signature.
+
+    Raises:
+        ScriptsBusy: as `assess`.
+    """
+    signed = verify(scheme_of(endpoint), delivery, endpoint.secrets)
+    own = signed if signed.verified else Verdict(None, SENT_WITH_WRITE_KEY)
+    return await _assess(endpoint, delivery, own, scripts)
+
+
+def assess_source_call() -> Assessment:
+    """The verdict on a call with a source key. The key is the caller's credential; a script judges deliveries
+    to the ingestion URL, and has no part in it."""
+    return Assessment(Verdict(True, CALLED_WITH_SOURCE_KEY))
+
+
+async def _assess(endpoint: Endpoint, delivery: Delivery, own: Verdict, scripts: Scripts) -> Assessment:
     if endpoint.script is None:
         return Assessment(own)
     if not _is_json(delivery.body):

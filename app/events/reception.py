@@ -17,7 +17,7 @@ from app.actions.paths import MISSING, DecodedEvent, PathError, parse_path, reso
 from app.core.errors import Rejected
 from app.core.raw_json import MAXIMUM_DEPTH, is_too_deep
 from app.core.secrets import SecretBox
-from app.events.assessment import Assessment, assess, hidden_values
+from app.events.assessment import Assessment, assess, hidden_values, refusal, status_of
 from app.models.status import EventStatus, Origin, ReceivedThrough, ReplayMappings, VerificationStatus
 from app.models.types import new_id, now
 from app.providers.verification import Delivery, FirstEventHmac, verify
@@ -89,16 +89,15 @@ async def receive_events(
         body,
         headers,
         box,
-        verdict.status(enforced=endpoint.enforce_verification),
+        status_of(endpoint, verdict),
         None if verdict.verified else verdict.reason,
         ReceivedThrough.WEBHOOK,
     )
     # The moment that the verdict is about.
     event = replace(row, received_at=received_at, signing_secret_id=verdict.secret_id)
-    if endpoint.enforce_verification and not verdict.verified and not assessment.malformed:
-        return _refuse(
-            event, 401, "verification_failed", f"the event could not be verified: {assessment.told}"
-        )
+    # A malformed body is refused below, with what is wrong with it.
+    if not assessment.malformed and (rejected := refusal(endpoint, assessment)):
+        return _refuse(event, rejected.status, rejected.code, rejected.message)
     try:
         decoded = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -135,26 +134,32 @@ async def receive_event(
     return _refuse(event, 400, "invalid_batch", message)
 
 
-def authenticated_events(
+def events_of_request(
     endpoint: Endpoint,
     bodies: Sequence[dict[str, Any]],
     headers: dict[str, str],
     box: SecretBox,
+    assessment: Assessment,
     *,
     through: ReceivedThrough,
-    status: VerificationStatus,
-    reason: str | None = None,
     batch_id: UUID | None = None,
 ) -> list[ReceivedEvent]:
-    """The events of a request that a key vouches for, not a signature."""
+    """The events of a request that is no delivery to the ingestion URL, after it has passed the gate."""
     batch_id = batch_id or (new_id() if len(bodies) > 1 else None)
-    request = _row(endpoint, b"", headers, box, status, reason, through)
-    return [
+    verdict = assessment.verdict
+    row = _row(endpoint, b"", headers, box, status_of(endpoint, verdict), verdict.reason, through)
+    request = replace(row, signing_secret_id=verdict.secret_id)
+    events = [
         _identify(
-            replace(request, id=new_id(), body=orjson.dumps(body), batch_id=batch_id), endpoint, body, headers
+            replace(request, id=new_id(), body=orjson.dumps(body), batch_id=batch_id),
+            endpoint,
+            body,
+            headers,
+            assessment.run,
         )
         for body in bodies
     ]
+    return [replace(each, error=each.error or assessment.problem) for each in events]
 
 
 def received_part(
@@ -174,8 +179,8 @@ def received_part(
     """
     status, reason = verification
     row = _row(endpoint, body, headers, box, VerificationStatus(status), reason, through)
-    of_batch = endpoint.script is not None and through is ReceivedThrough.BATCH
-    run = ScriptRun(output=preprocess_output or {}) if of_batch else None
+    was_run = endpoint.script is not None and through is not ReceivedThrough.SOURCE_KEY
+    run = ScriptRun(output=preprocess_output or {}) if was_run else None
     return _identify(row, endpoint, orjson.loads(body), headers, run)
 
 
@@ -187,10 +192,15 @@ def refused_request(
     box: SecretBox,
     *,
     through: ReceivedThrough,
+    assessment: Assessment | None = None,
 ) -> ReceivedEvent:
-    """What to log of a request that is refused before its signature, if it has one, is looked at."""
+    """What to log of a request that is refused, without `assessment` before its signature, if it has one, is
+    looked at."""
+    status, reason = VerificationStatus.NOT_ENFORCED_UNVERIFIED, None
+    if assessment is not None:
+        status, reason = status_of(endpoint, assessment.verdict), assessment.verdict.reason
     return replace(
-        _row(endpoint, body, headers, box, VerificationStatus.NOT_ENFORCED_UNVERIFIED, None, through),
+        _row(endpoint, body, headers, box, status, reason, through),
         status=EventStatus.REJECTED,
         error=rejected.message,
         body=body[:MAXIMUM_REJECTED_BODY],

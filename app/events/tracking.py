@@ -15,7 +15,6 @@ from app.models.types import now
 from app.providers.base import Tracking
 
 BATCHES = frozenset({"batch", "b", "import"})
-UNSIGNED = "sent with the write key, which is not a signature"
 
 
 def events_of(sent: bytes, body: Any, kind: str, limits: Tracking) -> Iterator[dict[str, Any]]:

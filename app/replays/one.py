@@ -19,9 +19,15 @@ from app.account.environments import get_environment
 from app.core.errors import FieldError, Rejected, RequestError
 from app.core.secrets import SecretBox
 from app.core.validation import invalid_fields
-from app.events.assessment import assess
-from app.events.reception import ReceivedEvent, Refusal, authenticated_events, receive_event, received_part
-from app.events.tracking import UNSIGNED, events_of
+from app.events.assessment import Assessment, assess, assess_tracking, refusal, status_of
+from app.events.reception import (
+    ReceivedEvent,
+    Refusal,
+    events_of_request,
+    receive_event,
+    received_part,
+)
+from app.events.tracking import events_of
 from app.events.writer import write_events
 from app.models.action import Action
 from app.models.event import Event, EventPayload
@@ -31,7 +37,6 @@ from app.models.status import (
     Origin,
     ReceivedThrough,
     ReplayMappings,
-    VerificationStatus,
 )
 from app.models.types import derived_id, digest_of, id_time_range
 from app.providers.verification import Delivery
@@ -246,20 +251,24 @@ async def _again(
     status, reason = original.verification_status, original.verification_reason
     if original.status == EventStatus.REJECTED:
         delivery = Delivery(payload.body, _headers(runtime.box, payload), original.received_at)
-        verdict = (await assess(endpoint, delivery, runtime.scripts)).verdict
-        if endpoint.enforce_verification and not verdict.verified:
+        is_tracked = original.received_through == ReceivedThrough.TRACKING
+        assessment = await (assess_tracking if is_tracked else assess)(endpoint, delivery, runtime.scripts)
+        verdict = assessment.verdict
+        if refusal(endpoint, assessment):
             raise _cannot_run(f"was rejected, and still cannot be verified: {verdict.reason}")
-        status = verdict.status(enforced=endpoint.enforce_verification)
+        if is_tracked:
+            return _tracked(runtime, endpoint, payload, assessment)
+        status = status_of(endpoint, verdict)
         reason = None if verdict.verified else verdict.reason
-        if original.received_through == ReceivedThrough.TRACKING and not verdict.verified:
-            return _tracked(runtime, endpoint, payload)
     received = await receive_stored(runtime, endpoint, original, payload)
     if isinstance(received, Refusal):
         raise _cannot_run(received.rejected.message)
     return [replace(received, verification_status=status, verification_reason=reason)]
 
 
-def _tracked(runtime: Runtime, endpoint: Endpoint, payload: EventPayload) -> list[ReceivedEvent]:
+def _tracked(
+    runtime: Runtime, endpoint: Endpoint, payload: EventPayload, assessment: Assessment
+) -> list[ReceivedEvent]:
     """The events of a library's request that was rejected as a whole, as reception would take them now."""
     limits = endpoint.provider.tracking
     if limits is None:
@@ -273,14 +282,13 @@ def _tracked(runtime: Runtime, endpoint: Endpoint, payload: EventPayload) -> lis
         raise _cannot_run(rejected.message) from None
     if not bodies:
         raise _cannot_run("is a batch without events")
-    return authenticated_events(
+    return events_of_request(
         endpoint,
         bodies,
         _headers(runtime.box, payload),
         runtime.box,
+        assessment,
         through=ReceivedThrough.TRACKING,
-        status=VerificationStatus.NOT_ENFORCED_UNVERIFIED,
-        reason=UNSIGNED,
     )
 
 

@@ -25,16 +25,15 @@ from app.api.request import DirectoryRoute
 from app.api.reverse_etl.knock_calls import CALLS, ID, Arguments, Call, invalid, operation
 from app.core.errors import FieldError, RequestError
 from app.directory.recipients import Json
-from app.events.reception import ReceivedEvent, authenticated_events
+from app.events.assessment import assess_source_call
+from app.events.reception import ReceivedEvent, events_of_request
 from app.logs.bulk_calls import progress
 from app.models.directory import USERS
-from app.models.status import ReceivedThrough, VerificationStatus
+from app.models.status import ReceivedThrough
 from app.models.types import new_id
 from app.runtime.resources import Runtime
 from app.sources.keys import SOURCE_KEY_PREFIX
 from app.sources.live import Endpoint
-
-VOUCHED_FOR = "called with a source key"
 
 
 class SourceKeys:
@@ -90,14 +89,13 @@ async def accept_calls(
         Rejected: 429, the source calls more often than it may; 503, the database does not keep up.
     """
     limit_rate(request, endpoint)
-    events = authenticated_events(
+    events = events_of_request(
         endpoint,
         bodies,
         dict(request.headers),
         request.app.state.runtime.box,
+        assess_source_call(),
         through=ReceivedThrough.SOURCE_KEY,
-        status=VerificationStatus.ENFORCED_VERIFIED,
-        reason=VOUCHED_FOR,
         batch_id=batch_id,
     )
     await keep(request, events)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
+from uuid import UUID
 
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
@@ -196,7 +197,9 @@ def _event_worker(
     """The Temporal worker of one environment."""
     verify = VerifyEvent(events, runtime.configuration, runtime.scripts)
     mapping = MapEvent(events, actions, runtime.configuration)
-    action = RunAction(actions, destinations, rate_limits, on_retry=dispatcher.release)
+    action = RunAction(
+        actions, destinations, rate_limits, on_retry=dispatcher.release, on_wait=_let_others_go_first
+    )
     record = RecordOutcome(events, actions, on_finished=dispatcher.release)
     bulk = BulkOperationActivities(runtime.engine)
     replays = ReplayActivities(runtime)
@@ -226,6 +229,10 @@ def _event_worker(
         graceful_shutdown_timeout=runtime.settings.graceful_shutdown,
         build_id=BUILD_ID,
     )
+
+
+async def _let_others_go_first(event_id: UUID) -> None:
+    """An action of this event waits for what it adds to. Events have no order that this would hold up."""
 
 
 def _maintenance_worker(runtime: Runtime, client: Client) -> Worker:

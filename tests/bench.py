@@ -15,6 +15,7 @@ from app.actions.registry import action_types
 from app.models.environment import Environment
 from app.models.source import Mapping, SigningSecret, Source, SourceEnvironment
 from app.models.types import now
+from app.providers.base import DefaultMapping
 from app.providers.registry import providers
 from app.runtime.resources import Runtime
 from tests.servers import eventually
@@ -42,10 +43,12 @@ class Bench:
         provider: str = "stripe",
         *,
         mappings: dict[str, list[tuple[str, dict[str, Any]]]] | None = None,
+        skip_older: bool = False,
         secret: str | None = "whsec_dGVzdC1zZWNyZXQtZm9yLXRoZS1iZW5jaA==",
         **settings: Any,
     ) -> "BenchSource":
-        """A source with the provider's defaults, unless given otherwise."""
+        """A source with the provider's defaults, unless given otherwise: mappings that are given skip older
+        events when `skip_older` says so."""
         declared = providers()[provider]
         key = f"{provider.replace('_', '-')}-{secrets.token_hex(3)}"
         defaults: dict[str, Any] = {
@@ -55,12 +58,13 @@ class Bench:
             "enforce_verification": declared.enforce_verification,
         }
         if mappings is None:
-            mappings = {}
-            for each in declared.default_mappings:
-                if each.action_type in action_types():
-                    mappings.setdefault(each.event_type, []).append(
-                        (each.action_type, each.action_parameters)
-                    )
+            wanted = [each for each in declared.default_mappings if each.action_type in action_types()]
+        else:
+            wanted = [
+                DefaultMapping(event_type, *each, skip_older)
+                for event_type, actions in mappings.items()
+                for each in actions
+            ]
         async with AsyncSession(self.runtime.engine) as session:
             session.add(Source(key=key, name=key, provider=provider))
             await session.flush()
@@ -76,16 +80,16 @@ class Bench:
             if secret is not None:
                 ciphertext = self.runtime.box.encrypt(secret.encode())
                 session.add(SigningSecret(source_environment_id=configured.id, ciphertext=ciphertext))
-            for event_type, actions in mappings.items():
-                for action_type, parameters in actions:
-                    session.add(
-                        Mapping(
-                            source_environment_id=configured.id,
-                            event_type=event_type,
-                            action_type=action_type,
-                            action_parameters=parameters,
-                        )
+            for each in wanted:
+                session.add(
+                    Mapping(
+                        source_environment_id=configured.id,
+                        event_type=each.event_type,
+                        action_type=each.action_type,
+                        action_parameters=each.action_parameters,
+                        skip_older=each.skip_older,
                     )
+                )
             await session.commit()
         await self.runtime.configuration.refresh()
         source = BenchSource(self, key, token, provider, secret)

@@ -3,17 +3,23 @@
 from typing import Any
 
 from app.actions.base import (
+    LATE_PARENT,
     MAXIMUM_LISTED,
+    Change,
     Chunk,
+    Effect,
     Example,
     Kind,
     Parameter,
     Payload,
+    Subject,
     Tier,
     action,
 )
 from app.outbound.destinations import Knock
 
+# The collection under which Doorbell counts audiences among what actions change.
+AUDIENCES = "$audiences"
 # What Knock takes in one call.
 MEMBERS_A_CALL = 1000
 CHUNK = Chunk("members", MEMBERS_A_CALL)
@@ -49,11 +55,17 @@ TENANT = Parameter(
 )
 
 
+def _audience(payload: Payload) -> Subject:
+    return Subject(AUDIENCES, payload["key"])
+
+
 @action(
     "audiences_add_member",
     title="Add to audience",
     order=90,
     tier=Tier.THREE,
+    effect=Effect(Change.ADDS, _audience, "members"),
+    waits_for_parent=LATE_PARENT,
     example=Example(
         {"key": "vip", "members": "body.users.*.user_id"},
         {"cohort_name": "VIP", "in_cohort": True, "users": [{"user_id": "ada"}, {"user_id": "grace"}]},
@@ -89,6 +101,7 @@ async def audiences_add_member(knock: Knock, payload: Payload, idempotency_key: 
     title="Remove from audience",
     order=100,
     tier=Tier.THREE,
+    effect=Effect(Change.REMOVES, _audience, "members"),
     example=Example(
         {"key": "vip", "members": "body.users.*.user_id"},
         {"cohort_name": "VIP", "in_cohort": False, "users": [{"user_id": "ada"}, {"user_id": "grace"}]},

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.actions.paths import ROOTS
 from app.outbound.destinations import Knock
@@ -21,6 +21,35 @@ MAXIMUM_RECIPIENTS = 1000
 # The longest list that one event may bring to an action that is sent in chunks.
 MAXIMUM_LISTED = 10_000
 MAXIMUM_DATA_BYTES = 10 * 1024 * 1024
+# Senders may send a membership before the thing that has it.
+LATE_PARENT = timedelta(minutes=15)
+
+
+class Subject(NamedTuple):
+    """What an action changes, by its collection: `$users`, `$tenants`, `$audiences`, or one of objects."""
+
+    collection: str
+    id: str
+
+
+class Change(StrEnum):
+    """How an action changes its subject: it sets properties, deletes it, adds members to it or removes
+    them."""
+
+    SETS = "sets"
+    DELETES = "deletes"
+    ADDS = "adds"
+    REMOVES = "removes"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an action of a type changes. `members`: the parameter that names whom it adds or removes."""
+
+    change: Change
+    subject: Callable[[Payload], Subject]
+    members: str | None = None
+
 
 PREFIXES = tuple(f"{root}." for root in ROOTS)
 
@@ -100,7 +129,8 @@ class ActionType:
     """A type of action, as declared.
 
     `order`: kinds run in ascending order. `tier`: how often Knock takes its call; each type has an endpoint
-    of its own. `give_up_after`: how long Temporal retries it.
+    of its own. `give_up_after`: how long Temporal retries it. `waits_for_parent`: how long it is retried
+    while what it adds to does not exist.
     """
 
     name: str
@@ -113,6 +143,8 @@ class ActionType:
     example: Example
     call: Call
     give_up_after: timedelta
+    effect: Effect | None = None
+    waits_for_parent: timedelta | None = None
 
     def parameter(self, name: str) -> Parameter | None:
         """The parameter of that name or alias."""
@@ -146,6 +178,8 @@ def action(
     parameters: tuple[Parameter, ...],
     chunk: Chunk | None = None,
     give_up_after: timedelta = timedelta(days=3),
+    effect: Effect | None = None,
+    waits_for_parent: timedelta | None = None,
 ) -> Callable[[Call], ActionType]:
     """Declare the decorated function as the call of an action type. Its docstring is the description."""
 
@@ -161,6 +195,8 @@ def action(
             example=example,
             call=call,
             give_up_after=give_up_after,
+            effect=effect,
+            waits_for_parent=waits_for_parent,
         )
 
     return declare

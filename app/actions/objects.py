@@ -3,12 +3,16 @@
 from typing import Any
 
 from app.actions.base import (
+    LATE_PARENT,
     MAXIMUM_LISTED,
+    Change,
     Chunk,
+    Effect,
     Example,
     Kind,
     Parameter,
     Payload,
+    Subject,
     Tier,
     action,
 )
@@ -39,11 +43,16 @@ OBJECT_ID = Parameter(
 )
 
 
+def _object(payload: Payload) -> Subject:
+    return Subject(payload["collection"], payload["id"])
+
+
 @action(
     "objects_set",
     title="Set object",
     order=30,
     tier=Tier.THREE,
+    effect=Effect(Change.SETS, _object),
     example=Example(
         {
             "collection": "projects",
@@ -85,6 +94,7 @@ async def objects_set(knock: Knock, payload: Payload, idempotency_key: str) -> d
     title="Delete object",
     order=40,
     tier=Tier.THREE,
+    effect=Effect(Change.DELETES, _object),
     example=Example({"collection": "projects", "id": "body.project_id"}, {"project_id": 7}),
     parameters=(COLLECTION, OBJECT_ID),
 )
@@ -99,6 +109,8 @@ async def objects_delete(knock: Knock, payload: Payload, idempotency_key: str) -
     title="Subscribe to object",
     order=70,
     tier=Tier.THREE,
+    effect=Effect(Change.ADDS, _object, "recipients"),
+    waits_for_parent=LATE_PARENT,
     example=Example(
         {
             "collection": "projects",
@@ -151,6 +163,7 @@ async def objects_subscribe(knock: Knock, payload: Payload, idempotency_key: str
     title="Unsubscribe from object",
     order=80,
     tier=Tier.THREE,
+    effect=Effect(Change.REMOVES, _object, "recipients"),
     example=Example(
         {"collection": "projects", "id": "body.project_id", "recipients": "body.user_id"},
         {"project_id": "p-7", "user_id": "ada"},

@@ -2,8 +2,19 @@
 
 from typing import Any
 
-from app.actions.base import Example, Kind, Parameter, Payload, Tier, action
+from app.actions.base import (
+    Change,
+    Effect,
+    Example,
+    Kind,
+    Parameter,
+    Payload,
+    Subject,
+    Tier,
+    action,
+)
 from app.actions.profiles import CHANNEL_DATA, upserted
+from app.models.directory import TENANTS
 from app.outbound.destinations import Knock, as_data
 
 TENANT_ID = Parameter(
@@ -17,11 +28,16 @@ TENANT_ID = Parameter(
 )
 
 
+def _tenant(payload: Payload) -> Subject:
+    return Subject(TENANTS, payload["id"])
+
+
 @action(
     "tenants_set",
     title="Set tenant",
     order=50,
     tier=Tier.THREE,
+    effect=Effect(Change.SETS, _tenant),
     example=Example(
         {
             "id": "body.organization.id",
@@ -64,6 +80,7 @@ async def tenants_set(knock: Knock, payload: Payload, idempotency_key: str) -> d
     title="Delete tenant",
     order=60,
     tier=Tier.TWO,
+    effect=Effect(Change.DELETES, _tenant),
     example=Example({"id": "body.organization_id"}, {"organization_id": "org_7"}),
     parameters=(TENANT_ID,),
 )

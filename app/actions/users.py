@@ -2,8 +2,19 @@
 
 from typing import Any
 
-from app.actions.base import Example, Kind, Parameter, Payload, Tier, action
+from app.actions.base import (
+    Change,
+    Effect,
+    Example,
+    Kind,
+    Parameter,
+    Payload,
+    Subject,
+    Tier,
+    action,
+)
 from app.actions.profiles import CHANNEL_DATA, PREFERENCES, upserted
+from app.models.directory import USERS
 from app.outbound.destinations import Knock, as_data
 
 USER_ID = Parameter(
@@ -18,11 +29,16 @@ USER_ID = Parameter(
 )
 
 
+def _user(payload: Payload) -> Subject:
+    return Subject(USERS, payload["id"])
+
+
 @action(
     "users_identify",
     title="Identify user",
     order=10,
     tier=Tier.THREE,
+    effect=Effect(Change.SETS, _user),
     example=Example(
         {
             "id": "body.user_id",
@@ -77,6 +93,7 @@ async def users_identify(knock: Knock, payload: Payload, idempotency_key: str) -
     title="Delete user",
     order=20,
     tier=Tier.TWO,
+    effect=Effect(Change.DELETES, _user),
     example=Example({"id": "body.user_id"}, {"user_id": 42}),
     parameters=(USER_ID,),
 )

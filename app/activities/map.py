@@ -6,6 +6,7 @@ What is evaluated here is what is sent on every attempt. The actions' own activi
 
 import asyncio
 from itertools import groupby
+from uuid import UUID
 
 from temporalio import activity
 
@@ -14,10 +15,11 @@ from app.actions.paths import DecodedEvent
 from app.actions.registry import action_types
 from app.database.engine import to_json
 from app.events.action_log import ActionLog, StoredAction
+from app.events.applied import Position, event_time, says_it_creates
 from app.events.event_log import EventLog, StoredEvent
 from app.models.contracts import ActionRef, EventRef, MappedEvent
 from app.models.status import ActionStatus, ReplayMappings
-from app.models.types import derived_id, digest_of, now
+from app.models.types import derived_id, digest_of, now, time_of
 from app.runtime import metrics
 from app.sources.live import ActiveMapping, Configuration
 
@@ -41,11 +43,13 @@ class MapEvent:
             return MappedEvent(mapped=False)
         decoded = stored.decoded(endpoint.provider.sensitive_paths)
         order = list(action_types())
+        original = await self._events.original_of(stored)
         evaluated = [
-            evaluate_mapping(stored, decoded, mapping)
+            evaluate_mapping(stored, decoded, mapping, original)
             for mapping in sorted(mappings, key=lambda each: order.index(each.action_type))
         ]
-        actions = await asyncio.gather(*map(self._actions.add, evaluated))
+        destination = self._configuration.destination(stored.environment).account or ""
+        actions = await asyncio.gather(*(self._actions.add(each, destination) for each in evaluated))
         for each in actions:
             # Those that run are counted when they have run.
             if each.status in (ActionStatus.SKIPPED, ActionStatus.FAILED):
@@ -53,8 +57,11 @@ class MapEvent:
         return _mapped(stored, actions)
 
 
-def evaluate_mapping(event: StoredEvent, decoded: DecodedEvent, mapping: ActiveMapping) -> StoredAction:
-    """The action that a mapping makes of an event: pending, skipped or failed."""
+def evaluate_mapping(
+    event: StoredEvent, decoded: DecodedEvent, mapping: ActiveMapping, original: UUID
+) -> StoredAction:
+    """The action that a mapping makes of an event: pending, skipped or failed. `original`: the event that it
+    replays, or itself."""
     action = action_types()[mapping.action_type]
     status, payload, error = outcome_of(action, mapping.parameters, decoded)
     return StoredAction(
@@ -70,6 +77,19 @@ def evaluate_mapping(event: StoredEvent, decoded: DecodedEvent, mapping: ActiveM
         finished_at=None if status is ActionStatus.PENDING else now(),
         environment=event.environment,
         source_key=event.source_key,
+        position=_position(event, mapping, original),
+    )
+
+
+def _position(event: StoredEvent, mapping: ActiveMapping, original: UUID) -> Position:
+    """Where the event stands among those about the same thing: a replay where its original does."""
+    received_at = event.received_at if original == event.id else time_of(original)
+    return Position(
+        str(original),
+        event_time(event.occurred_at, received_at),
+        says_it_creates(event.event_type),
+        event.source_key,
+        mapping.skip_older,
     )
 
 

@@ -7,10 +7,10 @@ returned. `record_outcome` comes next.
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
 from uuid import UUID
 
 from temporalio import activity
@@ -18,11 +18,14 @@ from temporalio import activity
 from app.actions.base import ActionType
 from app.actions.registry import action_types
 from app.activities.failures import tried_later
-from app.core.errors import Permanent, Retryable
-from app.events.action_log import ActionLog, Attempt, StoredAction
+from app.core.errors import Permanent, Refused, Retryable
+from app.database.engine import to_json
+from app.events.action_log import ActionLog, AppliedBy, Attempt, StoredAction
+from app.events.applied import AppliedChange, Standing, changes_of
+from app.events.superseded import Rest, rest_of
 from app.models.contracts import ActionOutcome, ActionRef
 from app.models.status import ActionStatus
-from app.models.types import now
+from app.models.types import digest_of, now
 from app.outbound.destinations import Destinations
 from app.outbound.knock import attempt
 from app.outbound.rate_limits import Limit, NotYet, RateLimits
@@ -40,25 +43,76 @@ DEFAULT_PAUSE = 1.0
 # An event whose turn is further away than this, in seconds, gives its place in the dispatcher to the next
 # one.
 LONG_WAIT = 2.0
+# What was applied to a thing is looked up again when it was longer ago than this.
+RECENT = timedelta(seconds=1)
+# Between tries of an action that waits for what it adds to: half of the time that it has waited, within
+# these.
+FIRST_WAIT = timedelta(seconds=0.5)
+LAST_WAIT = timedelta(minutes=1)
+
+
+class ParentMissing(Retryable):
+    """What an action adds to does not exist. Senders may send it later."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="resource_missing")
 
 
 @dataclass
 class Progress:
-    """How far an action is: calls that succeeded, what came of them, and when this attempt sent its first."""
+    """How far an action is: calls that are done, what came of them, and when this attempt sent its first.
+
+    `changes`: what the calls of this attempt changed. `left_out`: what calls did not carry. `reason`: why the
+    last one was not sent.
+    """
 
     calls: int
     result: dict[str, Any] | None
+    left_out: list[dict[str, Any]]
     started_at: datetime | None = None
+    changes: list[AppliedChange] = field(default_factory=list)
+    reason: str | None = None
 
-    def add(self, result: dict[str, Any] | None) -> None:
-        """Count a call. The results of several are numbers, and are summed."""
-        self.calls += 1
-        earlier = self.result if self.calls > 1 else None
+    @property
+    def is_skipped(self) -> bool:
+        """Whether later events left nothing to send."""
+        return self.reason is not None and not self.changes and self.result is None
+
+    def add(self, rest: Rest, result: dict[str, Any] | None, changes: Sequence[AppliedChange]) -> None:
+        """Count a call that succeeded. The results of several are numbers, and are summed."""
+        earlier = self.result
         self.result = _sum(earlier, result) if earlier and result else result
+        self.changes += changes
+        self._count(rest)
+
+    def skip(self, rest: Rest) -> None:
+        """Count a call of which later events left nothing."""
+        self.reason = rest.reason
+        self._count(rest)
+
+    def _count(self, rest: Rest) -> None:
+        self.calls += 1
+        self.left_out += rest.left_out
+
+
+@dataclass(frozen=True)
+class Sending:
+    """Where an action is sent: its environment, what the far side counts calls by, and what was applied
+    there."""
+
+    environment: str
+    account: str | None
+    standing: Standing
+
+    @property
+    def destination(self) -> str:
+        """As what was applied names it."""
+        return self.account or ""
 
 
 class RunAction:
-    """Runs actions of every type. `on_retry` hears of events whose actions go on as regular activities."""
+    """Runs actions of every type. `on_retry` hears of events whose actions go on as regular activities,
+    `on_wait` of those whose action waits for what it adds to: others of their ordering key may go first."""
 
     def __init__(
         self,
@@ -66,11 +120,13 @@ class RunAction:
         destinations: Destinations,
         rate_limits: RateLimits,
         on_retry: Callable[[UUID], None],
+        on_wait: Callable[[UUID], Awaitable[None]],
     ) -> None:
         self._actions = actions
         self._destinations = destinations
         self._rate_limits = rate_limits
         self._on_retry = on_retry
+        self._on_wait = on_wait
 
     def activities(self) -> list[Callable[..., Any]]:
         """One activity for each action type."""
@@ -100,15 +156,21 @@ class RunAction:
     async def _attempt(
         self, action_type: ActionType, action: StoredAction, environment: str, *, retried: bool
     ) -> ActionOutcome:
-        progress = Progress(action.calls, action.result)
+        progress = Progress(action.calls, action.result, list(action.left_out or ()))
+        sending = Sending(environment, None, Standing())
+        status, problem = ActionStatus.SUCCEEDED, None
         try:
-            await self._send(action_type, action, environment, progress, retried=retried)
+            sending = await self._prepare(action, environment)
+            await self._send(action_type, action, sending, progress, retried=retried)
+        except ParentMissing as error:
+            failure = _waited_enough(action_type, action, error)
+            if failure is None:
+                await self._wait_for_parent(action_type, action, sending, progress, error)
+            status, problem = ActionStatus.FAILED, failure
         except Permanent as error:
-            await self._record(action, ActionStatus.FAILED, progress, str(error))
-            metrics.count_action(environment, action_type.name, ActionStatus.FAILED)
-            return ActionOutcome(action_id=action.id, status=ActionStatus.FAILED)
+            status, problem = ActionStatus.FAILED, str(error)
         except Retryable as error:
-            await self._record(action, ActionStatus.PENDING, progress, str(error))
+            await self._record(action, ActionStatus.PENDING, sending, progress, str(error))
             metrics.count_retry(environment, action_type.name, error.code)
             # Without the error's text, which may repeat the payload.
             seen = {"event_id": str(action.event_id), "action_type": action_type.name, "code": error.code}
@@ -116,26 +178,61 @@ class RunAction:
             if isinstance(error, NotYet) and error.retry_after > LONG_WAIT:
                 self._on_retry(action.event_id)
             raise tried_later(error, "the action log") from None
-        await self._record(action, ActionStatus.SUCCEEDED, progress)
-        metrics.count_action(environment, action_type.name, ActionStatus.SUCCEEDED)
-        return ActionOutcome(action_id=action.id, status=ActionStatus.SUCCEEDED)
+        if status is ActionStatus.SUCCEEDED and progress.is_skipped:
+            status, problem = ActionStatus.SKIPPED, progress.reason
+        await self._record(action, status, sending, progress, problem)
+        metrics.count_action(environment, action_type.name, status)
+        return ActionOutcome(action_id=action.id, status=status)
+
+    async def _prepare(self, action: StoredAction, environment: str) -> Sending:
+        """Where the action is sent, with what was applied there so far: as looked up when it was added, if
+        that was just now."""
+        account = self._destinations.account(environment)
+        standing = action.standing
+        if standing is None or now() - standing.looked_up_at > RECENT:
+            standing = await self._actions.look_up(action, environment, account or "")
+        return Sending(environment, account, standing)
+
+    async def _wait_for_parent(
+        self,
+        action_type: ActionType,
+        action: StoredAction,
+        sending: Sending,
+        progress: Progress,
+        error: ParentMissing,
+    ) -> NoReturn:
+        """Try again in a while: soon at first, at last at the end of the time that it waits."""
+        since = action.parent_missing_since or now()
+        await self._record(action, ActionStatus.PENDING, sending, progress, str(error), missing_since=since)
+        metrics.count_retry(sending.environment, action_type.name, error.code)
+        await self._on_wait(action.event_id)
+        assert action_type.waits_for_parent is not None
+        waited = now() - since
+        left = action_type.waits_for_parent - waited
+        error.retry_after = min(max(waited / 2, FIRST_WAIT), LAST_WAIT, left).total_seconds()
+        raise tried_later(error, "the action log") from None
 
     async def _send(
         self,
         action_type: ActionType,
         action: StoredAction,
-        environment: str,
+        sending: Sending,
         progress: Progress,
         *,
         retried: bool,
     ) -> None:
-        """Make the calls that are left, each when the destination takes it."""
+        """Make the calls that are left, each when the destination takes it, and of each what no later event
+        changed."""
+        environment, account = sending.environment, sending.account
         clock = asyncio.get_running_loop().time
         end = clock() + (ATTEMPT if retried else LOCAL_ATTEMPT)
         knock = self._destinations.client(environment)
-        account = self._destinations.account(environment)
         calls = action_type.calls(action.payload or {}, action.idempotency_key or "")
-        for payload, idempotency_key in calls[progress.calls :]:
+        for whole, key in calls[progress.calls :]:
+            rest = rest_of(action_type, whole, action.stands, sending.standing)
+            if rest.payload is None:
+                progress.skip(rest)
+                continue
             if progress.started_at is not None and clock() > end:
                 raise Retryable(
                     f"{progress.calls} of {len(calls)} calls are done, the rest follows",
@@ -152,22 +249,62 @@ class RunAction:
                     metrics.destination_call(environment, action_type.name),
                     tracing.destination_call(environment, action_type.name),
                 ):
-                    answer = await attempt(action_type.call(knock, payload, idempotency_key))
-                progress.add(answer)
+                    answer = await attempt(action_type.call(knock, rest.payload, _key_of(rest, key)))
+                progress.add(rest, answer, changes_of(action_type, rest.payload))
+            except Refused as error:
+                if action_type.waits_for_parent and (error.status, error.code) == (404, "resource_missing"):
+                    raise ParentMissing(str(error)) from error
+                raise
             except Retryable as error:
                 if limit is not None and error.code == "http_429":
                     await self._rate_limits.pause(limit, error.retry_after or DEFAULT_PAUSE)
                 raise
 
     async def _record(
-        self, action: StoredAction, status: ActionStatus, progress: Progress, error: str | None = None
+        self,
+        action: StoredAction,
+        status: ActionStatus,
+        sending: Sending,
+        progress: Progress,
+        error: str | None = None,
+        *,
+        missing_since: datetime | None = None,
     ) -> None:
-        finished_at = None if status is ActionStatus.PENDING else now()
+        changed = AppliedBy(
+            sending.environment, sending.destination, action.stands, progress.changes, sending.standing
+        )
         await self._actions.record(
             Attempt(
-                action.id, status, progress.started_at, finished_at, progress.calls, progress.result, error
+                action.id,
+                status,
+                progress.started_at,
+                None if status is ActionStatus.PENDING else now(),
+                progress.calls,
+                progress.result,
+                error,
+                left_out=progress.left_out,
+                parent_missing_since=missing_since,
+                applied=changed if progress.changes else None,
             )
         )
+
+
+def _key_of(rest: Rest, idempotency_key: str) -> str:
+    """The key of a call: another one when it does not carry all, because it is another request."""
+    if not rest.left_out:
+        return idempotency_key
+    return digest_of(idempotency_key, to_json(rest.payload)).hex()
+
+
+def _waited_enough(action_type: ActionType, action: StoredAction, error: ParentMissing) -> str | None:
+    """Why an action fails that waited for what it adds to; None when it still waits."""
+    since, patience = action.parent_missing_since, action_type.waits_for_parent
+    if since is None or patience is None or now() - since < patience:
+        return None
+    minutes = patience.total_seconds() / 60
+    return (
+        f"{error} (retried for {minutes:g} minutes, in case it arrives late; replay the event once it exists)"
+    )
 
 
 def _sum(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def event_activities(
     """The steps of an event. `release` is told of each event that needs no attention any more."""
     verify = VerifyEvent(events, runtime.configuration, runtime.scripts)
     mapping = MapEvent(events, actions, runtime.configuration)
-    action = RunAction(actions, destinations, rate_limits, on_retry=release)
+    action = RunAction(actions, destinations, rate_limits, on_retry=release, on_wait=_let_others_go_first)
     record = RecordOutcome(events, actions, on_finished=release)
     return [
         TryEvent(verify, mapping, action, record).try_event,
@@ -49,6 +49,10 @@ def event_activities(
         *action.activities(),
         record.record_outcome,
     ]
+
+
+async def _let_others_go_first(event_id: UUID) -> None:
+    """An action of this event waits for what it adds to. Events have no order that this would hold up."""
 
 
 def operation_activities(runtime: Runtime) -> Activities:

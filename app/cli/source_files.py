@@ -166,13 +166,17 @@ def _script_name(key: str, environment: str) -> str:
 
 
 def _mapping(answer: dict[str, Any]) -> dict[str, Any]:
-    """A mapping as a file has it: active ones do not say so."""
+    """A mapping as a file has it: active ones do not say so, nor those that do not skip older events."""
     mapping = {
         "event_type": answer["event_type"],
         "action_type": answer["action_type"],
         "action_parameters": answer.get("action_parameters") or {},
     }
-    return mapping if answer.get("active", True) else {**mapping, "active": False}
+    if not answer.get("active", True):
+        mapping["active"] = False
+    if answer.get("skip_older"):
+        mapping["skip_older"] = True
+    return mapping
 
 
 def _canonical(value: Any) -> bytes:
@@ -183,7 +187,9 @@ def _request_environment(configured: dict[str, Any]) -> dict[str, Any]:
     settings = dict(configured["settings"])
     if settings.get(_SCRIPT) is not None:
         settings[_SCRIPT] = {"language": "javascript", "source": settings[_SCRIPT]}
-    return {"settings": settings, "mappings": configured["mappings"]}
+    # What a file does not say is not so; the API would leave it as it is.
+    mappings = [{"skip_older": False, **each} for each in configured["mappings"]]
+    return {"settings": settings, "mappings": mappings}
 
 
 def _read(path: Path) -> SourceFile:
@@ -222,7 +228,13 @@ def _read_environment(path: Path, slug: str, content: Any) -> dict[str, Any]:
     for number, each in enumerate(listed):
         if missing := {"event_type", "action_type"} - each.keys():
             raise CommandError(f"{where}.mappings.{number}: {', '.join(sorted(missing))} is required")
-        if unknown := each.keys() - {"event_type", "action_type", "action_parameters", "active"}:
+        if unknown := each.keys() - {
+            "event_type",
+            "action_type",
+            "action_parameters",
+            "active",
+            "skip_older",
+        }:
             raise CommandError(f"{where}.mappings.{number}: {', '.join(sorted(unknown))}: no such field")
     return {"settings": settings, "mappings": [_mapping(each) for each in listed]}
 

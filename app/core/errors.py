@@ -80,11 +80,12 @@ class CommandError(DoorbellError):
 
 
 class Refused(Permanent):
-    """The destination said no. The text is its own."""
+    """The destination said no. The text is its own, `code` that of Knock's error body."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int, code: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
 
 
 def capped(text: str) -> str:

@@ -37,10 +37,22 @@ SUCCESSFUL = frozenset({EventStatus.SUCCEEDED, EventStatus.IGNORED})
 
 _LOAD = text("""
 SELECT e.id, e.environment, e.source_key, e.event_type, e.idempotency_key, e.verification_status,
-       e.verification_reason, e.received_at, e.error, e.origin, e.replay_mappings,
+       e.verification_reason, e.received_at, e.occurred_at, e.error, e.origin, e.replay_of,
+       e.replay_mappings,
        e.received_through, p.body, p.headers, p.sensitive_headers, p.preprocess_output
 FROM events e LEFT JOIN event_payloads p ON p.id = e.id AND p.id = ANY(CAST(:ids AS uuid[]))
 WHERE e.id = ANY(CAST(:ids AS uuid[]))
+""")
+
+# The event that a replay runs again, which may be a replay itself. Retention may have taken it.
+_ORIGINAL = text("""
+WITH RECURSIVE replayed (id) AS (
+    SELECT CAST(:id AS uuid)
+    UNION
+    SELECT events.replay_of FROM replayed JOIN events ON events.id = replayed.id
+    WHERE events.replay_of IS NOT NULL
+)
+SELECT id FROM replayed ORDER BY id LIMIT 1
 """)
 
 # The bounds let Postgres look into the partitions that hold the batch only; final states stay as they are.
@@ -111,12 +123,14 @@ class StoredEvent:
     verification_status: str
     verification_reason: str | None
     received_at: datetime
+    occurred_at: datetime | None
     error: str | None
     received_through: str
     body: bytes | None = field(repr=False)
     headers: dict[str, str] = field(repr=False)
     preprocess_output: dict[str, Any] | None = field(repr=False)
     origin: str | None = None
+    replay_of: UUID | None = None
     replay_mappings: str | None = None
 
     def received_body(self) -> bytes:
@@ -186,6 +200,14 @@ class EventLog:
         """
         self._forget(finished.id)
         await self._finishes.submit(finished)
+
+    async def original_of(self, event: StoredEvent) -> UUID:
+        """The event that was received: itself, or the first that a replay goes back to."""
+        if event.replay_of is None:
+            return event.id
+        async with self._engine.connect() as connection:
+            original: UUID = await connection.scalar(_ORIGINAL, {"id": event.replay_of})
+            return original
 
     async def release(self, event_ids: Sequence[UUID]) -> None:
         """Give events back to the dispatcher, which hears of it."""

@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Index, text
+from sqlalchemy import Column, Index, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from app.models.status import ActionStatus
@@ -45,6 +46,12 @@ class Action(SQLModel, table=True):
     status: str = text_field(default=ActionStatus.PENDING)
     result: dict[str, Any] | None = json_field(default=None)
     error: str | None = text_field(default=None)
+    # What its call did not carry: `[{"property" or "parameter", "reason"}]`.
+    left_out: list[dict[str, Any]] | None = Field(sa_column=Column(JSONB(none_as_null=True)), default=None)
+    # Where its event stands among those about the same thing (`app/events/applied.py`).
+    position: dict[str, Any] | None = json_field(default=None)
+    # Since when it waits for what it adds to.
+    parent_missing_since: datetime | None = time_field(default=None)
     attempts: int = 0
     # Of an action that takes several calls: how many have succeeded. `result` is theirs so far.
     calls: int = 0

@@ -85,6 +85,9 @@ class EventOutcome(BaseModel):
         if status is ActionStatus.SUCCEEDED:
             self.succeeded += 1
             return
+        if status is ActionStatus.SKIPPED:
+            self.skipped += 1
+            return
         self.failed += 1
         self.status = EventStatus.FAILED
         if status is None:

@@ -111,5 +111,7 @@ class Mapping(SQLModel, table=True):
     action_type: str = text_field()
     action_parameters: dict[str, Any] = json_field(default_factory=dict)
     active: bool = True
+    # Whether an event that is older than what was applied changes nothing.
+    skip_older: bool = False
     created_at: datetime = time_field(default_factory=now)
     updated_at: datetime = time_field(default_factory=now)

@@ -204,7 +204,8 @@ async def attempt(call: Awaitable[Result]) -> Result:
         status, text = error.status_code, _error_text(error)
         if status in RETRYABLE_STATUSES or status >= 500:
             raise Retryable(text, code=f"http_{status}", retry_after=_retry_after(error.response)) from error
-        raise Refused(text, status) from error
+        code = error.body.get("code") if isinstance(error.body, dict) else None
+        raise Refused(text, status, code) from error
     except (knockapi.APIError, ValueError) as error:
         # A ValueError comes from the client: an id that cannot be in a URL, or an answer that is not JSON.
         raise Permanent(

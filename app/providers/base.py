@@ -27,6 +27,8 @@ class DefaultMapping:
     event_type: str
     action_type: str
     action_parameters: dict[str, Any]
+    # Where the payload carries the whole object and the vendor documents no order.
+    skip_older: bool = False
 
 
 @dataclass(frozen=True)

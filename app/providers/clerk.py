@@ -99,10 +99,10 @@ provider = Provider(
         placeholder="whsec_...",
     ),
     default_mappings=(
-        DefaultMapping("user.created", "users_identify", _IDENTIFY),
-        DefaultMapping("user.updated", "users_identify", _IDENTIFY),
-        DefaultMapping("organization.created", "tenants_set", _TENANT),
-        DefaultMapping("organization.updated", "tenants_set", _TENANT),
+        DefaultMapping("user.created", "users_identify", _IDENTIFY, skip_older=True),
+        DefaultMapping("user.updated", "users_identify", _IDENTIFY, skip_older=True),
+        DefaultMapping("organization.created", "tenants_set", _TENANT, skip_older=True),
+        DefaultMapping("organization.updated", "tenants_set", _TENANT, skip_older=True),
         DefaultMapping("organization.deleted", "tenants_delete", {"id": "body.data.id"}),
     ),
     examples={

@@ -82,8 +82,8 @@ provider = Provider(
         "Notifications; those of an app with the app's client secret.",
     ),
     default_mappings=(
-        DefaultMapping("customers/create", "users_identify", _IDENTIFY),
-        DefaultMapping("customers/update", "users_identify", _IDENTIFY),
+        DefaultMapping("customers/create", "users_identify", _IDENTIFY, skip_older=True),
+        DefaultMapping("customers/update", "users_identify", _IDENTIFY, skip_older=True),
         DefaultMapping(
             "orders/create",
             "users_identify",

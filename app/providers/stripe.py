@@ -86,6 +86,7 @@ provider = Provider(
                 "phone_number": "body.data.object.phone",
                 "properties": "body.data.object.metadata",
             },
+            skip_older=True,
         ),
         _trigger("invoice.created", "invoice-created"),
         _trigger("invoice.paid", "invoice-paid"),

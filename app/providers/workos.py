@@ -59,8 +59,8 @@ _ORGANIZATION: dict[str, Any] = {
 
 
 def _preprocess(body: Any, headers: dict[str, str]) -> dict[str, Any]:
-    """A name and an address, whichever of their two forms the user has."""
-    data = body["data"]
+    """A name and an address, whichever of their two forms the user has, who may be part of a membership."""
+    data = body["data"].get("user") or body["data"]
     names = [data.get("first_name"), data.get("last_name")]
     return {
         "name": data.get("name") or " ".join(name for name in names if name) or None,
@@ -89,6 +89,16 @@ _IDENTIFY_FROM_DIRECTORY = {**_IDENTIFY, "properties": "body.data.custom_attribu
 _DELETE = {"id": "body.data.id"}
 _TENANT = {"id": "body.data.id", "name": "body.data.name"}
 _SET_GROUP = {"collection": GROUPS, "id": "body.data.id", "name": "body.data.name"}
+_IDENTIFY_MEMBER = {
+    **_IDENTIFY,
+    "id": "body.data.user.id",
+    "properties": "body.data.user.custom_attributes",
+}
+_SET_GROUP_OF_MEMBER = {
+    "collection": GROUPS,
+    "id": "body.data.group.id",
+    "name": "body.data.group.name",
+}
 _MEMBER = {"collection": GROUPS, "id": "body.data.group.id", "recipients": "body.data.user.id"}
 _MEMBERSHIP: dict[str, Any] = {
     "directory_id": _GROUP["directory_id"],
@@ -121,17 +131,20 @@ provider = Provider(
         ),
     ),
     default_mappings=(
-        DefaultMapping("dsync.user.created", "users_identify", _IDENTIFY_FROM_DIRECTORY),
-        DefaultMapping("dsync.user.updated", "users_identify", _IDENTIFY_FROM_DIRECTORY),
+        DefaultMapping("dsync.user.created", "users_identify", _IDENTIFY_FROM_DIRECTORY, skip_older=True),
+        DefaultMapping("dsync.user.updated", "users_identify", _IDENTIFY_FROM_DIRECTORY, skip_older=True),
         DefaultMapping("dsync.user.deleted", "users_delete", _DELETE),
-        DefaultMapping("user.created", "users_identify", _IDENTIFY),
-        DefaultMapping("user.updated", "users_identify", _IDENTIFY),
+        DefaultMapping("user.created", "users_identify", _IDENTIFY, skip_older=True),
+        DefaultMapping("user.updated", "users_identify", _IDENTIFY, skip_older=True),
         DefaultMapping("user.deleted", "users_delete", _DELETE),
-        DefaultMapping("organization.created", "tenants_set", _TENANT),
-        DefaultMapping("organization.updated", "tenants_set", _TENANT),
+        DefaultMapping("organization.created", "tenants_set", _TENANT, skip_older=True),
+        DefaultMapping("organization.updated", "tenants_set", _TENANT, skip_older=True),
         DefaultMapping("organization.deleted", "tenants_delete", _DELETE),
-        DefaultMapping("dsync.group.created", "objects_set", _SET_GROUP),
-        DefaultMapping("dsync.group.updated", "objects_set", _SET_GROUP),
+        DefaultMapping("dsync.group.created", "objects_set", _SET_GROUP, skip_older=True),
+        DefaultMapping("dsync.group.updated", "objects_set", _SET_GROUP, skip_older=True),
+        # WorkOS promises no order: the membership may come before the group and the user, whom it carries.
+        DefaultMapping("dsync.group.user_added", "users_identify", _IDENTIFY_MEMBER, skip_older=True),
+        DefaultMapping("dsync.group.user_added", "objects_set", _SET_GROUP_OF_MEMBER, skip_older=True),
         DefaultMapping("dsync.group.user_added", "objects_subscribe", _MEMBER),
         DefaultMapping("dsync.group.user_removed", "objects_unsubscribe", _MEMBER),
     ),

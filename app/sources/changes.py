@@ -96,17 +96,35 @@ class MappingChange(Change):
         examples=[{"key": "invoice-paid", "recipients": "body.data.object.customer", "data": "body"}],
     )
     active: bool = Field(True, description="Whether the mapping runs.")
+    skip_older: bool | None = Field(
+        None,
+        description="Whether the action is skipped when a later event of the source was applied to the same "
+        "user, object or tenant. For payloads that carry the whole thing. Not given, it stays as it is; null "
+        "is false.",
+    )
     created_at: ReadOnly
     updated_at: ReadOnly
 
     def columns(self) -> dict[str, Any]:
         """The mapping's columns."""
-        return {
+        columns: dict[str, Any] = {
             "event_type": self.event_type,
             "action_type": self.action_type,
             "action_parameters": self.action_parameters or {},
             "active": self.active,
         }
+        if "skip_older" in self.model_fields_set:
+            columns["skip_older"] = bool(self.skip_older)
+        return columns
+
+    @field_validator("skip_older")
+    @classmethod
+    def _only_for_state(cls, given: bool | None, info: ValidationInfo) -> bool | None:
+        action = action_types().get(info.data.get("action_type", ""))
+        if given and action is not None and action.effect is None:
+            known = ", ".join(each.name for each in action_types().values() if each.effect is not None)
+            raise ValueError(f"is for actions that set something; {action.name} does not: {known} do")
+        return given
 
     @field_validator("action_parameters")
     @classmethod

@@ -55,6 +55,7 @@ class ActiveMapping:
     id: UUID
     action_type: str
     parameters: dict[str, Any]
+    skip_older: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,9 @@ class Configuration:
         by_type: dict[str, list[ActiveMapping]] = {}
         for mapping in mappings:
             if mapping.active:
-                active = ActiveMapping(mapping.id, mapping.action_type, mapping.action_parameters)
+                active = ActiveMapping(
+                    mapping.id, mapping.action_type, mapping.action_parameters, mapping.skip_older
+                )
                 by_type.setdefault(mapping.event_type, []).append(active)
         _handle_identifies(configured, providers()[source.provider], by_type)
         return Endpoint(
@@ -268,7 +271,12 @@ def _handle_identifies(
     if configured.handle_identifies and not identifies:
         by_type.setdefault(IDENTIFY, []).extend(
             # The same id in every process and on every reading: the action log refers to it.
-            ActiveMapping(uuid5(configured.id, each.action_type), each.action_type, each.action_parameters)
+            ActiveMapping(
+                uuid5(configured.id, each.action_type),
+                each.action_type,
+                each.action_parameters,
+                each.skip_older,
+            )
             for each in provider.default_mappings
             if (each.event_type, each.action_type) == (IDENTIFY, "users_identify")
         )

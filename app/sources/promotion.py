@@ -107,7 +107,9 @@ def _what(mapping: Mapping) -> bytes:
 
 
 def _shown(mapping: Mapping) -> dict[str, Any]:
-    return mapping.model_dump(include={"event_type", "action_type", "action_parameters", "active"})
+    return mapping.model_dump(
+        include={"event_type", "action_type", "action_parameters", "active", "skip_older"}
+    )
 
 
 async def _apply(session: AsyncSession, found: ConfiguredSource, model: Configured, copy: Configured) -> None:

@@ -213,6 +213,7 @@ def _defaults(key: str, environment: str, provider: Provider) -> Configured:
             event_type=each.event_type,
             action_type=each.action_type,
             action_parameters=each.action_parameters,
+            skip_older=each.skip_older,
         )
         for each in provider.default_mappings
         if each.action_type in action_types()

@@ -13,6 +13,7 @@ from sqlmodel import SQLModel
 
 import app.models.action
 import app.models.alert
+import app.models.applied
 import app.models.audit
 import app.models.credential
 import app.models.dashboard

@@ -56,6 +56,7 @@ class MappingForm:
     action_type: str
     active: bool
     fields: list[ParameterField]
+    skip_older: bool = False
     identifier: str = ""
     version: str = ""
     base: str = ""
@@ -64,6 +65,11 @@ class MappingForm:
     def action(self) -> ActionType | None:
         """The action that is chosen."""
         return action_types().get(self.action_type)
+
+    @property
+    def sets_something(self) -> bool:
+        """Whether events can be older than what the action set."""
+        return self.action is not None and self.action.effect is not None
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ class Read:
                     "action_type": self.shown.action_type,
                     "action_parameters": self.parameters,
                     "active": self.shown.active,
+                    "skip_older": self.shown.skip_older and self.shown.sets_something,
                 }
             )
         except ValidationError as error:
@@ -100,20 +107,23 @@ def form_of(mapping: Mapping, version: str) -> MappingForm:
         mapping.action_type,
         mapping.active,
         fields_of(mapping.action_type, mapping.action_parameters),
+        mapping.skip_older,
         identifier=str(mapping.id),
         version=version,
         base=orjson.dumps(state_of(mapping)).decode(),
     )
 
 
-def new_form(event_type: str, action_type: str, parameters: dict[str, Any]) -> MappingForm:
+def new_form(
+    event_type: str, action_type: str, parameters: dict[str, Any], *, skip_older: bool = False
+) -> MappingForm:
     """The form of a mapping that is not there yet."""
-    return MappingForm(event_type, action_type, True, fields_of(action_type, parameters))
+    return MappingForm(event_type, action_type, True, fields_of(action_type, parameters), skip_older)
 
 
 def state_of(mapping: Mapping) -> dict[str, Any]:
     """What people edit of a mapping."""
-    names = ("event_type", "action_type", "active", "action_parameters")
+    names = ("event_type", "action_type", "active", "skip_older", "action_parameters")
     return {name: getattr(mapping, name) for name in names}
 
 
@@ -143,6 +153,7 @@ def read_mapping(form: Form) -> Read:
         form.text("action_type"),
         form.is_on("active"),
         fields,
+        form.is_on("skip_older"),
         identifier=form.text("identifier"),
         version=form.text("version"),
         base=form.raw("base"),

@@ -1,7 +1,7 @@
 """The mappings of a source: listed by event type, edited beside a sample that every field is evaluated on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -103,7 +103,12 @@ async def show_new(key: str, visit: WriteVisit) -> Response:
     form = new_form(query.get("event_type", ""), query.get("action_type", DEFAULT_ACTION), {})
     if copied := query.get("copy"):
         original = await get_mapping(visit.session, page.settings, _identifier(copied))
-        form = new_form(original.event_type, original.action_type, original.action_parameters)
+        form = new_form(
+            original.event_type,
+            original.action_type,
+            original.action_parameters,
+            skip_older=original.skip_older,
+        )
     return await _editor_page(visit, page, form)
 
 
@@ -209,15 +214,7 @@ async def _conflict(visit: Visit, page: SourcePage, identifier: UUID, read: Read
     """The form with what was typed, and what somebody else changed: to save it again is to overwrite that."""
     current = await get_mapping(visit.session, page.settings, identifier)
     now = form_of(current, mapping_version(current))
-    form = MappingForm(
-        read.shown.event_type,
-        read.shown.action_type,
-        read.shown.active,
-        read.shown.fields,
-        now.identifier,
-        now.version,
-        now.base,
-    )
+    form = replace(read.shown, identifier=now.identifier, version=now.version, base=now.base)
     return _editor(visit, page, 412, form, conflict=_differences(read.shown.base, current))
 
 
@@ -249,6 +246,7 @@ def _differences(base: str, current: Mapping) -> list[Difference]:
         ("Event type", before.get("event_type"), after["event_type"]),
         ("Action", before.get("action_type"), after["action_type"]),
         ("Active", before.get("active"), after["active"]),
+        ("Skip older events", before.get("skip_older"), after["skip_older"]),
     ]
     action = action_types().get(current.action_type)
     for name in {**parameters, **current.action_parameters}:

@@ -112,6 +112,7 @@ _MAPPING = {
         "data": "body",
     },
     "active": True,
+    "skip_older": False,
     "is_deleted": False,
     "created_at": "2026-01-01T00:00:00Z",
     "updated_at": "2026-01-01T00:00:00Z",
@@ -128,6 +129,9 @@ class MappingResponse(BaseModel):
     action_type: str = Field(description="The action.")
     action_parameters: Json | None = Field(description="The action's parameters: paths and constants.")
     active: bool = Field(description="Whether it runs.")
+    skip_older: bool = Field(
+        description="Whether it is skipped when a later event was applied (Doorbell's own field)."
+    )
     is_deleted: bool = Field(description="Always false: deleted mappings are gone at once.")
     created_at: Timestamp
     updated_at: Timestamp

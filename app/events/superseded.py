@@ -1,0 +1,150 @@
+"""What of an action is still to be sent, when later events changed the same thing: without `skip_older` what
+no later one set, with it nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from app.actions.base import ActionType, Change, Effect, Payload
+from app.actions.effects import address_of, ancestors_of, leaves_of, without_leaves
+from app.events.applied import (
+    Applied,
+    Mark,
+    Position,
+    Standing,
+    latest,
+    membership_keys,
+    subject_key,
+)
+
+# How many of the things that a call does not carry are named, each.
+MAXIMUM_NAMED = 100
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What is left of a call. `payload` None: nothing. `left_out` names the rest, `reason` says why."""
+
+    payload: Payload | None
+    left_out: list[dict[str, Any]] = field(default_factory=list)
+    reason: str | None = None
+
+
+def rest_of(action: ActionType, payload: Payload, position: Position, standing: Standing) -> Rest:
+    """What is left of a call, given what was applied so far."""
+    effect = action.effect
+    if effect is None or not any(_later(each, position) for each in standing.rows.values()):
+        return Rest(payload)
+    if effect.members is not None:
+        return _members_left(effect, payload, position, standing)
+    row = standing.of(subject_key(effect, payload))
+    if effect.change is Change.DELETES:
+        return _superseded(latest(_later(row, position).values()), "set it again")
+    return _properties_left(effect, payload, position, row)
+
+
+def _properties_left(effect: Effect, payload: Payload, position: Position, row: Applied) -> Rest:
+    later = _later(row, position)
+    if deleted := later.pop(_DELETED, None):
+        return _superseded(deleted, "deleted it")
+    if position.is_whole:
+        whole = [each for each in later.values() if _is_alike(each, position)]
+        if whole:
+            return _superseded(latest(whole), "was applied")
+    address = address_of(effect)
+    leaves = leaves_of(payload, address)
+    dropped = _set_later(leaves, later)
+    if not dropped:
+        return Rest(payload)
+    left_out = [_named({"property": each}, by) for each, by in dropped.items()]
+    if len(dropped) == len(leaves):
+        return replace(_superseded(latest(dropped.values()), "set all of it"), left_out=_capped(left_out))
+    return Rest(without_leaves(payload, address, dropped), _capped(left_out))
+
+
+def _members_left(effect: Effect, payload: Payload, position: Position, standing: Standing) -> Rest:
+    parameter = effect.members
+    assert parameter is not None
+    parent = _deletion(standing.of(subject_key(effect, payload)), position)
+    kept, left_out, superseding = [], [], []
+    for value, member, membership in membership_keys(effect, payload):
+        found = [
+            parent,
+            _deletion(standing.of(member), position),
+            *_later(standing.of(membership), position).values(),
+        ]
+        by = latest(each for each in found if each is not None)
+        if by is None:
+            kept.append(value)
+        else:
+            superseding.append(by)
+            left_out.append(_named({"parameter": parameter, "member": member.id}, by))
+    if not superseding:
+        return Rest(payload)
+    if not kept:
+        what = "changed the membership"
+        return replace(_superseded(latest(superseding), what), left_out=_capped(left_out))
+    return Rest({**payload, parameter: kept}, _capped(left_out))
+
+
+# A key that no path is: it is where a deletion stands among what is later.
+_DELETED = ""
+
+
+def _later(row: Applied, position: Position) -> dict[str, Position]:
+    """What later events did to a row, by property."""
+    marks: Mapping[str, Mark] = (
+        row.properties if row.deleted is None else {**row.properties, _DELETED: row.deleted}
+    )
+    found = {name: Position.of_mark(mark) for name, mark in marks.items()}
+    return {name: each for name, each in found.items() if _is_later(each, position)}
+
+
+def _deletion(row: Applied, position: Position) -> Position | None:
+    deleted = None if row.deleted is None else Position.of_mark(row.deleted)
+    return deleted if deleted is not None and _is_later(deleted, position) else None
+
+
+def _is_later(one: Position, other: Position) -> bool:
+    """Of two actions of one event, neither is."""
+    return one.event_id != other.event_id and one.is_later_than(other)
+
+
+def _is_alike(one: Position, other: Position) -> bool:
+    """Whether both carry the whole object as one source knows it: of another source's, parts may be
+    missing."""
+    return one.is_whole and one.source_key == other.source_key
+
+
+def _set_later(paths: Sequence[str], later: Mapping[str, Position]) -> dict[str, Position]:
+    """Those of these properties that something set later: them, what they are part of, or a part of them."""
+    around = {above: by for name, by in later.items() for above in ancestors_of(name)} | dict(later)
+    found = {}
+    for path in paths:
+        by = next((later[above] for above in ancestors_of(path) if above in later), around.get(path))
+        if by is not None:
+            found[path] = by
+    return found
+
+
+def _superseded(by: Position | None, what: str) -> Rest:
+    assert by is not None
+    moment = "" if by.occurred_at is None else f" of {_moment(by.occurred_at)}"
+    return Rest(None, reason=f"superseded: the later event {by.event_id}{moment} {what}")
+
+
+def _named(what: dict[str, Any], by: Position) -> dict[str, Any]:
+    return {**what, "reason": f"superseded by event {by.event_id}"}
+
+
+def _moment(milliseconds: int) -> str:
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _capped(left_out: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len(left_out) <= MAXIMUM_NAMED:
+        return left_out
+    others = {"parameter": f"{len(left_out) - MAXIMUM_NAMED} others", "reason": "superseded"}
+    return [*left_out[:MAXIMUM_NAMED], others]

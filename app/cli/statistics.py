@@ -93,8 +93,13 @@ def _row(counted: dict[str, Any]) -> list[str]:
     return [
         *_counts(counted["events"]),
         *_counts(counted["actions"]),
-        *("" if each is None else f"{each:,.1f}" for each in latency),
+        *("" if each is None else _milliseconds(each) for each in latency),
     ]
+
+
+def _milliseconds(value: float) -> str:
+    """From a second on without tenths: the table fits 80 columns."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
 
 
 def _counts(statuses: dict[str, int]) -> tuple[str, str]:

@@ -353,7 +353,8 @@ async def test_events_and_status(client: httpx.AsyncClient, log: Log) -> None:
 FILL = """
 INSERT INTO events (id, environment, source_key, event_type, status, verification_status, received_at,
   idempotency_key)
-SELECT uuidv7(:noon - now() - n * interval '10 seconds'), 'development', CASE WHEN n % 50 = 0 THEN 'stripe' ELSE 'other' END,
+SELECT uuidv7(:noon - now() - n * interval '10 seconds'), 'development',
+       CASE WHEN n % 50 = 0 THEN 'stripe' ELSE 'other' END,
        'type.' || n % 11, CASE WHEN n % 2000 = 0 THEN 'failed' ELSE 'succeeded' END,
        CASE WHEN n % 1000 = 0 THEN 'not_enforced:failed' ELSE 'enforced:verified' END,
        :noon - n * interval '10 seconds', 'key-' || n

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.events.channel import CHANNEL
-from app.events.ordering import BLOCKER, LOCK, QUEUE, check_parks, release_keys
+from app.events.ordering import BLOCKER, LOCK, QUEUE, Turns, check_parks
 from app.models.types import digest_of
 
 SWEEP_BATCH = 100
@@ -294,7 +294,7 @@ class Claims:
         whether that was done."""
         if event.is_ordered:
             # Before the note: whoever records the run's outcome may put the event back in its place.
-            await release_keys(self._engine, event.id)
+            await Turns(self._engine).release(event.id)
         return bool(await self.note([run]))
 
     async def postpone(self, event_id: UUID) -> None:

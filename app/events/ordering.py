@@ -16,13 +16,13 @@ Three rules keep this right without locks on keys:
 An action that waits for something other than its destination (a late parent, a timer) must not hold up its
 event's keys. While such an event is processed:
 
-    await release_keys(engine, event_id)                 # The next events of its keys may run.
-    ...                                                  # Wait, in the workflow.
-    took = await take_keys(engine, event_id)             # None: it has its keys again.
-    ...                                                  # An id: wait for that event, then ask again.
+    turns = Turns(engine)
+    await turns.release(event_id)         # The next events of its keys may run.
+    ...                                   # Wait, in the workflow.
+    earlier = await turns.take(event_id)  # None: it has its keys again. An id: ask again later.
 
-Between the two it holds nothing; `take_keys` puts it at the place that it had, so that it comes before those
-of its key that have not begun.
+Between the two it holds nothing; `take` puts it at the place that it had, so that it comes before those of
+its key that have not begun.
 """
 
 from collections.abc import Collection
@@ -161,9 +161,9 @@ WHERE waiting_for IS NOT NULL AND waiting_for > :after AND environment = :enviro
 ORDER BY waiting_for LIMIT :limit
 """)
 
-_ITS_ENVIRONMENT = text("SELECT environment FROM events WHERE id = :id")
+_ITS_ENVIRONMENT = text("SELECT environment FROM events WHERE id = :id AND ordering_keys IS NOT NULL")
 
-_QUEUE_ONE = text(QUEUE.format(queued="(SELECT * FROM events WHERE id = :id AND ordering_keys IS NOT NULL)"))
+_QUEUE_ONE = text(QUEUE.format(queued="(SELECT * FROM events WHERE id = :id)"))
 
 _TAKE = text(f"""
 WITH its AS MATERIALIZED (
@@ -218,23 +218,30 @@ class ParkSweep:
             await check_parks(self._engine, [row.id for row in parked])
 
 
-async def release_keys(engine: AsyncEngine, event_id: UUID) -> None:
-    """Let an event hold up nobody while it goes on. It may take its keys again with `take_keys`."""
-    async with engine.begin() as connection:
-        await connection.execute(_GIVE_UP, {"ids": [event_id]})
-    async with engine.begin() as connection:
-        await wake_waiting(connection, [event_id])
+class Turns:
+    """Lets events that are processed hold up nobody for a while."""
 
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
 
-async def take_keys(engine: AsyncEngine, event_id: UUID) -> UUID | None:
-    """Take the keys again that an event released; the event to wait for when they are not free, which the log
-    shows meanwhile."""
-    async with engine.begin() as connection:
-        environment = await connection.scalar(_ITS_ENVIRONMENT, {"id": event_id})
-        await connection.execute(LOCK, {"environment": environment})
-        await connection.execute(_QUEUE_ONE, {"id": event_id})
-        blocker: UUID | None = await connection.scalar(_TAKE, {"id": event_id})
-        return blocker
+    async def release(self, event_id: UUID) -> None:
+        """Let an event go on without its keys."""
+        async with self._engine.begin() as connection:
+            await connection.execute(_GIVE_UP, {"ids": [event_id]})
+        async with self._engine.begin() as connection:
+            await wake_waiting(connection, [event_id])
+
+    async def take(self, event_id: UUID) -> UUID | None:
+        """Give an event its keys again; the event to wait for when they are not free, which the log shows
+        meanwhile. An event without ordering keys has all that it needs."""
+        async with self._engine.begin() as connection:
+            environment = await connection.scalar(_ITS_ENVIRONMENT, {"id": event_id})
+            if environment is None:
+                return None
+            await connection.execute(LOCK, {"environment": environment})
+            await connection.execute(_QUEUE_ONE, {"id": event_id})
+            blocker: UUID | None = await connection.scalar(_TAKE, {"id": event_id})
+            return blocker
 
 
 async def release_held_too_long(

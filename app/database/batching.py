@@ -24,7 +24,7 @@ MAXIMUM_BATCH_BYTES = 8 * 1024 * 1024
 
 # So many items within so many seconds are those of several events: they are worth waiting for each other.
 BUSY_ITEMS = 5
-BUSY_WITHIN = 0.25
+BUSY_WITHIN = 0.1
 # The pace of what events write while they are processed, in seconds.
 PACE = 0.05
 
@@ -37,9 +37,8 @@ class Batcher(Generic[Item, Result]):
     """Hands items to `write` in batches; each `submit` returns its item's result.
 
     `write` gets a list and returns one result for each, in order. `weigh` gives an item's bytes. `pace`:
-    while items come often and several at a time, a batch begins so many seconds after the one before. When
-    Postgres refuses a batch for what is in it, its items are tried one by one, so that one bad item fails
-    alone.
+    while items come often, a batch begins so many seconds after the one before. When Postgres refuses a batch
+    for what is in it, its items are tried one by one, so that one bad item fails alone.
     """
 
     def __init__(
@@ -63,7 +62,6 @@ class Batcher(Generic[Item, Result]):
         self._pace = pace
         self._arrivals: deque[float] = deque(maxlen=BUSY_ITEMS)
         self._next_begin = 0.0
-        self._last_batch = 0
         self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._writers: set[asyncio.Task[None]] = set()
 
@@ -115,11 +113,9 @@ class Batcher(Generic[Item, Result]):
             self._idle += 1
 
     async def _keep_pace(self) -> None:
-        """Wait for more items, while they come often. Those that come one by one may each be waited for
-        before the next one: then waiting for more is in vain."""
+        """Wait for more items, while they come often."""
         clock = asyncio.get_running_loop().time
         is_busy = len(self._arrivals) == BUSY_ITEMS and clock() - self._arrivals[0] < BUSY_WITHIN
-        is_busy = is_busy and (len(self._queue) > 1 or self._last_batch > 1)
         if is_busy and len(self._queue) < self._maximum_batch and (pause := self._next_begin - clock()) > 0:
             await asyncio.sleep(pause)
         self._next_begin = clock() + self._pace
@@ -134,7 +130,6 @@ class Batcher(Generic[Item, Result]):
                 break
             batch.append(self._queue.popleft())
             weight += more
-        self._last_batch = len(batch)
         return batch, weight
 
     async def _write_batch(self, batch: list[tuple[Item, "asyncio.Future[Result]"]]) -> None:

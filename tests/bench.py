@@ -54,6 +54,7 @@ class Bench:
         defaults: dict[str, Any] = {
             "event_type_path": declared.event_type_path,
             "idempotency_key_path": declared.idempotency_key_path,
+            "ordering_key_path": declared.ordering_key_path,
             "timestamp_path": declared.timestamp_path,
             "enforce_verification": declared.enforce_verification,
         }

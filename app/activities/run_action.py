@@ -49,6 +49,8 @@ RECENT = timedelta(seconds=1)
 # these.
 FIRST_WAIT = timedelta(seconds=0.5)
 LAST_WAIT = timedelta(minutes=1)
+# How soon an action asks again whether it is its turn, in seconds.
+TURN_PAUSE = 1.0
 
 
 class ParentMissing(Retryable):
@@ -112,7 +114,8 @@ class Sending:
 
 class RunAction:
     """Runs actions of every type. `on_retry` hears of events whose actions go on as regular activities,
-    `on_wait` of those whose action waits for what it adds to: others of their ordering key may go first."""
+    `on_wait` of those whose action waits for what it adds to: others of their ordering key may go first.
+    `on_return` is asked before such an action is tried again, and names the event that comes before it."""
 
     def __init__(
         self,
@@ -121,12 +124,14 @@ class RunAction:
         rate_limits: RateLimits,
         on_retry: Callable[[UUID], None],
         on_wait: Callable[[UUID], Awaitable[None]],
+        on_return: Callable[[UUID], Awaitable[UUID | None]],
     ) -> None:
         self._actions = actions
         self._destinations = destinations
         self._rate_limits = rate_limits
         self._on_retry = on_retry
         self._on_wait = on_wait
+        self._on_return = on_return
 
     def activities(self) -> list[Callable[..., Any]]:
         """One activity for each action type."""
@@ -151,6 +156,9 @@ class RunAction:
         if action.status is not ActionStatus.PENDING:
             # Done by an earlier execution whose result Temporal did not get.
             return ActionOutcome(action_id=action.id, status=action.status)
+        if action.parent_missing_since is not None and (earlier := await self._on_return(action.event_id)):
+            message = f"comes after event {earlier}, which is being executed"
+            raise tried_later(Retryable(message, code="turn", retry_after=TURN_PAUSE), "the action log")
         return await self._attempt(action_type, action, reference.environment, retried=retried)
 
     async def _attempt(

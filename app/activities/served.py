@@ -20,6 +20,7 @@ from app.activities.verify import VerifyEvent
 from app.directory.run_log import RunLog
 from app.events.action_log import ActionLog
 from app.events.event_log import EventLog
+from app.events.ordering import Turns
 from app.outbound.destinations import Destinations
 from app.outbound.http import Outbound
 from app.outbound.mail import Mailer
@@ -40,7 +41,10 @@ def event_activities(
     """The steps of an event. `release` is told of each event that needs no attention any more."""
     verify = VerifyEvent(events, runtime.configuration, runtime.scripts)
     mapping = MapEvent(events, actions, runtime.configuration)
-    action = RunAction(actions, destinations, rate_limits, on_retry=release, on_wait=_let_others_go_first)
+    turns = Turns(runtime.engine)
+    action = RunAction(
+        actions, destinations, rate_limits, on_retry=release, on_wait=turns.release, on_return=turns.take
+    )
     record = RecordOutcome(events, actions, on_finished=release)
     return [
         TryEvent(verify, mapping, action, record).try_event,
@@ -49,10 +53,6 @@ def event_activities(
         *action.activities(),
         record.record_outcome,
     ]
-
-
-async def _let_others_go_first(event_id: UUID) -> None:
-    """An action of this event waits for what it adds to. Events have no order that this would hold up."""
 
 
 def operation_activities(runtime: Runtime) -> Activities:

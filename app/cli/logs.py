@@ -144,9 +144,11 @@ def find_entry(client: ManagementClient, wanted: WantedEntries, identifier: str)
 
 
 def _reasons(entry: dict[str, Any]) -> list[str]:
-    """Why an event failed and why it is not verified, which the error of a rejected one says already."""
+    """What an event waits for, why it failed and why it is not verified, which the error of a rejected one
+    says already."""
     error, unverified = entry["error"] or "", entry["verification_reason"] or ""
-    return [each for each in (error, "" if unverified in error else unverified) if each]
+    waiting = f"waits for {entry['waiting_for']}" if entry["waiting_for"] else ""
+    return [each for each in (waiting, error, "" if unverified in error else unverified) if each]
 
 
 def _result(result: Any) -> str:

@@ -24,7 +24,7 @@ MAXIMUM_BATCH_BYTES = 8 * 1024 * 1024
 
 # So many items within so many seconds are those of several events: they are worth waiting for each other.
 BUSY_ITEMS = 5
-BUSY_WITHIN = 0.25
+BUSY_WITHIN = 0.1
 # The pace of what events write while they are processed, in seconds.
 PACE = 0.05
 

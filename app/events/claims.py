@@ -10,23 +10,37 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.events.channel import CHANNEL
+from app.events.ordering import BLOCKER, LOCK, QUEUE, Turns, check_parks
 from app.models.types import digest_of
 
 SWEEP_BATCH = 100
+# Events of a source that one claim parks at most.
+PARK_BATCH = 500
 POSTPONED = timedelta(seconds=5)
+
+# What a claim returns of an event, whatever came of it.
+_CLAIMED = """id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin,
+    traceparent, ordering_keys IS NOT NULL AS is_ordered"""
+
+# What may be claimed: the predicate of the index `events_ready`.
+_READY = "(CASE WHEN waiting_for IS NULL THEN status END) = 'received'"
 
 # Round robin over the sources that have a backlog, found by jumping through the index; those with fewer
 # events in flight come first, and none has more than its share of the slots. The claimed come as an array: a
 # join with them would read every event since.
-_CLAIM = text("""
+#
+# An event that comes after another one of its ordering key is parked. When it repeats one that is executed,
+# or succeeded, it is claimed without its keys: it has nothing to execute.
+_CLAIM = text(f"""
 WITH RECURSIVE backlog (source_key) AS (
-    (SELECT source_key FROM events WHERE environment = :environment AND status = 'received' AND id >= :since
+    (SELECT source_key FROM events WHERE environment = :environment AND {_READY} AND id >= :since
      ORDER BY source_key LIMIT 1)
     UNION ALL
-    SELECT (SELECT source_key FROM events WHERE environment = :environment AND status = 'received'
+    SELECT (SELECT source_key FROM events WHERE environment = :environment AND {_READY}
             AND id >= :since AND source_key > backlog.source_key ORDER BY source_key LIMIT 1)
     FROM backlog WHERE backlog.source_key IS NOT NULL
 ), waiting AS (
@@ -35,25 +49,60 @@ WITH RECURSIVE backlog (source_key) AS (
         AS busy (source_key, in_flight) ON busy.source_key = backlog.source_key
     WHERE backlog.source_key IS NOT NULL
 ), candidates AS (
-    SELECT event.id, waiting.in_flight + row_number() OVER (PARTITION BY waiting.source_key ORDER BY event.id)
-      AS turn
+    SELECT event.*, waiting.in_flight
     FROM waiting CROSS JOIN LATERAL (
-        SELECT id FROM events
-        WHERE environment = :environment AND source_key = waiting.source_key AND status = 'received'
-          AND id >= :since
-        ORDER BY id LIMIT least(:limit, greatest(0, :share - waiting.in_flight)) FOR UPDATE SKIP LOCKED
+        SELECT id, environment, source_key, event_type, idempotency_key, origin, ordering_keys, received_order
+        FROM events
+        WHERE environment = :environment AND source_key = waiting.source_key AND {_READY} AND id >= :since
+        ORDER BY id
+        LIMIT CASE WHEN waiting.in_flight >= :share THEN 0
+                   ELSE least(:look, :share - waiting.in_flight + :more) END
+        FOR UPDATE SKIP LOCKED
     ) AS event
-), claimed AS (
-    SELECT id FROM candidates ORDER BY turn, id LIMIT :limit
+), judged AS MATERIALIZED (
+    SELECT candidate.*,
+        CASE WHEN ordering_keys IS NOT NULL THEN ({BLOCKER.format(waiter="candidate")}) END AS blocker
+    FROM candidates AS candidate
+), compared AS MATERIALIZED (
+    SELECT judged.*, original.id AS original, original.status AS original_status
+    FROM judged LEFT JOIN LATERAL (
+        SELECT id, status FROM events AS original
+        WHERE original.idempotency_key = judged.idempotency_key AND original.environment = :environment
+          AND original.source_key = judged.source_key AND original.origin IS NULL
+          AND original.event_type IS NOT DISTINCT FROM judged.event_type
+          AND original.received_order < judged.received_order
+          AND original.status IN ('succeeded', 'ignored', 'processing', 'received')
+        ORDER BY original.status = 'received', original.received_order DESC LIMIT 1
+    ) AS original ON judged.blocker IS NOT NULL AND judged.origin IS NULL
+        AND judged.source_key <> ALL(CAST(:repeating AS text[]))
+), claimable AS (
+    SELECT *, in_flight + row_number() OVER (PARTITION BY source_key ORDER BY id) AS turn
+    FROM compared WHERE blocker IS NULL OR original_status <> 'received'
+), claimed AS MATERIALIZED (
+    SELECT * FROM claimable WHERE turn <= :share ORDER BY turn, id LIMIT :limit
+), blocked AS MATERIALIZED (
+    SELECT id, coalesce(original, blocker) AS waiting_for FROM compared
+    WHERE blocker IS NOT NULL AND coalesce(original_status, 'received') = 'received'
+), parked AS (
+    UPDATE events SET waiting_for = (SELECT waiting_for FROM blocked WHERE blocked.id = events.id)
+    WHERE events.id = ANY(ARRAY(SELECT id FROM blocked)) AND events.id >= :since
+    RETURNING {_CLAIMED}, waiting_for
+), taken AS (
+    INSERT INTO ordering_turns (environment, source_key, ordering_key, received_order, event_id, taken_at)
+    SELECT environment, source_key, key.ordering_key, received_order, id, now()
+    FROM claimed CROSS JOIN LATERAL unnest(ordering_keys) AS key (ordering_key) WHERE blocker IS NULL
+    ON CONFLICT (environment, source_key, ordering_key, received_order) DO UPDATE SET taken_at = now()
+), started AS (
+    UPDATE events SET status = 'processing', lease_expires_at = now() + :lease
+    WHERE events.id = ANY(ARRAY(SELECT id FROM claimed)) AND events.id >= :since
+    RETURNING {_CLAIMED}, (SELECT blocker FROM claimed WHERE claimed.id = events.id) AS blocker
 )
-UPDATE events SET status = 'processing', lease_expires_at = now() + :lease
-WHERE events.id = ANY(ARRAY(SELECT id FROM claimed)) AND events.id >= :since
-RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin,
-  traceparent,
-    false AS was_claimed
+SELECT *, false AS is_parked, blocker IS NULL AS holds_keys, false AS was_claimed FROM started
+UNION ALL
+SELECT *, true, false, false FROM parked
 """)
 
-_RECLAIM = text("""
+_RECLAIM = text(f"""
 WITH expired AS (
     SELECT id FROM events
     WHERE environment = :environment AND status = 'processing' AND lease_expires_at < now()
@@ -61,9 +110,23 @@ WITH expired AS (
 )
 UPDATE events SET lease_expires_at = now() + :lease
 WHERE events.id = ANY(ARRAY(SELECT id FROM expired))
-RETURNING events.id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin,
-  traceparent,
-    true AS was_claimed
+RETURNING {_CLAIMED}, CAST(NULL AS uuid) AS blocker, true AS was_claimed, ordering_keys IS NULL OR EXISTS (
+    SELECT FROM ordering_turns AS turn
+    WHERE turn.environment = events.environment AND turn.source_key = events.source_key
+      AND turn.ordering_key = events.ordering_keys[1] AND turn.received_order = events.received_order
+      AND turn.taken_at IS NOT NULL
+) AS holds_keys
+""")
+
+# An event that has nothing to execute now waits for its turn, behind `blocker` if one is known.
+_QUEUE_AGAIN = text(f"""
+WITH queued AS (
+    UPDATE events SET status = 'received', lease_expires_at = NULL, workflow_id = NULL, run_id = NULL,
+        waiting_for = :blocker
+    WHERE id = :id AND status = 'processing'
+    RETURNING id, environment, source_key, ordering_keys, received_order
+), turns AS ({QUEUE.format(queued="queued")})
+SELECT pg_notify(:channel, environment) FROM queued
 """)
 
 # A lease that ran out is for the sweep to claim again, which looks at what became of the run.
@@ -99,7 +162,10 @@ class Leases:
 @dataclass(frozen=True)
 class Claimed:
     """An event that this dispatcher has claimed. `run_id` is set when its run was noted; `was_claimed`, when
-    an earlier claim's lease ran out, so that it may have been started."""
+    an earlier claim's lease ran out, so that it may have been started.
+
+    One that does not hold its keys must not be executed: it repeats another one, or waits for `blocker`.
+    """
 
     id: UUID
     source_key: str
@@ -111,6 +177,17 @@ class Claimed:
     origin: str | None = None
     was_claimed: bool = False
     traceparent: str | None = None
+    is_ordered: bool = False
+    holds_keys: bool = True
+    blocker: UUID | None = None
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What one claim came to: the events that are claimed, and those that wait for their turn now."""
+
+    claimed: list[Claimed]
+    parked: list[UUID]
 
 
 @dataclass(frozen=True)
@@ -141,28 +218,58 @@ class Claims:
         self._engine = engine
         self._leases = leases
 
-    async def take_waiting(self, since: UUID, *, limit: int, share: int, busy: Counter[str]) -> list[Claimed]:
+    async def take_waiting(
+        self,
+        since: UUID,
+        *,
+        limit: int,
+        share: int,
+        busy: Counter[str],
+        repeating: Collection[str] = (),
+        look_further: bool = False,
+    ) -> Taken:
         """Claim received events from an id on, round robin over the sources. `busy` counts what each source
-        has in flight, of which it may have `share` at most."""
-        return await self._take(
-            _CLAIM,
-            limit=limit,
-            since=since,
-            share=share,
-            busy_sources=list(busy),
-            busy_counts=list(busy.values()),
-        )
+        has in flight, of which it may have `share` at most. The sources in `repeating` execute repeats.
+
+        `look_further` than needed, for those that must wait for their turn: so are many parked at once.
+        """
+        parameters = {
+            "environment": self._environment,
+            "lease": self._leases.claim,
+            "limit": limit,
+            "since": since,
+            "share": share,
+            "busy_sources": list(busy),
+            "busy_counts": list(busy.values()),
+            "repeating": list(repeating),
+            "look": PARK_BATCH if look_further else limit,
+            "more": PARK_BATCH if look_further else 0,
+        }
+        async with self._engine.begin() as connection:
+            await connection.execute(LOCK, {"environment": self._environment})
+            rows = [dict(row) for row in (await connection.execute(_CLAIM, parameters)).mappings()]
+        taken = Taken([], [])
+        for row in rows:
+            if row.pop("is_parked"):
+                taken.parked.append(row["id"])
+            else:
+                taken.claimed.append(Claimed(**row))
+        return taken
 
     async def take_expired(self) -> list[Claimed]:
         """Claim events whose lease ran out."""
-        return await self._take(_RECLAIM, limit=SWEEP_BATCH)
-
-    async def _take(self, statement: TextClause, **parameters: object) -> list[Claimed]:
+        parameters = {"environment": self._environment, "lease": self._leases.claim, "limit": SWEEP_BATCH}
         async with self._engine.begin() as connection:
-            rows = await connection.execute(
-                statement, {"environment": self._environment, "lease": self._leases.claim, **parameters}
-            )
+            rows = await connection.execute(_RECLAIM, parameters)
             return [Claimed(**row) for row in rows.mappings()]
+
+    async def queue_again(self, event: Claimed) -> None:
+        """Let an event wait for its turn: it has something to execute and does not hold its keys."""
+        parameters = {"id": event.id, "blocker": event.blocker, "channel": CHANNEL}
+        async with self._engine.begin() as connection:
+            await connection.execute(_QUEUE_AGAIN, parameters)
+        if event.blocker is not None:
+            await check_parks(self._engine, [event.id])
 
     async def note(self, runs: Sequence[Run]) -> set[UUID]:
         """Note which run each event waits for, and renew its lease; the events for which that was done."""
@@ -181,6 +288,14 @@ class Claims:
                 },
             )
             return set(noted)
+
+    async def share_run(self, event: Claimed, run: Run) -> bool:
+        """Let an event wait for the run of another one, whose success it shares, and hold no key meanwhile;
+        whether that was done."""
+        if event.is_ordered:
+            # Before the note: whoever records the run's outcome may put the event back in its place.
+            await Turns(self._engine).release(event.id)
+        return bool(await self.note([run]))
 
     async def postpone(self, event_id: UUID) -> None:
         """Let the sweep claim it, in a moment."""

@@ -14,18 +14,18 @@ from uuid import UUID
 
 import orjson
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.actions.paths import DecodedEvent
 from app.actions.sensitive import withheld
 from app.core.errors import Permanent
 from app.core.secrets import SecretBox
 from app.database.batching import PACE, Batcher
+from app.events.channel import CHANNEL
+from app.events.ordering import QUEUE, let_go, wake_waiting
 from app.models.status import EventStatus
 from app.runtime import metrics
 
-# Events that wait in the log are told of on this channel, with their environment as payload.
-CHANNEL = "doorbell_events"
 # Bodies kept in memory, in bytes: those of all events in flight of usual size, and no more.
 MAXIMUM_CACHED = 16 * 1024 * 1024
 MAXIMUM_CACHED_BODY = 256 * 1024
@@ -58,18 +58,20 @@ SELECT id FROM replayed ORDER BY id LIMIT 1
 # The bounds let Postgres look into the partitions that hold the batch only; final states stay as they are.
 _FINISH = text("""
 UPDATE events SET status = v.status, error = coalesce(v.error, events.error), finished_at = v.finished_at,
-    workflow_id = v.workflow_id, run_id = v.run_id, duplicate_of = v.duplicate_of, lease_expires_at = NULL
+    workflow_id = v.workflow_id, run_id = v.run_id, duplicate_of = v.duplicate_of, lease_expires_at = NULL,
+    waiting_for = NULL
 FROM unnest(CAST(:ids AS uuid[]), CAST(:statuses AS text[]), CAST(:errors AS text[]),
             CAST(:finished_ats AS timestamptz[]), CAST(:workflow_ids AS text[]), CAST(:run_ids AS text[]),
             CAST(:duplicates_of AS uuid[]))
     AS v (id, status, error, finished_at, workflow_id, run_id, duplicate_of)
 WHERE events.id = v.id AND events.id >= :first AND events.id <= :last
   AND events.status IN ('received', 'processing')
+RETURNING events.id, events.ordering_keys IS NOT NULL AS is_ordered
 """)
 
 # Those that wait for a run whose event has its outcome: they share a success; after a failure they go back,
 # and the next one executes (`app/worker/start.py`).
-_SETTLE = text("""
+_SETTLE = text(f"""
 WITH ended AS (
     SELECT events.id, events.finished_at, v.workflow_id, v.run_id,
            events.status = ANY(CAST(:successful AS text[])) AS is_shared
@@ -88,19 +90,22 @@ WITH ended AS (
         lease_expires_at = NULL
     FROM ended
     WHERE events.run_id = ended.run_id AND events.status = 'processing' AND events.id <> ended.id
-    RETURNING events.environment, events.source_key, events.status
-)
+    RETURNING events.id, events.environment, events.source_key, events.status, events.ordering_keys,
+        events.received_order
+), turns AS ({QUEUE.format(queued="(SELECT * FROM settled WHERE status = 'received')")})
 SELECT environment, source_key, count(*) FILTER (WHERE status = 'idempotent') AS idempotent,
+    array_agg(id) FILTER (WHERE status = 'idempotent' AND ordering_keys IS NOT NULL) AS freed,
     CASE WHEN bool_or(status = 'received') THEN pg_notify(:channel, environment) END
 FROM settled GROUP BY environment, source_key
 """)
 
-_RELEASE = text("""
+_RELEASE = text(f"""
 WITH released AS (
     UPDATE events SET status = 'received', lease_expires_at = NULL, workflow_id = NULL, run_id = NULL
-    WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'processing' RETURNING environment
-)
-SELECT pg_notify(:channel, environment) FROM (SELECT DISTINCT environment FROM released) AS environments
+    WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'processing'
+    RETURNING id, environment, source_key, ordering_keys, received_order
+), turns AS ({QUEUE.format(queued="released")})
+SELECT environment, pg_notify(:channel, environment) FROM (SELECT DISTINCT environment FROM released) AS e
 """)
 
 _VERIFICATION = text(
@@ -213,6 +218,7 @@ class EventLog:
         """Give events back to the dispatcher, which hears of it."""
         async with self._engine.connect() as connection:
             await connection.execute(_RELEASE, {"ids": list(event_ids), "channel": CHANNEL})
+            await wake_waiting(connection, event_ids)
 
     async def set_verification(self, event_id: UUID, status: str, reason: str | None) -> None:
         """Correct the verification that reception noted."""
@@ -246,37 +252,54 @@ class EventLog:
         return StoredEvent(**row)
 
     async def _finish(self, batch: list[Finished]) -> list[None]:
-        bounds = {"first": min(each.id for each in batch), "last": max(each.id for each in batch)}
         runs = [each for each in batch if each.run_id and each.status is not EventStatus.IDEMPOTENT]
         async with self._engine.connect() as connection:
-            await connection.execute(
-                _FINISH,
-                {
-                    **bounds,
-                    "ids": [each.id for each in batch],
-                    "statuses": [each.status.value for each in batch],
-                    "errors": [each.error for each in batch],
-                    "finished_ats": [each.finished_at for each in batch],
-                    "workflow_ids": [each.workflow_id for each in batch],
-                    "run_ids": [each.run_id for each in batch],
-                    "duplicates_of": [each.duplicate_of for each in batch],
-                },
-            )
+            ended = await self._end(connection, batch)
             if runs:
-                settled = await connection.execute(
-                    _SETTLE,
-                    {
-                        **bounds,
-                        "ids": [each.id for each in runs],
-                        "workflow_ids": [each.workflow_id for each in runs],
-                        "run_ids": [each.run_id for each in runs],
-                        "successful": [each.value for each in SUCCESSFUL],
-                        "channel": CHANNEL,
-                    },
-                )
-                for row in settled:
-                    metrics.count_idempotent(row.environment, row.source_key, row.idempotent)
+                ended |= await self._settle(connection, runs)
+            # Last: what the events of these runs let go of may go to those that waited for their outcome.
+            await let_go(connection, ended)
         return [None] * len(batch)
+
+    async def _end(self, connection: AsyncConnection, batch: list[Finished]) -> set[UUID]:
+        """Write final states; the events whose keys are to be let go of: also those that had theirs before,
+        because a crash may have come in between."""
+        rows = await connection.execute(
+            _FINISH,
+            {
+                "first": min(each.id for each in batch),
+                "last": max(each.id for each in batch),
+                "ids": [each.id for each in batch],
+                "statuses": [each.status.value for each in batch],
+                "errors": [each.error for each in batch],
+                "finished_ats": [each.finished_at for each in batch],
+                "workflow_ids": [each.workflow_id for each in batch],
+                "run_ids": [each.run_id for each in batch],
+                "duplicates_of": [each.duplicate_of for each in batch],
+            },
+        )
+        unordered = {row.id for row in rows if not row.is_ordered}
+        return {each.id for each in batch} - unordered
+
+    async def _settle(self, connection: AsyncConnection, runs: list[Finished]) -> set[UUID]:
+        """Settle the events that wait for these runs; those of them that have ordering keys and their end."""
+        settled = await connection.execute(
+            _SETTLE,
+            {
+                "first": min(each.id for each in runs),
+                "last": max(each.id for each in runs),
+                "ids": [each.id for each in runs],
+                "workflow_ids": [each.workflow_id for each in runs],
+                "run_ids": [each.run_id for each in runs],
+                "successful": [each.value for each in SUCCESSFUL],
+                "channel": CHANNEL,
+            },
+        )
+        freed = set[UUID]()
+        for row in settled:
+            metrics.count_idempotent(row.environment, row.source_key, row.idempotent)
+            freed.update(row.freed or ())
+        return freed
 
 
 def _size(event: StoredEvent) -> int:

@@ -19,13 +19,16 @@ from app.core.raw_json import MAXIMUM_DEPTH, is_too_deep
 from app.core.secrets import SecretBox
 from app.events.assessment import Assessment, assess, hidden_values, refusal, status_of
 from app.models.status import EventStatus, Origin, ReceivedThrough, ReplayMappings, VerificationStatus
-from app.models.types import new_id, now
+from app.models.types import digest_of, new_id, now
+from app.providers.base import ORDERING_KEYS_PATH, OrderingKeys
 from app.providers.verification import Delivery, FirstEventHmac, verify
 from app.runtime import tracing
 from app.scripting.pool import MINIMUM_MASKED_LENGTH, ScriptRun, Scripts
 from app.sources.live import Endpoint
 
 MAXIMUM_NAME_LENGTH = 255
+# Of one event: as many as a call has recipients.
+MAXIMUM_ORDERING_KEYS = 1000
 # A refused body is kept for debugging, not for processing.
 MAXIMUM_REJECTED_BODY = 16 * 1024
 # Segment's largest batch.
@@ -50,6 +53,7 @@ class ReceivedEvent:
     sensitive_headers: bytes | None
     event_type: str | None = None
     idempotency_key: str | None = None
+    ordering_keys: list[str] | None = None
     occurred_at: datetime | None = None
     preprocess_output: dict[str, Any] | None = None
     error: str | None = None
@@ -312,15 +316,17 @@ def _identify(
         preprocess = {**(preprocess or {}), **run.output}
     decoded = DecodedEvent(body, headers, preprocess)
     event_type, unidentified = read_event_type(endpoint.event_type_path, decoded)
+    ordering_keys, unordered = read_ordering_keys(endpoint, decoded)
     unmapped = event_type is None or event_type not in endpoint.mappings
     return replace(
         event,
         status=EventStatus.IGNORED if unmapped and not endpoint.start_unmapped else EventStatus.RECEIVED,
         event_type=event_type,
         idempotency_key=_idempotency_key(endpoint.idempotency_key_path, decoded),
+        ordering_keys=ordering_keys,
         occurred_at=_time(_value(endpoint.timestamp_path, decoded)),
         preprocess_output=preprocess,
-        error="; ".join(filter(None, (unidentified, problem))) or None,
+        error="; ".join(filter(None, (unidentified, unordered, problem))) or None,
     )
 
 
@@ -358,6 +364,49 @@ def _idempotency_key(path: str | None, event: DecodedEvent) -> str | None:
     """The key when it is valid. An invalid one is dropped and the event processed without."""
     value = _value(path, event)
     return value if _is_name(value) else None
+
+
+def read_ordering_keys(endpoint: Endpoint, event: DecodedEvent) -> tuple[list[str] | None, str | None]:
+    """What the event is ordered by, or why a path that somebody chose gives no key. An event without keys is
+    executed beside the others."""
+    path = endpoint.ordering_key_path
+    if path is None:
+        return None, None
+    value, own = _value(path, event), endpoint.provider.ordering_keys
+    if path == ORDERING_KEYS_PATH and value is MISSING and own is not None:
+        return _ordering_keys(_computed(own, event)) or None, None
+    # A list is several keys where a provider or a script made it; in what a sender sends it is none.
+    several = isinstance(value, list) and path.startswith("preprocess.")
+    keys = _ordering_keys(value if several else [value])
+    if keys or path == endpoint.provider.ordering_key_path:
+        return keys or None, None
+    found = "has no value in this event" if value is MISSING else "is not a string or a whole number"
+    return None, f"ordering key: {path} {found}"
+
+
+def _computed(own: OrderingKeys, event: DecodedEvent) -> Sequence[Any]:
+    """The keys that a provider finds; none in a body of unknown shape."""
+    try:
+        return own(event.body, event.headers)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return ()
+
+
+def _ordering_keys(values: Sequence[Any]) -> list[str]:
+    """Each key once: strings that are not empty, and whole numbers by their digits."""
+    found = {
+        _short(str(value)): None
+        for value in values[:MAXIMUM_ORDERING_KEYS]
+        if (isinstance(value, str) and value) or (isinstance(value, int) and not isinstance(value, bool))
+    }
+    return list(found)
+
+
+def _short(key: str) -> str:
+    """A key as an index can hold it: of a long one its digest."""
+    if len(key) <= MAXIMUM_NAME_LENGTH and "\x00" not in key:
+        return key
+    return f"sha256:{digest_of(key).hex()}"
 
 
 def _is_name(value: Any) -> bool:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
 from app.database.engine import to_json
-from app.events.event_log import CHANNEL
+from app.events.channel import CHANNEL
 from app.events.reception import ReceivedEvent
 from app.models.event import Event
 from app.models.status import EventStatus
@@ -29,6 +29,8 @@ def _typed(column: Column[object]) -> str:
     return f"{column.name} {column.type.compile(postgresql.dialect())}"  # type: ignore[no-untyped-call]
 
 
+# Their order of receipt is that of the rows, by the column's default.
+#
 # An id is written once: a batch whose connection broke before Postgres answered is sent again as it is. All
 # rows come as one JSON array: an array for each column costs the driver many times as much.
 _INSERT = text(f"""
@@ -40,6 +42,11 @@ WITH given AS MATERIALIZED (
     INSERT INTO events ({", ".join(_WRITTEN)})
     SELECT {", ".join(_WRITTEN)} FROM given
     ON CONFLICT (id) DO NOTHING
+    RETURNING id, environment, source_key, status, ordering_keys, received_order
+), new_turns AS (
+    INSERT INTO ordering_turns (environment, source_key, ordering_key, received_order, event_id)
+    SELECT environment, source_key, key.ordering_key, received_order, id
+    FROM new_events CROSS JOIN LATERAL unnest(ordering_keys) AS key (ordering_key) WHERE status = 'received'
 ), new_payloads AS (
     INSERT INTO event_payloads (id, body, headers, sensitive_headers, preprocess_output)
     SELECT id, decode(body, 'base64'), headers::json, decode(sensitive_headers, 'base64'),

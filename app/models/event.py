@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Index, text
+from sqlalchemy import ARRAY, BigInteger, Index, Text, text
 from sqlmodel import Field, SQLModel
 
 from app.models.status import EventStatus, ReceivedThrough
@@ -24,6 +24,20 @@ class Event(SQLModel, table=True):
     __table_args__ = (
         Index(
             "events_received", "environment", "source_key", "id", postgresql_where=text("status = 'received'")
+        ),
+        # Its predicate is one that no other index fits, so that a claim cannot walk what waits for its turn.
+        Index(
+            "events_ready",
+            "environment",
+            "source_key",
+            "id",
+            postgresql_where=text("(CASE WHEN waiting_for IS NULL THEN status END) = 'received'"),
+        ),
+        Index(
+            "events_waiting_for",
+            "waiting_for",
+            "environment",
+            postgresql_where=text("waiting_for IS NOT NULL"),
         ),
         Index(
             "events_processing",
@@ -91,6 +105,16 @@ class Event(SQLModel, table=True):
     run_id: str | None = text_field(default=None)
     received_through: str = text_field(default=ReceivedThrough.WEBHOOK)
     batch_id: UUID | None = None
+    # What it is ordered by: events of one key are executed one after the other.
+    ordering_keys: list[str] | None = Field(default=None, sa_type=ARRAY(Text))
+    # The order of receipt, whatever clocks say.
+    received_order: int | None = Field(
+        default=None,
+        sa_type=BigInteger,
+        sa_column_kwargs={"server_default": text("nextval('events_received_order')")},
+    )
+    # The earlier event that it waits for (`app/events/ordering.py`).
+    waiting_for: UUID | None = None
     # The trace of the request that brought it, when that was traced.
     traceparent: str | None = text_field(default=None)
     error: str | None = text_field(default=None)

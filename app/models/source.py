@@ -38,6 +38,10 @@ class SourceEnvironment(SQLModel, table=True):
     endpoint_token: str = text_field(unique=True)
     event_type_path: str | None = text_field(default=None)
     idempotency_key_path: str | None = text_field(default=None)
+    # Events with the same value there are executed one after the other; None: all side by side.
+    ordering_key_path: str | None = text_field(default=None)
+    # For how many seconds at most an event that is executed holds up the next one of its key.
+    ordering_hold: int | None = None
     timestamp_path: str | None = text_field(default=None)
     enforce_verification: bool = True
     enforce_idempotency: bool = True

@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
+from app.providers.base import (
+    ORDERING_KEYS_PATH,
+    DefaultMapping,
+    Example,
+    Provider,
+    SecretField,
+    Sending,
+    here,
+    there,
+)
 from app.providers.verification import SharedSecret
 
 _EVENT = {
@@ -58,6 +67,12 @@ def _key(user: Any, event_time: Any) -> str | None:
 
 _MEMBERS = {"key": "preprocess.audience_key", "members": "preprocess.members"}
 
+
+def _ordering_keys(body: Any, headers: dict[str, str]) -> list[Any]:
+    """The user or the device; of a cohort the cohort."""
+    return [body.get("cohort_id") or body.get("user_id") or body.get("device_id")]
+
+
 provider = Provider(
     key="amplitude",
     name="Amplitude",
@@ -69,6 +84,8 @@ provider = Provider(
     event_type_path="preprocess.event_type",
     idempotency_key_path="preprocess.idempotency_key",
     timestamp_path="body.event_time",
+    ordering_key_path=ORDERING_KEYS_PATH,
+    ordering_keys=_ordering_keys,
     scheme=SharedSecret(headers=(("authorization", "Bearer "),)),
     secret=SecretField(
         label="Webhook secret",

@@ -17,7 +17,11 @@ Category = Literal["Billing", "Infrastructure", "Analytics", "CRM", "Ecommerce",
 # How it sends: one event in a request, a stream of tracking calls, or rows of a warehouse.
 Kind = Literal["webhook", "cdp", "reverse_etl"]
 Preprocess = Callable[[Any, dict[str, str]], dict[str, Any]]
+OrderingKeys = Callable[[Any, dict[str, str]], Sequence[Any]]
 Split = Callable[[bytes, Any], Sequence[bytes] | None]
+
+# Where the keys are that a provider or a script computes.
+ORDERING_KEYS_PATH = "preprocess.ordering_keys"
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,9 @@ class Provider:
     `preprocess(body, headers)` computes what paths alone cannot reach; its result is `preprocess.*`. It may
     raise on bodies it does not know: the event is then processed without it, and the reason is logged.
     `split(body, decoded)` gives the bodies of the events in a delivery of many, None for a delivery of one.
+    `ordering_key_path` is what its sources are ordered by at first. One key may be in several places, or an
+    event have several: then `ordering_keys(body, headers)` computes them, and the path is
+    ORDERING_KEYS_PATH. It may raise on bodies it does not know, and return None among the keys.
     `sensitive_paths` lead to values of the body that are never mapped and never shown. `success_status`
     answers an accepted event; 204 has no body. `notes` are for the setup page: what surprises people with
     this vendor. `script` is where people begin who write one for this provider: it does what a source without
@@ -123,6 +130,8 @@ class Provider:
     sending: Sending
     kind: Kind = "webhook"
     enforce_verification: bool = True
+    ordering_key_path: str | None = None
+    ordering_keys: OrderingKeys | None = None
     preprocess: Preprocess | None = None
     split: Split | None = None
     tracking: Tracking | None = None
@@ -139,3 +148,8 @@ class Provider:
         bodies = self.split(orjson.dumps(example.body), example.body) if self.split else None
         body: dict[str, Any] = orjson.loads(bodies[0]) if bodies else example.body
         return body
+
+
+def find_id(value: Any) -> Any:
+    """The id in a reference to something, which is the id or an object that has it."""
+    return value.get("id") if isinstance(value, dict) else value

@@ -5,7 +5,7 @@ https://github.com/sutrolabs/census-docs, basics/developers/custom-api.md
 """
 
 from app.providers import reverse_etl
-from app.providers.base import Provider, SecretField, Sending, there
+from app.providers.base import ORDERING_KEYS_PATH, Provider, SecretField, Sending, there
 
 provider = Provider(
     key="census",
@@ -17,6 +17,8 @@ provider = Provider(
     event_type_path=reverse_etl.EVENT_TYPE_PATH,
     idempotency_key_path=reverse_etl.IDEMPOTENCY_KEY_PATH,
     timestamp_path=None,
+    ordering_key_path=ORDERING_KEYS_PATH,
+    ordering_keys=reverse_etl.ordering_keys,
     scheme=reverse_etl.SCHEME,
     secret=SecretField(
         label="Webhook secret",

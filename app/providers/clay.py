@@ -14,6 +14,7 @@ provider = Provider(
     event_type_path="body.event",
     idempotency_key_path=None,
     timestamp_path=None,
+    ordering_key_path="body.email",
     scheme=SharedSecret(headers=(("authorization", "Bearer "),)),
     secret=SecretField(
         label="Webhook secret",

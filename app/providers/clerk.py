@@ -2,7 +2,17 @@
 
 from typing import Any
 
-from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
+from app.providers.base import (
+    ORDERING_KEYS_PATH,
+    DefaultMapping,
+    Example,
+    Provider,
+    SecretField,
+    Sending,
+    find_id,
+    here,
+    there,
+)
 from app.providers.verification import StandardWebhook
 
 _USER = {
@@ -81,6 +91,17 @@ _IDENTIFY = {
 }
 _TENANT = {"id": "body.data.id", "name": "body.data.name", "properties": "body.data.public_metadata"}
 
+
+def _ordering_keys(body: Any, headers: dict[str, str]) -> list[Any]:
+    """The users and organizations that the event is about, or else the thing itself."""
+    data, kind = body["data"], str(body["type"]).partition(".")[0]
+    if kind in ("user", "organization"):
+        return [data["id"]]
+    user = data.get("user_id") or (data.get("public_user_data") or {}).get("user_id")
+    organization = data.get("organization_id") or find_id(data.get("organization"))
+    return [user, organization] if user or organization else [data.get("id")]
+
+
 provider = Provider(
     key="clerk",
     name="Clerk",
@@ -92,6 +113,8 @@ provider = Provider(
     event_type_path="body.type",
     idempotency_key_path="headers.svix-id",
     timestamp_path="body.timestamp",
+    ordering_key_path=ORDERING_KEYS_PATH,
+    ordering_keys=_ordering_keys,
     scheme=StandardWebhook(prefixes=("svix", "webhook")),
     secret=SecretField(
         label="Signing secret",

@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from app.providers.base import Example, Provider, SecretField, Sending, here, there
+from app.providers.base import (
+    ORDERING_KEYS_PATH,
+    Example,
+    Provider,
+    SecretField,
+    Sending,
+    find_id,
+    here,
+    there,
+)
 from app.providers.verification import BodyHmac
 
 _REPOSITORY = {
@@ -31,6 +40,11 @@ def _event(event: str, number: int, body: dict[str, Any]) -> tuple[Example, ...]
     return (Example(body={**body, "repository": _REPOSITORY, "sender": _SENDER}, headers=headers),)
 
 
+def _ordering_keys(body: Any, headers: dict[str, str]) -> list[Any]:
+    """The repository, or else the organization."""
+    return [find_id(body.get("repository")) or find_id(body.get("organization"))]
+
+
 provider = Provider(
     key="github",
     name="GitHub",
@@ -41,6 +55,8 @@ provider = Provider(
     event_type_path="headers.x-github-event",
     idempotency_key_path="headers.x-github-delivery",
     timestamp_path=None,
+    ordering_key_path=ORDERING_KEYS_PATH,
+    ordering_keys=_ordering_keys,
     scheme=BodyHmac(header="x-hub-signature-256", encoding="hex", prefix="sha256="),
     secret=SecretField(
         label="Webhook secret",

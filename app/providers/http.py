@@ -5,7 +5,8 @@ https://docs.knock.app/api/reverse_etl/sources/legacy/http
 
 from typing import Any
 
-from app.providers.base import Example, Provider, SecretField, Sending, here, there
+from app.providers import segment_spec as spec
+from app.providers.base import ORDERING_KEYS_PATH, Example, Provider, SecretField, Sending, here, there
 from app.providers.verification import SharedSecret
 
 
@@ -27,6 +28,8 @@ provider = Provider(
     event_type_path="preprocess.event_type",
     idempotency_key_path="body.messageId",
     timestamp_path="body.timestamp",
+    ordering_key_path=ORDERING_KEYS_PATH,
+    ordering_keys=spec.ordering_keys,
     scheme=SharedSecret(headers=(("x-webhook-secret", ""), ("authorization", "Bearer "))),
     secret=SecretField(
         label="Webhook secret",

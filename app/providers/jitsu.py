@@ -4,7 +4,7 @@ https://docs.jitsu.com/destinations/misc/webhook
 """
 
 from app.providers import segment_spec as spec
-from app.providers.base import Provider, SecretField, Sending, Tracking, here, there
+from app.providers.base import ORDERING_KEYS_PATH, Provider, SecretField, Sending, Tracking, here, there
 from app.providers.verification import SharedSecret
 
 provider = Provider(
@@ -17,6 +17,8 @@ provider = Provider(
     event_type_path=spec.EVENT_TYPE_PATH,
     idempotency_key_path=spec.IDEMPOTENCY_KEY_PATH,
     timestamp_path=spec.TIMESTAMP_PATH,
+    ordering_key_path=ORDERING_KEYS_PATH,
+    ordering_keys=spec.ordering_keys,
     scheme=SharedSecret(headers=(("authorization", "Bearer "), ("x-webhook-secret", ""))),
     secret=SecretField(
         label="Bearer secret",

@@ -8,7 +8,16 @@ from typing import Any
 
 import orjson
 
-from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
+from app.providers.base import (
+    ORDERING_KEYS_PATH,
+    DefaultMapping,
+    Example,
+    Provider,
+    SecretField,
+    Sending,
+    here,
+    there,
+)
 from app.providers.verification import SharedSecret
 
 _OBJECT = {"id": "1ea8f90a-8c1d-4b7f-9f38-0d5a3f6f0c11", "name": "Users"}
@@ -45,6 +54,12 @@ def _preprocess(body: Any, headers: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _ordering_keys(body: Any, headers: dict[str, str]) -> list[Any]:
+    """The record's id, under whichever of the usual names it has."""
+    fields = body["fields"]
+    return [next(filter(None, map(fields.get, ("user_id", "id", "external_id", "email"))), None)]
+
+
 provider = Provider(
     key="polytomic",
     name="Polytomic",
@@ -55,6 +70,8 @@ provider = Provider(
     event_type_path="preprocess.event_type",
     idempotency_key_path="preprocess.idempotency_key",
     timestamp_path="headers.polytomic-signature-timestamp",
+    ordering_key_path=ORDERING_KEYS_PATH,
+    ordering_keys=_ordering_keys,
     scheme=SharedSecret(headers=(("authorization", "Bearer "),)),
     secret=SecretField(
         label="Secret",

@@ -30,6 +30,7 @@ provider = Provider(
     event_type_path="body.event",
     idempotency_key_path="body.messageId",
     timestamp_path="body.timestamp",
+    ordering_key_path="body.userId",
     scheme=SharedSecret(headers=(("x-webhook-secret", ""), ("authorization", "Bearer "))),
     secret=SecretField(
         label="Webhook secret",

@@ -6,7 +6,7 @@ itself.
 
 from typing import Any
 
-from app.providers.base import DefaultMapping, Example, Step
+from app.providers.base import DefaultMapping, Example, Step, find_id
 from app.providers.verification import SharedSecret
 
 EVENT_TYPE_PATH = "body.type"
@@ -89,3 +89,27 @@ _BODIES: dict[str, dict[str, Any]] = {
     "workflows:cancel": {"workflow": "welcome", "cancellation_key": "user_42"},
 }
 EXAMPLES = {event_type: _example(event_type, body) for event_type, body in _BODIES.items()}
+
+
+def ordering_keys(body: Any, headers: dict[str, str]) -> list[Any]:
+    """What a call is about: a user, an object or a tenant, recipients and members, what cancels a trigger."""
+    keys = [body.get("user_id"), _key("tenants", body.get("tenant_id"))]
+    keys += [
+        _key(body.get("collection"), body.get("object_id")),
+        *map(_recipient, body.get("recipients") or []),
+    ]
+    keys += [_recipient(member.get("user")) for member in body.get("members") or []]
+    if body.get("cancellation_key"):
+        keys.append(_key(f"workflows/{body.get('workflow')}", body["cancellation_key"]))
+    return keys
+
+
+def _recipient(recipient: Any) -> Any:
+    """A user's id, or an object's reference."""
+    if isinstance(recipient, dict) and recipient.get("collection"):
+        return _key(recipient["collection"], recipient.get("id"))
+    return find_id(recipient)
+
+
+def _key(kind: Any, identifier: Any) -> str | None:
+    return f"{kind}/{identifier}" if kind and identifier else None

@@ -4,7 +4,16 @@ https://segment.com/docs/connections/destinations/catalog/actions-webhook/
 """
 
 from app.providers import segment_spec as spec
-from app.providers.base import DefaultMapping, Provider, SecretField, Sending, Tracking, here, there
+from app.providers.base import (
+    ORDERING_KEYS_PATH,
+    DefaultMapping,
+    Provider,
+    SecretField,
+    Sending,
+    Tracking,
+    here,
+    there,
+)
 from app.providers.verification import FirstEventHmac
 
 provider = Provider(
@@ -18,6 +27,8 @@ provider = Provider(
     event_type_path=spec.EVENT_TYPE_PATH,
     idempotency_key_path=spec.IDEMPOTENCY_KEY_PATH,
     timestamp_path=spec.TIMESTAMP_PATH,
+    ordering_key_path=ORDERING_KEYS_PATH,
+    ordering_keys=spec.ordering_keys,
     scheme=FirstEventHmac(header="x-signature"),
     secret=SecretField(
         label="Shared secret",

@@ -74,6 +74,12 @@ def _name(traits: dict[str, Any]) -> str | None:
     return " ".join(name for name in names if isinstance(name, str) and name) or None
 
 
+def ordering_keys(body: Any, headers: dict[str, str]) -> Sequence[Any]:
+    """The user, or else the anonymous one; of an alias both of its users."""
+    user = body.get("userId") or body.get("anonymousId")
+    return [user, body.get("previousId")] if body.get("type") == "alias" else [user]
+
+
 def split(body: bytes, decoded: Any) -> Sequence[bytes] | None:
     """An array of events, each as it was sent."""
     return elements(body) if isinstance(decoded, list) else None

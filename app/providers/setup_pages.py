@@ -221,6 +221,7 @@ def _reading(provider: Provider) -> Iterator[str]:
     paths = {
         "Event type": provider.event_type_path,
         "Idempotency key": provider.idempotency_key_path,
+        "Ordering key": provider.ordering_key_path,
         "Time": provider.timestamp_path,
     }
     yield _table(

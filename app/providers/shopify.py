@@ -2,7 +2,17 @@
 
 from typing import Any
 
-from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
+from app.providers.base import (
+    ORDERING_KEYS_PATH,
+    DefaultMapping,
+    Example,
+    Provider,
+    SecretField,
+    Sending,
+    find_id,
+    here,
+    there,
+)
 from app.providers.verification import BodyHmac
 
 _CUSTOMER = {
@@ -63,6 +73,12 @@ _IDENTIFY = {
     "phone_number": "body.phone",
 }
 
+
+def _ordering_keys(body: Any, headers: dict[str, str]) -> list[Any]:
+    """The customer, or else the order or the thing itself."""
+    return [find_id(body.get("customer")) or body.get("order_id") or body.get("id")]
+
+
 provider = Provider(
     key="shopify",
     name="Shopify",
@@ -75,6 +91,8 @@ provider = Provider(
     event_type_path="headers.x-shopify-topic",
     idempotency_key_path="headers.x-shopify-webhook-id",
     timestamp_path="headers.x-shopify-triggered-at",
+    ordering_key_path=ORDERING_KEYS_PATH,
+    ordering_keys=_ordering_keys,
     scheme=BodyHmac(header="x-shopify-hmac-sha256", encoding="base64"),
     secret=SecretField(
         label="Signing secret",

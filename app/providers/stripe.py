@@ -2,8 +2,19 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
-from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
+from app.providers.base import (
+    ORDERING_KEYS_PATH,
+    DefaultMapping,
+    Example,
+    Provider,
+    SecretField,
+    Sending,
+    find_id,
+    here,
+    there,
+)
 from app.providers.verification import PairsHmac, SignedTimestamp
 
 _CUSTOMER = {
@@ -54,6 +65,15 @@ def _trigger(event_type: str, workflow: str) -> DefaultMapping:
     )
 
 
+def _ordering_keys(body: Any, headers: dict[str, str]) -> list[Any]:
+    """The customer, or else the thing that the event is about."""
+    if body.get("object") == "v2.core.event":
+        return [find_id(body.get("related_object"))]
+    thing = body["data"]["object"]
+    customer = None if thing.get("object") == "customer" else find_id(thing.get("customer"))
+    return [customer or thing.get("id")]
+
+
 provider = Provider(
     key="stripe",
     name="Stripe",
@@ -65,6 +85,8 @@ provider = Provider(
     event_type_path="body.type",
     idempotency_key_path="body.id",
     timestamp_path="body.created",
+    ordering_key_path=ORDERING_KEYS_PATH,
+    ordering_keys=_ordering_keys,
     # Stripe's library checks the past only; a stamp a day ahead is no more genuine than one a day old.
     scheme=PairsHmac(
         header="stripe-signature",

@@ -2,7 +2,17 @@
 
 from typing import Any
 
-from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
+from app.providers.base import (
+    ORDERING_KEYS_PATH,
+    DefaultMapping,
+    Example,
+    Provider,
+    SecretField,
+    Sending,
+    find_id,
+    here,
+    there,
+)
 from app.providers.verification import SharedSecret
 
 # What a row of auth.users holds beside the user: a password's hash, and tokens that stand for the user.
@@ -65,6 +75,12 @@ _IDENTIFY = {
     "properties": "body.record.raw_user_meta_data",
 }
 
+
+def _ordering_keys(body: Any, headers: dict[str, str]) -> list[Any]:
+    """The row's id."""
+    return [find_id(body.get("record")) or find_id(body.get("old_record"))]
+
+
 provider = Provider(
     key="supabase",
     name="Supabase",
@@ -77,6 +93,8 @@ provider = Provider(
     event_type_path="preprocess.normalized_event",
     idempotency_key_path=None,
     timestamp_path=None,
+    ordering_key_path=ORDERING_KEYS_PATH,
+    ordering_keys=_ordering_keys,
     scheme=SharedSecret(headers=(("x-webhook-secret", ""), ("authorization", "Bearer "))),
     secret=SecretField(
         label="Webhook secret",

@@ -3,7 +3,17 @@
 from datetime import timedelta
 from typing import Any
 
-from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
+from app.providers.base import (
+    ORDERING_KEYS_PATH,
+    DefaultMapping,
+    Example,
+    Provider,
+    SecretField,
+    Sending,
+    find_id,
+    here,
+    there,
+)
 from app.providers.verification import PairsHmac, SignedTimestamp
 
 GROUPS = "directory_groups"
@@ -106,6 +116,18 @@ _MEMBERSHIP: dict[str, Any] = {
     "group": _GROUP,
 }
 
+
+def _ordering_keys(body: Any, headers: dict[str, str]) -> list[Any]:
+    """The user, organization or group; of a membership both of its sides."""
+    data, kind = body["data"], str(body["event"])
+    if kind.startswith("dsync.group.user_"):
+        return [find_id(data["user"]), find_id(data["group"])]
+    if kind.startswith(("user.", "organization.", "dsync.user.", "dsync.group.")):
+        return [data["id"]]
+    user, organization = data.get("user_id"), data.get("organization_id")
+    return [user, organization] if user or organization else [data.get("id")]
+
+
 provider = Provider(
     key="workos",
     name="WorkOS",
@@ -118,6 +140,8 @@ provider = Provider(
     event_type_path="body.event",
     idempotency_key_path="body.id",
     timestamp_path="body.created_at",
+    ordering_key_path=ORDERING_KEYS_PATH,
+    ordering_keys=_ordering_keys,
     scheme=PairsHmac(
         header="workos-signature",
         timestamp=SignedTimestamp("milliseconds", past=timedelta(minutes=3), future=timedelta(minutes=3)),

@@ -74,6 +74,7 @@ _ERASE_EVENTS: dict[str, TextClause] = {
     ),
     "events": text("""
 UPDATE events SET erased_at = now(), error = NULL, verification_reason = NULL,
+    ordering_keys = CASE WHEN status IN ('received', 'processing') THEN ordering_keys END,
     idempotency_key = CASE
         WHEN EXISTS (SELECT FROM unnest(CAST(:texts AS text[])) AS found
           WHERE position(found IN idempotency_key) > 0)

@@ -54,13 +54,21 @@ GROUP BY environment
 """)
 
 
+_FOR_EARLIER = text("""
+SELECT environment, count(*) AS events
+FROM (SELECT environment FROM events WHERE waiting_for IS NOT NULL LIMIT :most) AS bounded
+GROUP BY environment
+""")
+
+
 @dataclass
 class Waiting:
-    """What waits in one environment: events not claimed, the age of the oldest in seconds, events claimed and
-    not finished, and those of them that nobody looks after."""
+    """What waits in one environment: events not claimed, the age of the oldest in seconds, those of them that
+    wait for an earlier one, events claimed and not finished, and those of them that nobody looks after."""
 
     received: int = 0
     oldest: float = 0.0
+    for_earlier: int = 0
     processing: int = 0
     overdue: int = 0
 
@@ -87,6 +95,7 @@ class Backlog:
         try:
             async with asyncio.timeout(TIMEOUT), self._engine.connect() as connection:
                 waiting = (await connection.execute(_WAITING, {"most": MAXIMUM_COUNTED})).all()
+                for_earlier = (await connection.execute(_FOR_EARLIER, {"most": MAXIMUM_COUNTED})).all()
                 processing = (await connection.execute(_PROCESSING, {"most": MAXIMUM_COUNTED})).all()
         except (SQLAlchemyError, OSError) as error:
             logger.warning("backlog_unreadable", extra={"error": type(error).__name__})
@@ -94,6 +103,8 @@ class Backlog:
         found: dict[str, Waiting] = {}
         for row in waiting:
             found[row.environment] = Waiting(received=int(row.events), oldest=float(row.oldest))
+        for row in for_earlier:
+            found.setdefault(row.environment, Waiting()).for_earlier = row.events
         for row in processing:
             each = found.setdefault(row.environment, Waiting())
             each.processing, each.overdue = row.events, row.overdue

@@ -88,6 +88,12 @@ BACKLOG_AGE = Gauge(
     ["environment"],
     registry=REGISTRY,
 )
+WAITING_FOR_EARLIER = Gauge(
+    "doorbell_events_waiting_for_earlier",
+    "Events of the backlog that wait for an earlier one of their ordering key; at most 100,000 are counted.",
+    ["environment"],
+    registry=REGISTRY,
+)
 PROCESSING = Gauge(
     "doorbell_events_processing",
     "Events that were claimed and have no outcome yet; at most 100,000 are counted.",

@@ -72,14 +72,26 @@ def _watch(runtime: Runtime) -> None:
 def _set_backlog(runtime: Runtime, found: dict[str, Waiting] | None) -> None:
     """Say 0 where nothing waits, and nothing when Postgres does not say: an old figure would be taken for a
     new one."""
-    gauges = (metrics.BACKLOG, metrics.BACKLOG_AGE, metrics.PROCESSING, metrics.OVERDUE)
+    gauges = (
+        metrics.BACKLOG,
+        metrics.BACKLOG_AGE,
+        metrics.WAITING_FOR_EARLIER,
+        metrics.PROCESSING,
+        metrics.OVERDUE,
+    )
     for gauge in gauges:
         gauge.clear()
     if found is None:
         return
     for environment in {*runtime.configuration.environments(), *found}:
         waiting = found.get(environment, Waiting())
-        values = (waiting.received, waiting.oldest, waiting.processing, waiting.overdue)
+        values = (
+            waiting.received,
+            waiting.oldest,
+            waiting.for_earlier,
+            waiting.processing,
+            waiting.overdue,
+        )
         for gauge, value in zip(gauges, values, strict=True):
             gauge.labels(environment).set(value)
 

@@ -202,6 +202,19 @@ class SettingsChange(Change):
     idempotency_key_path: PathText | None = Field(
         None, description="Where the idempotency key is.", examples=["body.id"]
     )
+    ordering_key_path: PathText | None = Field(
+        None,
+        description="Where the ordering key is: events with the same one are executed one after the other. "
+        "Null: all side by side.",
+        examples=["body.user_id"],
+    )
+    ordering_hold: int | None = Field(
+        None,
+        ge=1,
+        le=MAXIMUM_WINDOW_SECONDS,
+        description="For how many seconds at most an event that is being executed holds up the next one of "
+        "its ordering key; null for as long as it takes.",
+    )
     timestamp_path: PathText | None = Field(
         None, description="Where the time of the event is.", examples=["body.created"]
     )

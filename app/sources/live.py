@@ -72,6 +72,8 @@ class Endpoint:
     enforce_idempotency: bool
     idempotency_window: timedelta
     start_unmapped: bool
+    ordering_key_path: str | None = None
+    ordering_hold: timedelta | None = None
     strict_batches: bool = False
     script: str | None = None
     variables: Variables = field(default_factory=Variables)
@@ -220,6 +222,8 @@ class Configuration:
             enforce_idempotency=configured.enforce_idempotency,
             idempotency_window=configured.idempotency_window,
             start_unmapped=configured.start_unmapped,
+            ordering_key_path=configured.ordering_key_path,
+            ordering_hold=_seconds(configured.ordering_hold),
             strict_batches=configured.strict_batches,
             script=configured.preprocess_script,
             variables=self._variables_of.get(configured.environment, self._variables),
@@ -280,6 +284,10 @@ def _handle_identifies(
             for each in provider.default_mappings
             if (each.event_type, each.action_type) == (IDENTIFY, "users_identify")
         )
+
+
+def _seconds(value: int | None) -> timedelta | None:
+    return None if value is None else timedelta(seconds=value)
 
 
 def _grouped(rows: Sequence[Row]) -> dict[UUID, list[Row]]:

@@ -204,6 +204,7 @@ def _defaults(key: str, environment: str, provider: Provider) -> Configured:
         endpoint_token=secrets.token_urlsafe(24),
         event_type_path=provider.event_type_path,
         idempotency_key_path=provider.idempotency_key_path,
+        ordering_key_path=provider.ordering_key_path,
         timestamp_path=provider.timestamp_path,
         enforce_verification=provider.enforce_verification,
     )

@@ -20,12 +20,14 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from app.core.outages import Outage
 from app.database.listener import Listener
+from app.events.channel import CHANNEL
 from app.events.claims import Claimed, Claims, Leases, Run
-from app.events.event_log import CHANNEL, EventLog, Finished
+from app.events.event_log import EventLog, Finished
+from app.events.ordering import ParkSweep, check_parks, release_held_too_long
 from app.models.status import EventStatus
 from app.models.types import first_id_at, now
 from app.runtime import metrics, tracing
-from app.sources.live import Configuration
+from app.sources.live import Configuration, Endpoint
 from app.worker.start import EventStarter
 
 Result = TypeVar("Result")
@@ -74,7 +76,12 @@ class Dispatcher:
         # wait for.
         self._share = max(1, maximum_in_flight // 2)
         self._leases = leases or Leases()
+        self._engine = engine
+        self._configuration = configuration
         self._claims = Claims(environment, engine, self._leases)
+        self._parks = ParkSweep(environment, engine)
+        # Whether the last claim met events that wait for their turn: then there may be many.
+        self._look_further = False
         self._starter = EventStarter(
             environment,
             engine=engine,
@@ -155,6 +162,7 @@ class Dispatcher:
             self._refill = None
         if not self._free_slots():
             await self._release_ended()
+        await self._release_held_too_long()
         await self._fill_slots(now() - CLAIM_SINCE)
 
     async def _sweep(self) -> None:
@@ -162,6 +170,7 @@ class Dispatcher:
         await self._note_long_runs()
         while await self._finish_even_if_cancelled(self._reclaim()):
             continue
+        await self._parks.check_some()
         await self._fill_slots(datetime.fromtimestamp(0, UTC))
 
     async def _fill_slots(self, since: datetime) -> None:
@@ -180,12 +189,33 @@ class Dispatcher:
             free = self._free_slots()
             if not free:
                 return False
-            busy = Counter(each.source_key for each in self._in_flight.values())
-            claimed = await self._claims.take_waiting(since, limit=free, share=self._share, busy=busy)
+            taken = await self._claims.take_waiting(
+                since,
+                limit=free,
+                share=self._share,
+                busy=Counter(each.source_key for each in self._in_flight.values()),
+                repeating=[each.source_key for each in self._sources() if not each.enforce_idempotency],
+                look_further=self._look_further,
+            )
+            claimed = taken.claimed
             metrics.count_claimed(self.environment, [each.received_at for each in claimed])
             await self._events.load_ahead([each.id for each in claimed])
             self._start_all(claimed)
-            return len(claimed) == free
+            self._look_further = bool(taken.parked)
+            if taken.parked:
+                await check_parks(self._engine, taken.parked)
+            return len(claimed) == free or bool(taken.parked)
+
+    def _sources(self) -> list[Endpoint]:
+        return [each for each in self._configuration.endpoints() if each.environment == self.environment]
+
+    async def _release_held_too_long(self) -> None:
+        """Let those go on without their keys that have held up others for as long as their source allows."""
+        for source in self._sources():
+            if source.ordering_hold is not None:
+                await release_held_too_long(
+                    self._engine, self.environment, source.source_key, source.ordering_hold
+                )
 
     async def _reclaim(self) -> bool:
         claimed = await self._claims.take_expired()

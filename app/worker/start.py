@@ -84,6 +84,10 @@ class EventStarter:
             self._environment, event, enforce_idempotency=endpoint.enforce_idempotency if endpoint else True
         )
         window = endpoint.idempotency_window if endpoint else DEFAULT_IDEMPOTENCY_WINDOW
+        if not event.holds_keys:
+            if not await self._is_repeat(event, identifier, window):
+                await self._claims.queue_again(event)
+            return None
         for meeting in range(MAXIMUM_MEETINGS):
             try:
                 return await self._start_workflow(
@@ -125,6 +129,20 @@ class EventStarter:
             return True, None
         async with self._repeating:
             return await self._start_again(event, identifier, window)
+
+    async def _is_repeat(self, event: Claimed, identifier: str, window: timedelta) -> bool:
+        """Settle an event that does not hold its keys, if it repeats another one: it has nothing to
+        execute."""
+        description = await self._describe(identifier)
+        owner = None if description is None else await _owner(description)
+        if description is None or owner == event.id:
+            return False
+        if description.status is WorkflowExecutionStatus.RUNNING:
+            return await self._wait_for(event, description, owner)
+        if description.status is WorkflowExecutionStatus.COMPLETED and _inside(window, event, description):
+            await self._mark_idempotent(event, description, owner)
+            return True
+        return False
 
     async def _start_again(
         self, event: Claimed, identifier: str, window: timedelta
@@ -218,13 +236,18 @@ class EventStarter:
         note is committed before the outcome is looked at, there the outcome before the notes: one sees the
         other.
         """
-        if not await self._claims.note([Run(event.id, description.id, description.run_id)]):
+        if not await self._claims.share_run(event, Run(event.id, description.id, description.run_id)):
             # The lease ran out meanwhile: whoever claims it next decides.
             return True
         status = await self._claims.status(owner) if owner else None
         if status in SUCCESSFUL:
             await self._mark_idempotent(event, description, owner)
-        return status not in (EventStatus.FAILED, EventStatus.REJECTED)
+        is_ending = status in (EventStatus.FAILED, EventStatus.REJECTED)
+        if is_ending and event.is_ordered:
+            # It has let go of its keys, and executes at its own place.
+            await self._claims.queue_again(event)
+            return True
+        return not is_ending
 
     async def _postpone(self, event: Claimed) -> None:
         """Its duplicates start and end faster than it can join one: the sweep tries again."""

@@ -21,6 +21,7 @@ import app.models.directory
 import app.models.environment
 import app.models.erasure
 import app.models.event
+import app.models.ordering
 import app.models.rate_limit
 import app.models.replay
 import app.models.retention
@@ -32,6 +33,7 @@ from app.alerts import store as alerts
 from app.database.engine import upgrade
 from app.database.partitions import create_partitions, drop_partitions
 from app.events import claims, event_log
+from app.events.channel import CHANNEL
 from app.models.types import derived_id, first_id_at, id_time_range, new_id, now
 from app.replays import many as replays
 from app.runtime.resources import Runtime
@@ -155,6 +157,9 @@ async def test_claim_uses_its_index(runtime: Runtime, since: datetime) -> None:
         share=75,
         busy_sources=["source-1"],
         busy_counts=[10],
+        repeating=[],
+        look=50,
+        more=0,
         lease=claims.Leases().claim,
     )
 
@@ -179,7 +184,7 @@ async def test_events_that_wait_for_a_run_are_found_by_index(runtime: Runtime) -
         first=min(some),
         last=max(some),
         successful=["succeeded"],
-        channel=event_log.CHANNEL,
+        channel=CHANNEL,
     )
 
 
@@ -202,6 +207,7 @@ MODELS = (
     app.models.environment,
     app.models.erasure,
     app.models.event,
+    app.models.ordering,
     app.models.rate_limit,
     app.models.retention,
     app.models.replay,

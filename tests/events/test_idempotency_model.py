@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import orjson
@@ -28,6 +28,8 @@ from app.worker.main import run_workers
 from tests.bench import Bench, BenchSource
 from tests.knock import error
 from tests.servers import serve
+
+FarSide = TypeVar("FarSide")
 
 KEYS = ("a", "b", "c")
 WORKERS = 2
@@ -68,10 +70,10 @@ class Destination:
         return JSONResponse({"workflow_run_id": "123e4567-e89b-12d3-a456-426614174000"})
 
 
-class System:
+class System(Generic[FarSide]):
     """Doorbell under test, for rules that run outside its event loop."""
 
-    def __init__(self, bench: Bench, destination: Destination) -> None:
+    def __init__(self, bench: Bench, destination: FarSide) -> None:
         # A worker that is ended does not wait for what is in flight, and its claims are soon taken over.
         self.runtime: Runtime = replace(
             bench.runtime,
@@ -125,7 +127,7 @@ class IdempotencyMachine(RuleBasedStateMachine):
     """The model: by key, how many executions the destination still refuses, and the statuses that there must
     be."""
 
-    system: System
+    system: System[Destination]
 
     @initialize()
     def begin(self) -> None:
@@ -207,7 +209,7 @@ class IdempotencyMachine(RuleBasedStateMachine):
 
 
 @pytest.fixture
-async def system(bench: Bench) -> AsyncIterator[System]:
+async def system(bench: Bench) -> AsyncIterator[System[Destination]]:
     destination = Destination()
     async with serve(Starlette(routes=[Route("/{path:path}", destination.answer, methods=["POST"])])) as url:
         await bench.use_destination(url)
@@ -216,7 +218,7 @@ async def system(bench: Bench) -> AsyncIterator[System]:
 
 
 @asynccontextmanager
-async def workers(system: System) -> AsyncIterator[System]:
+async def workers(system: System[FarSide]) -> AsyncIterator[System[FarSide]]:
     for _ in range(WORKERS):
         await system.start_worker()
     try:
@@ -226,7 +228,7 @@ async def workers(system: System) -> AsyncIterator[System]:
             await system.end_worker(0)
 
 
-async def test_model(system: System) -> None:
+async def test_model(system: System[Destination]) -> None:
     class Machine(IdempotencyMachine):
         pass
 

@@ -67,7 +67,8 @@ class Process:
 class Cluster:
     """The whole of it, in one directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, with_late_clock: bool = False) -> None:
+        self._second_api = ["tests.faults.late_clock"] if with_late_clock else ["app.cli", "api"]
         self.postgres = EmbeddedPostgres(directory / "postgres")
         self.temporal = EmbeddedTemporal(directory / "temporal", port=0, headless=True)
         self._directory = directory
@@ -99,7 +100,7 @@ class Cluster:
         for number, port in enumerate(free):
             is_api, name = number < 2, f"{'api' if number < 2 else 'worker'}-{number % 2}"
             arguments = (
-                [sys.executable, "-m", "app.cli", "api"]
+                [sys.executable, "-m", *(self._second_api if number else ["app.cli", "api"])]
                 if is_api
                 else [sys.executable, "worker.py", "--environment", ENVIRONMENT]
             )
@@ -123,7 +124,7 @@ class Cluster:
         for process in (*self.apis, *self.workers):
             await eventually(lambda process=process: process.is_ready(self.client), 60)
 
-    async def configure(self, destination: str) -> str:
+    async def configure(self, destination: str, **more: Any) -> str:
         """A source with idempotency keys and one trigger; the path that receives its events."""
         headers = {"authorization": f"Bearer {ADMIN_TOKEN}"}
         base = f"{self.apis[0].url}/v1"
@@ -137,6 +138,7 @@ class Cluster:
             "enforce_verification": False,
             "event_type_path": "body.type",
             "idempotency_key_path": "body.id",
+            **more,
         }
         mapping = {
             "event_type": "order.paid",

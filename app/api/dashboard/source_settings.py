@@ -35,7 +35,9 @@ from app.sources.store import lock_source
 
 router = APIRouter(prefix="/sources/{key}/settings", route_class=PageRoute)
 
-Section = Literal["general", "paths", "verification", "idempotency", "delivery", "alerts", "script"]
+Section = Literal[
+    "general", "paths", "verification", "idempotency", "ordering", "delivery", "alerts", "script"
+]
 # How long a repeat is recognised, a rate limit, how long what was replaced goes on: what people choose from.
 WINDOWS = [timedelta(hours=1), timedelta(hours=6), timedelta(days=1), timedelta(days=3), timedelta(days=7)]
 OVERLAPS = [timedelta(), timedelta(hours=1), timedelta(days=1), timedelta(days=7)]
@@ -248,6 +250,10 @@ _READERS: dict[str, Callable[[Form], dict[str, Any]]] = {
         "idempotency_key_path": form.optional("idempotency_key_path"),
         "idempotency_window_seconds": form.number("idempotency_window_seconds"),
     },
+    "ordering": lambda form: {
+        "ordering_key_path": form.optional("ordering_key_path"),
+        "ordering_hold": form.number("ordering_hold"),
+    },
     "delivery": _delivery,
     "alerts": read_alert,
     "script": _script,
@@ -266,6 +272,8 @@ def _stored(page: SourcePage) -> dict[str, Any]:
         "enforce_idempotency": row.enforce_idempotency,
         "idempotency_key_path": row.idempotency_key_path,
         "idempotency_window_seconds": int(row.idempotency_window.total_seconds()),
+        "ordering_key_path": row.ordering_key_path,
+        "ordering_hold": row.ordering_hold,
         "start_unmapped": row.start_unmapped,
         "rate_limit_per_second": row.rate_limit_per_second,
         "handle_identifies": {None: "", True: "always", False: "never"}[row.handle_identifies],

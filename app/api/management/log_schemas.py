@@ -55,6 +55,8 @@ class LogResponse(BaseModel):
         verification_reason=None,
         signing_secret_id="01a20df0-7711-72f9-a988-19f172a42afd",
         idempotency_key="evt_123",
+        ordering_keys=["cus_QXg1o8vcGmoR32"],
+        waiting_for=None,
         duplicate_of=None,
         replay_of=None,
         replay_id=None,
@@ -93,6 +95,12 @@ class LogResponse(BaseModel):
         description="Which of the source's signing secrets matched on receipt; null if none did."
     )
     idempotency_key: str | None
+    ordering_keys: list[str] | None = Field(
+        description="What it is ordered by: events that share a key are executed one after the other."
+    )
+    waiting_for: UUID | None = Field(
+        description="The earlier event of an ordering key whose end it waits for; null: it waits for none."
+    )
     duplicate_of: UUID | None = Field(description="The event that an idempotent one repeats.")
     replay_of: UUID | None = Field(description="The event that was run again.")
     replay_id: UUID | None = Field(description="The replay of many events that made this one.")
@@ -166,6 +174,8 @@ def log_response(entry: LogEntry, settings: Settings, *, with_actions: bool) -> 
                 "verification_reason",
                 "signing_secret_id",
                 "idempotency_key",
+                "ordering_keys",
+                "waiting_for",
                 "duplicate_of",
                 "replay_of",
                 "replay_id",

@@ -163,6 +163,13 @@ class SettingsResponse(BaseModel):
     endpoint: str = Field(description="The URL that receives events.")
     event_type_path: str | None = Field(description="Where the event type is.")
     idempotency_key_path: str | None = Field(description="Where the idempotency key is.")
+    ordering_key_path: str | None = Field(
+        description="Where the ordering key is; null: events are not ordered (Doorbell's own field)."
+    )
+    ordering_hold: int | None = Field(
+        description="For how many seconds at most an event holds up the next one of its ordering key "
+        "(Doorbell's own field)."
+    )
     timestamp_path: str | None = Field(description="Where the time of the event is.")
     enforce_verification: bool = Field(description="Whether events that fail verification are refused.")
     preprocess_script: ScriptResponse | None = Field(description="The script, if there is one.")
@@ -210,6 +217,8 @@ _SOURCE = {
                 "endpoint": "http://127.0.0.1:8080/integrations/receive/Zk3v9s1x0q7Jm2b5T8r4Wc6yPq1d0fGh",
                 "event_type_path": "body.type",
                 "idempotency_key_path": "body.id",
+                "ordering_key_path": "preprocess.ordering_keys",
+                "ordering_hold": None,
                 "timestamp_path": "body.created",
                 "enforce_verification": True,
                 "preprocess_script": None,
@@ -318,6 +327,8 @@ def _settings_response(configured: Configured, settings: Settings) -> SettingsRe
         endpoint=endpoint_url(settings, row.endpoint_token),
         event_type_path=row.event_type_path,
         idempotency_key_path=row.idempotency_key_path,
+        ordering_key_path=row.ordering_key_path,
+        ordering_hold=row.ordering_hold,
         timestamp_path=row.timestamp_path,
         enforce_verification=row.enforce_verification,
         preprocess_script=script_response(row.preprocess_script),

@@ -28,6 +28,8 @@ SETTINGS_FIELDS = {
     "endpoint",
     "event_type_path",
     "idempotency_key_path",
+    "ordering_key_path",
+    "ordering_hold",
     "timestamp_path",
     "enforce_verification",
     "preprocess_script",

@@ -1,0 +1,4 @@
+"""Where dispatchers hear of events that they may claim."""
+
+# With the environment as payload.
+CHANNEL = "doorbell_events"

@@ -20,6 +20,10 @@ Preprocess = Callable[[Any, dict[str, str]], dict[str, Any]]
 Split = Callable[[bytes, Any], Sequence[bytes] | None]
 
 
+# Actions that take away what the destination has, which nothing brings back.
+DESTRUCTIVE = frozenset({"users_delete", "objects_delete", "tenants_delete", "audiences_remove_member"})
+
+
 @dataclass(frozen=True)
 class DefaultMapping:
     """A mapping that a new source starts with."""
@@ -29,6 +33,11 @@ class DefaultMapping:
     action_parameters: dict[str, Any]
     # Where the payload carries the whole object and the vendor documents no order.
     skip_older: bool = False
+
+    @property
+    def starts_active(self) -> bool:
+        """Whether it runs before a person turned it on."""
+        return self.action_type not in DESTRUCTIVE
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,8 @@ class Provider:
 
     `preprocess(body, headers)` computes what paths alone cannot reach; its result is `preprocess.*`. It may
     raise on bodies it does not know: the event is then processed without it, and the reason is logged.
+    `implicit_mappings` run where the source has no mapping of their event type: their actions are not part of
+    Knock's contract, so no answer of the API may hold them before somebody asks for them.
     `split(body, decoded)` gives the bodies of the events in a delivery of many, None for a delivery of one.
     `sensitive_paths` lead to values of the body that are never mapped and never shown. `success_status`
     answers an accepted event; 204 has no body. `notes` are for the setup page: what surprises people with
@@ -123,6 +134,7 @@ class Provider:
     sending: Sending
     kind: Kind = "webhook"
     enforce_verification: bool = True
+    implicit_mappings: tuple[DefaultMapping, ...] = ()
     preprocess: Preprocess | None = None
     split: Split | None = None
     tracking: Tracking | None = None

@@ -127,7 +127,7 @@ async def logged(source: BenchSource) -> list[dict[str, Any]]:
 
 
 async def test_batch_becomes_single_events(bench: Bench) -> None:
-    source = await bench.source("segment")
+    source = await bench.source("segment", enforce_verification=True)
     body = (
         b'[ {"messageId":"m1","type":"track","event":"Order Completed","n":12345678901234567890123}  ,\n'
         + (b'{"type":"identify","messageId":"m2","userId":"u1"}]')
@@ -151,7 +151,7 @@ async def test_batch_becomes_single_events(bench: Bench) -> None:
 
 
 async def test_signed_as_a_whole_nothing_is_to_be_noted(bench: Bench) -> None:
-    source = await bench.source("segment", strict_batches=True)
+    source = await bench.source("segment", enforce_verification=True, strict_batches=True)
     body = orjson.dumps(tracks("A", "B"))
     answer = await source.post(body, sha1(source.secret or "", body))
     assert answer.status_code == 200
@@ -159,7 +159,7 @@ async def test_signed_as_a_whole_nothing_is_to_be_noted(bench: Bench) -> None:
 
 
 async def test_strict_refuses_what_is_signed_in_part(bench: Bench) -> None:
-    source = await bench.source("segment", strict_batches=True)
+    source = await bench.source("segment", enforce_verification=True, strict_batches=True)
     answer = await source.post(orjson.dumps(tracks("A", "B")))
     assert answer.status_code == 401
     assert [each["status"] for each in await logged(source)] == ["rejected"]
@@ -294,7 +294,7 @@ class TestActions:
     """What comes of the events, with a real worker."""
 
     async def test_batch_runs_the_default_mappings(self, bench: Bench) -> None:
-        source = await bench.source("segment")
+        source = await bench.source("segment", enforce_verification=True)
         identify = {
             "type": "identify",
             "messageId": "m1",

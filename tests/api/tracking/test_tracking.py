@@ -108,7 +108,7 @@ async def test_token_of_another_kind_of_source_is_no_write_key(bench: Bench) -> 
 
 async def test_source_that_enforces_signatures_takes_no_unsigned_events(bench: Bench) -> None:
     """Its write key is in its URL; without this, whoever knows it could go around the signature."""
-    source = await bench.source("segment")
+    source = await bench.source("segment", enforce_verification=True)
     answer = await send(source, "/v1/track", TRACK)
     assert answer.status_code == 401
     assert answer.json()["code"] == "verification_enforced"
@@ -122,7 +122,7 @@ async def test_source_that_enforces_signatures_takes_no_unsigned_events(bench: B
 async def test_rejected_batch_is_split_when_it_is_replayed(bench: Bench) -> None:
     """As reception would split it, once the source takes what has no signature; before that it is refused
     again."""
-    source = await bench.source("segment")
+    source = await bench.source("segment", enforce_verification=True)
     batch = {"batch": [TRACK, {"type": "identify", "userId": "u2"}], "context": {"ip": "::1"}}
     assert (await send(source, "/v1/batch", batch)).status_code == 401
     [rejected] = await bench.rows("SELECT id FROM events WHERE status = 'rejected'")

@@ -14,8 +14,9 @@ from app.actions.base import (
     action,
 )
 from app.actions.profiles import CHANNEL_DATA, PREFERENCES, upserted
+from app.core.errors import Refused
 from app.models.directory import USERS
-from app.outbound.destinations import Knock, Refused, as_data
+from app.outbound.destinations import Knock, as_data
 
 USER_ID = Parameter(
     "id",

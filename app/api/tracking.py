@@ -215,7 +215,7 @@ def _write_keys(headers: Any, body: Any) -> Iterator[str]:
     kind, _, credentials = headers.get("authorization", "").partition(" ")
     if kind.lower() == "basic":
         with suppress(ValueError, binascii.Error):
-            yield base64.b64decode(credentials, validate=True).decode().partition(":")[0]
+            yield base64.b64decode(credentials.strip(), validate=True).decode().partition(":")[0]
     given = [headers.get("x-write-key")]
     if isinstance(body, dict):
         given.append(body.get("writeKey"))

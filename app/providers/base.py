@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import orjson
 
+from app.providers.handshakes import Handshake
 from app.providers.verification import Scheme
 
 Category = Literal["Billing", "Infrastructure", "Analytics", "CRM", "Ecommerce", "Communications", "Identity"]
@@ -111,6 +112,7 @@ class Provider:
     `implicit_mappings` run where the source has no mapping of their event type: their actions are not part of
     Knock's contract, so no answer of the API may hold them before somebody asks for them.
     `split(body, decoded)` gives the bodies of the events in a delivery of many, None for a delivery of one.
+    `handshakes` are answered at the ingestion URL.
     `sensitive_paths` lead to values of the body that are never mapped and never shown. `success_status`
     answers an accepted event; 204 has no body. `notes` are for the setup page: what surprises people with
     this vendor. `script` is where people begin who write one for this provider: it does what a source without
@@ -138,6 +140,7 @@ class Provider:
     preprocess: Preprocess | None = None
     split: Split | None = None
     tracking: Tracking | None = None
+    handshakes: tuple[Handshake, ...] = ()
     script: str | None = None
     webhook_config_deep_link: str | None = None
     knock_tutorial_url: str | None = None

@@ -212,6 +212,9 @@ def _verification(provider: Provider) -> Iterator[str]:
             "you set one up. Until you add a secret and turn `enforce_verification` on, the URL is the "
             "secret, and the log says `not_enforced`."
         )
+    if provider.handshakes:
+        yield "Before they send, some services ask the URL. It answers these handshakes:"
+        yield _list(each.explain() for each in provider.handshakes)
     yield (
         "To rotate, add the new secret beside the old one: whatever either of them signed is accepted until "
         "you remove the old one or it expires. Secrets are encrypted at rest and never shown again."

@@ -341,7 +341,7 @@ class SharedSecret:
     def check(self, delivery: Delivery, secret: str) -> bool:
         for name, prefix in self.headers:
             if value := delivery.headers.get(name):
-                return hmac.compare_digest(_sent_bytes(value), f"{prefix}{secret}".encode())
+                return hmac.compare_digest(_sent_bytes(_credentials(value, prefix)), secret.encode())
         raise Refused(f"header {' or '.join(name for name, _ in self.headers)} is missing")
 
     def sign(self, body: bytes, secret: str, moment: datetime, message_id: str) -> Headers:
@@ -408,6 +408,15 @@ def _first_element(array: bytes) -> bytes:
         return elements(array, 1)[0]
     except (ValueError, IndexError):
         raise Refused("the batch has no first event, which its signature would cover") from None
+
+
+def _credentials(value: str, prefix: str) -> str:
+    """A header's value without its authentication scheme, whose name compares without case (RFC 9110,
+    11.1); nothing when it has another one."""
+    if not prefix:
+        return value
+    scheme, _, credentials = value.partition(" ")
+    return credentials.lstrip(" ") if f"{scheme} ".lower() == prefix.lower() else ""
 
 
 def _header(delivery: Delivery, name: str) -> str:

@@ -46,7 +46,7 @@ def test_tiers_are_those_that_knock_documents() -> None:
 
 @pytest.mark.usefixtures("worker")
 async def test_kinds_run_in_order_and_a_failure_stops_no_other(bench: Bench, knock: KnockServer) -> None:
-    """All thirteen actions of one event, twice each, configured in the opposite order; the second one fails."""
+    """All actions of one event, twice each, configured in the opposite order; the second one fails."""
     await bench.use_destination(knock.url)
     examples = [(each.name, each.example) for each in reversed(action_types().values())]
     body = {name: example.body for name, example in examples}

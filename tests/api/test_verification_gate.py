@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-
 from app.commands.send import Output, send
+
 from app.core.settings import Settings
 from app.models.types import now
 from app.providers.registry import providers

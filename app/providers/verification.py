@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -138,14 +139,17 @@ class SignedTimestamp:
             raise Refused(f"the signature's timestamp {_shown(text)} is not a number") from None
         age = received_at.timestamp() - value / self._per_second
         if self.unit == "seconds":
-            # Whole seconds, as the vendors' own libraries compare.
-            age = int(age)
+            # Whole seconds of our clock, as the vendors' own libraries compare.
+            age = math.floor(age)
         if age > self.past.total_seconds():
             raise Refused(
                 f"the signature is {int(age)} s old, allowed are {int(self.past.total_seconds())} s"
             )
         if -age > self.future.total_seconds():
-            raise Refused(f"the signature's timestamp is {int(-age)} s in the future; check both clocks")
+            raise Refused(
+                f"the signature's timestamp is too new, {math.ceil(-age)} s in the future, allowed are "
+                f"{int(self.future.total_seconds())} s; check both clocks"
+            )
         return value
 
     def of(self, moment: datetime) -> int:

@@ -249,7 +249,7 @@ async def test_polytomic_records(bench: Bench) -> None:
     assert answer.status_code == 200, answer.text
     first, second = await logged(source)
     assert first["event_type"] == "sync.records/Users"
-    assert second["idempotency_key"] == f"{BODY['object']['id']}:h2"
+    assert second["idempotency_key"] == f"{BODY['object']['id']}:h2:2026-01-01T00:00:00Z"
     assert first["occurred_at"].isoformat() == "2026-01-01T00:00:00+00:00"
     assert orjson.loads(first["body"]) == {
         "event": "sync.records",
@@ -322,9 +322,29 @@ class TestActions:
 
     async def test_polytomic_identifies(self, bench: Bench) -> None:
         source = await bench.source("polytomic")
-        answer = await source.post(records("h1", "h2", "h1"))
-        statuses = [(await bench.final(each))["status"] for each in answer.json()["ids"]]
-        assert sorted(statuses) == ["idempotent", "succeeded", "succeeded"]
+        headers = {**source.signed(b""), "polytomic-signature-timestamp": "2026-01-01T00:00:00Z"}
+        for repeated in (1, 3):
+            answer = await source.post(records("h1", "h2", "h1"), headers)
+            statuses = [(await bench.final(each))["status"] for each in answer.json()["ids"]]
+            assert statuses.count("idempotent") == repeated
+
+    @pytest.mark.parametrize("is_stamped", [True, False])
+    async def test_a_record_that_comes_back_as_it_was_has_changed(
+        self, bench: Bench, is_stamped: bool
+    ) -> None:
+        source = await bench.source("polytomic")
+        for second, plan in enumerate(["free", "pro", "free"]):
+            record = {"hash": f"hash-of-{plan}", "fields": {"user_id": "ada", "plan": plan}}
+            body = orjson.dumps({**BODY, "object": {**BODY["object"], "records": [record]}})
+            stamp = {"polytomic-signature-timestamp": f"2026-01-01T00:00:0{second}Z"}
+            answer = await source.post(body, {**source.signed(body), **(stamp if is_stamped else {})})
+            (identifier,) = answer.json()["ids"]
+            assert (await bench.final(identifier))["status"] == "succeeded"
+        [user] = await bench.rows(
+            "SELECT properties FROM directory_recipients WHERE environment = :environment AND id = 'ada'",
+            environment=bench.environment,
+        )
+        assert user["properties"]["plan"] == "free"
 
     @pytest.mark.parametrize(
         ("handle_identifies", "mappings", "expected"),

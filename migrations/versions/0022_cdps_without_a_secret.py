@@ -1,7 +1,7 @@
 """Sources of customer data platforms that have nothing to verify with do not enforce verification.
 
-They took the calls of libraries, which are not signed, and now the gate would refuse those too. Their ingestion
-URL refused everything. As new ones start now, so do these.
+They took the calls of libraries, which are not signed, and the gate would refuse those from now on. Their
+ingestion URL refused everything. As new ones start now, so do these.
 """
 
 from alembic import op

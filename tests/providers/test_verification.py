@@ -16,7 +16,16 @@ from workos.webhooks._verification import verify_header
 
 from app.models.status import VerificationStatus
 from app.providers.registry import providers
-from app.providers.verification import CannotSign, Delivery, Headers, Scheme, Secret, Verdict, verify
+from app.providers.verification import (
+    CannotSign,
+    Delivery,
+    Headers,
+    Scheme,
+    Secret,
+    StandardWebhook,
+    Verdict,
+    verify,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 STRIPE_SECRET = "whsec_spec_vector_stripe_0001"

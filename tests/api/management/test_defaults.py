@@ -8,7 +8,6 @@ from app.providers.base import DESTRUCTIVE
 from app.providers.registry import providers
 from tests.api.management.conftest import Put
 from tests.bench import Api
-from tests.conftest import ADMIN_TOKEN
 from tests.servers import eventually
 
 
@@ -40,17 +39,3 @@ async def test_platforms_send_without_a_secret_at_first(api: Api, key: str) -> N
     token = path.rpartition("/")[2]
     call = {"type": "identify", "userId": "ada", "writeKey": token}
     assert (await api.post("/v1/identify", json=call)).status_code == 200
-
-
-async def test_an_unsigned_deletion_deletes_nobody(api: Api) -> None:
-    answer = await api.put(
-        "/v1/sources/supabase",
-        params={"environment": "development"},
-        json={"source": {"name": "Supabase", "preconfigured_provider": "supabase"}},
-    )
-    environments = answer.json()["source"]["environment_settings"]
-    deleted = [
-        each for each in environments["development"]["mappings"] if each["action_type"] == "users_delete"
-    ]
-    assert [each["active"] for each in deleted] == [False]
-    assert api.headers["authorization"] == f"Bearer {ADMIN_TOKEN}"

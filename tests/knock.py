@@ -70,7 +70,7 @@ def success(method: str, path: str, body: bytes = b"") -> Response:
         case ("GET", ["users"]):
             page = {"__typename": "PageInfo", "after": None, "before": None, "page_size": 1}
             return JSONResponse({"entries": [], "page_info": page})
-        case ("PUT", ["users", user]):
+        case ("PUT", ["users", user]) | ("POST", ["users", user, "merge"]):
             return JSONResponse({"__typename": "User", "id": user, "updated_at": at})
         case ("PUT", ["tenants", tenant]):
             return JSONResponse({"__typename": "Tenant", "id": tenant, "settings": None})

@@ -18,6 +18,7 @@ from tests.knock import success
 # Calls a second of each endpoint: docs.knock.app/api-reference, rate limits and the tier of each endpoint.
 ENDPOINTS = {
     "users_identify": ("PUT", r"/v1/users/[^/]+", 60),
+    "users_merge": ("POST", r"/v1/users/[^/]+/merge", 5),
     "users_delete": ("DELETE", r"/v1/users/[^/]+", 5),
     "objects_set": ("PUT", r"/v1/objects/[^/]+/[^/]+", 60),
     "objects_delete": ("DELETE", r"/v1/objects/[^/]+/[^/]+", 60),

@@ -14,6 +14,7 @@ from app.actions.base import (
     action,
 )
 from app.actions.profiles import CHANNEL_DATA, PREFERENCES, upserted
+from app.core.errors import Refused
 from app.models.directory import USERS
 from app.outbound.destinations import Knock, as_data
 
@@ -86,6 +87,78 @@ async def users_identify(knock: Knock, payload: Payload, idempotency_key: str) -
     body = upserted(payload, address=("id",))
     user = await knock.users.update(payload["id"], extra_body=body, idempotency_key=idempotency_key)
     return as_data(user)
+
+
+@action(
+    "users_merge",
+    title="Merge users",
+    order=15,
+    tier=Tier.TWO,
+    example=Example(
+        {"id": "body.userId", "from_user_id": "body.previousId"},
+        {"type": "alias", "userId": "ada", "previousId": "visitor-7"},
+    ),
+    parameters=(
+        Parameter(
+            "id",
+            Kind.ID,
+            "ID",
+            "The id of the user that remains. It is created if there is none.",
+            required=True,
+            aliases=("user_id",),
+            placeholder="body.userId",
+            names_user=True,
+        ),
+        Parameter(
+            "from_user_id",
+            Kind.ID,
+            "From user ID",
+            "The id of the user that is merged into it, and is deleted.",
+            required=True,
+            aliases=("previous_id",),
+            placeholder="body.previousId",
+            names_user=True,
+        ),
+    ),
+)
+async def users_merge(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
+    """Merge a user into another one. Where there is no user to merge, nothing changes."""
+    from app.outbound.knock import attempt
+
+    user_id, from_user_id = payload["id"], payload["from_user_id"]
+    if user_id == from_user_id:
+        return {"merged": False}
+    try:
+        return as_data(await attempt(_merge(knock, payload, idempotency_key)))
+    except Refused as refused:
+        if refused.status not in (404, 422):
+            raise
+        # Also what an attempt finds that repeats a merge.
+        if not await _exists(knock, from_user_id):
+            return {"merged": False}
+        if await _exists(knock, user_id):
+            raise
+    await knock.users.update(user_id, extra_body={}, idempotency_key=f"{idempotency_key}-user")
+    # A key that names what failed cannot name what comes next.
+    return as_data(await _merge(knock, payload, f"{idempotency_key}-again"))
+
+
+async def _merge(knock: Knock, payload: Payload, idempotency_key: str) -> Any:
+    return await knock.users.merge(
+        payload["id"], from_user_id=payload["from_user_id"], idempotency_key=idempotency_key
+    )
+
+
+async def _exists(knock: Knock, user_id: str) -> bool:
+    from app.outbound.knock import attempt
+
+    try:
+        await attempt(knock.users.get(user_id))
+    except Refused as refused:
+        if refused.status == 404:
+            return False
+        raise
+    return True
 
 
 @action(

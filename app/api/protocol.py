@@ -66,7 +66,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._count(len(name) + len(value) + len(b": \r\n"))
         # A trailer comes after the request was judged by its headers.
         if self._in_head:
-            super().on_header(name, value)
+            # Blanks and tabs around a value are no part of it (RFC 9110, 5.5).
+            super().on_header(name, value.strip(b" \t"))
             if len(self.headers) > MAXIMUM_HEADERS:
                 self._is_too_large = True
                 raise HeadTooLarge

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -23,8 +23,11 @@ from app.api.errors import RESPONSES
 from app.core.errors import Rejected
 from app.database.batching import QueueFull, is_about_content
 from app.events.reception import ReceivedEvent, Refusal, receive_events, refused_request
+from app.events.scripted_answers import scripted_answer
 from app.models.status import ReceivedThrough
+from app.models.types import now
 from app.providers.base import Provider
+from app.providers.handshakes import Probe, answer_of
 from app.runtime.resources import Runtime
 from app.scripting.pool import ScriptsBusy
 from app.sources.live import Endpoint
@@ -96,7 +99,46 @@ async def receive(token: str, request: Request) -> Response:
         )
         await note_refusal(request, endpoint, unread)
         raise
-    return _accepted(endpoint.provider, await take_in(request, endpoint, body, dict(request.headers)))
+    events = await take_in(request, endpoint, body, dict(request.headers))
+    return _answer(endpoint, request, events) or _accepted(endpoint.provider, events)
+
+
+@router.api_route("/integrations/receive/{token}", methods=["GET", "HEAD"], include_in_schema=False)
+async def probe(token: str, request: Request) -> Response:
+    """What services ask a URL before they send to it, where the source's provider declares the handshake."""
+    runtime: Runtime = request.app.state.runtime
+    endpoint = runtime.configuration.by_token(token)
+    if endpoint is None:
+        raise _unknown(runtime)
+    limit_rate(request, endpoint)
+    asked = Probe("HEAD" if request.method == "HEAD" else "GET", request.query_params)
+    text = answer_of(endpoint.provider.handshakes, asked, _usable_secrets(endpoint))
+    if text is None:
+        message = (
+            f"{request.method} is none of the handshakes that a source of {endpoint.provider.name} answers: "
+            "send events by POST"
+        )
+        raise Rejected(405, "method_not_allowed", message)
+    return PlainTextResponse(text)
+
+
+def _answer(endpoint: Endpoint, request: Request, events: list[ReceivedEvent]) -> Response | None:
+    """What the sender of a verified event wants to hear, by the source's script or as a handshake of its
+    provider."""
+    if len(events) != 1:
+        return None
+    if endpoint.script is not None and (said := scripted_answer(events[0].preprocess_output)):
+        return Response(said.body, said.status, headers=said.headers)
+    if not endpoint.provider.handshakes:
+        return None
+    asked = Probe("POST", request.query_params, orjson.loads(events[0].body))
+    text = answer_of(endpoint.provider.handshakes, asked, _usable_secrets(endpoint))
+    return None if text is None else PlainTextResponse(text)
+
+
+def _usable_secrets(endpoint: Endpoint) -> list[str]:
+    moment = now()
+    return [each.value for each in endpoint.secrets if each.value and each.valid_at(moment)]
 
 
 async def take_in(

@@ -50,6 +50,8 @@ PATHS = (
     *(f"/v1/{name}" for name in _TYPE_OF),
     *(f"/api/s/{kind}" for kind in TYPES),
     *(f"/api/s/s2s/{kind}" for kind in TYPES),
+    # RudderStack's browser library with useBeacon, which cannot set headers.
+    *(f"/beacon/v1/{kind}" for kind in TYPES),
 )
 LARGEST_BATCH = max(each.tracking.maximum_batch for each in providers().values() if each.tracking)
 ALLOWED_HEADERS = "authorization, content-type, x-write-key, x-retry-count, anonymousid, sentat"
@@ -59,8 +61,8 @@ async def track(request: Request) -> Response:
     """Events of a source, sent by a library of Segment, RudderStack or Jitsu.
 
     The write key is the last part of the source's URL: as user of Basic authorization, in the header
-    X-Write-Key, or as `writeKey` in the body. The body is JSON whatever the Content-Type says, and may be
-    gzipped. Answers 200 once all of the events are durable; their actions run afterwards.
+    X-Write-Key, or as `writeKey` in the body or in the query. The body is JSON whatever the Content-Type
+    says, and may be gzipped. Answers 200 once all of the events are durable; their actions run afterwards.
     """
     try:
         await _accept(request)
@@ -76,11 +78,16 @@ async def track(request: Request) -> Response:
 
 
 async def preflight(request: Request) -> Response:
-    """What browsers ask before they let a page of another origin send an event."""
+    """What browsers ask before they let a page of another origin send an event.
+
+    Also a public page to a Doorbell in a private network: the write key lets in, wherever the page is from.
+    """
+    private = request.headers.get("access-control-request-private-network", "").lower() == "true"
     return Response(
         status_code=204,
         headers={
             **_cors(request),
+            **({"access-control-allow-private-network": "true"} if private else {}),
             "access-control-allow-methods": "POST, OPTIONS",
             "access-control-allow-headers": request.headers.get(
                 "access-control-request-headers", ALLOWED_HEADERS
@@ -125,6 +132,7 @@ def _cors(request: Request) -> dict[str, str]:
     return {
         "access-control-allow-origin": origin,
         "access-control-allow-credentials": "true",
+        "access-control-expose-headers": "Retry-After",
         "vary": "Origin",
     }
 
@@ -138,7 +146,7 @@ async def _accept(request: Request) -> None:
     runtime: Runtime = request.app.state.runtime
     body = await _read(request)
     decoded = _decode(body)
-    endpoint, limits = _endpoint(runtime, request.headers, decoded)
+    endpoint, limits = _endpoint(runtime, request, decoded)
     limit_rate(request, endpoint)
     delivery = Delivery(body, dict(request.headers), now())
     assessment: Assessment | None = None
@@ -194,9 +202,9 @@ def _decode(body: bytes) -> Any:
         return None
 
 
-def _endpoint(runtime: Runtime, headers: Any, body: Any) -> tuple[Endpoint, Tracking]:
+def _endpoint(runtime: Runtime, request: Request, body: Any) -> tuple[Endpoint, Tracking]:
     """The source that the request's write key belongs to, and the limits of its libraries."""
-    for key in _write_keys(headers, body):
+    for key in _write_keys(request, body):
         endpoint = runtime.configuration.by_token(key)
         if endpoint is not None and endpoint.provider.tracking is not None:
             return endpoint, endpoint.provider.tracking
@@ -210,13 +218,13 @@ def _endpoint(runtime: Runtime, headers: Any, body: Any) -> tuple[Endpoint, Trac
     )
 
 
-def _write_keys(headers: Any, body: Any) -> Iterator[str]:
+def _write_keys(request: Request, body: Any) -> Iterator[str]:
     """Every write key in a request, the surest first. Jitsu's are `id:secret`, and masked in the body."""
-    kind, _, credentials = headers.get("authorization", "").partition(" ")
+    kind, _, credentials = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "basic":
         with suppress(ValueError, binascii.Error):
-            yield base64.b64decode(credentials, validate=True).decode().partition(":")[0]
-    given = [headers.get("x-write-key")]
+            yield base64.b64decode(credentials.strip(), validate=True).decode().partition(":")[0]
+    given = [request.headers.get("x-write-key"), request.query_params.get("writeKey")]
     if isinstance(body, dict):
         given.append(body.get("writeKey"))
     for key in given:

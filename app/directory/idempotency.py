@@ -35,6 +35,11 @@ CLAIM_GIVEN = _CLAIM.format(
 WHERE key IS NOT NULL ORDER BY environment, key"""
 )
 
+_RELEASE = text("""
+DELETE FROM idempotent_responses
+WHERE environment = :environment AND key = :key AND request_id = :request_id
+""")
+
 _STORED = text("""
 SELECT request_digest, request_id, response FROM idempotent_responses
 WHERE environment = :environment AND key = :key
@@ -84,3 +89,8 @@ async def claim_key(
             "This Idempotency-Key was used with other parameters within the last 24 hours",
         )
     return KeptResponse(stored.request_id, stored.response)
+
+
+async def release_key(connection: AsyncConnection, environment: str, key: str, request_id: str) -> None:
+    """Let go of a key that this request claimed, and was not executed."""
+    await connection.execute(_RELEASE, {"environment": environment, "key": key, "request_id": request_id})

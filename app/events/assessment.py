@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import orjson
 
 from app.core.errors import Rejected
+from app.events.bodies import as_json
 from app.models.status import VerificationStatus
 from app.providers.verification import Delivery, FirstEventHmac, Scheme, Verdict, verify
 from app.scripting.pool import ScriptError, ScriptInput, ScriptRun, Scripts, mask
@@ -85,7 +86,7 @@ def assess_source_call() -> Assessment:
 async def _assess(endpoint: Endpoint, delivery: Delivery, own: Verdict, scripts: Scripts) -> Assessment:
     if endpoint.script is None:
         return Assessment(own)
-    if not _is_json(delivery.body):
+    if not _is_json(as_json(delivery.body, delivery.headers)):
         reason = "the body is not a JSON object, so the source's script did not run"
         return Assessment(Verdict(None, reason), malformed=True)
     run = await run_script(endpoint, endpoint.script, delivery, own, scripts)
@@ -102,6 +103,7 @@ async def run_script(
     secrets = tuple(each.value for each in endpoint.secrets if each.valid_at(delivery.received_at))
     given = ScriptInput(
         body=delivery.body,
+        content=as_json(delivery.body, delivery.headers),
         headers=delivery.headers,
         received_at=delivery.received_at,
         variables=endpoint.variables.values,

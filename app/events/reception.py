@@ -18,6 +18,8 @@ from app.core.errors import Rejected
 from app.core.raw_json import MAXIMUM_DEPTH, is_too_deep
 from app.core.secrets import SecretBox
 from app.events.assessment import Assessment, assess, hidden_values, refusal, status_of
+from app.events.bodies import as_json
+from app.events.library_calls import by_our_clock, exclusion
 from app.models.status import EventStatus, Origin, ReceivedThrough, ReplayMappings, VerificationStatus
 from app.models.types import digest_of, new_id, now
 from app.providers.base import ORDERING_KEYS_PATH, OrderingKeys
@@ -102,14 +104,15 @@ async def receive_events(
     # A malformed body is refused below, with what is wrong with it.
     if not assessment.malformed and (rejected := refusal(endpoint, assessment)):
         return _refuse(event, rejected.status, rejected.code, rejected.message)
+    content = as_json(body, headers)
     try:
-        decoded = orjson.loads(body)
+        decoded = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         return _refuse(event, 400, "invalid_json", f"the body is not JSON: {error}")
-    if is_too_deep(body, decoded):
+    if is_too_deep(content, decoded):
         return _refuse(event, 400, "json_too_deep", TOO_DEEP)
     try:
-        bodies = endpoint.provider.split(body, decoded) if endpoint.provider.split else None
+        bodies = endpoint.provider.split(content, decoded) if endpoint.provider.split else None
     except ValueError as error:
         return _refuse(event, 400, "invalid_batch", f"the batch cannot be read: {error}")
     if bodies is not None:
@@ -118,6 +121,8 @@ async def receive_events(
         return _refuse(
             event, 400, "invalid_json", "the body is JSON but not an object: send one event as {...}"
         )
+    if content is not body:
+        event = replace(event, body=content, received_through=ReceivedThrough.BATCH)
     received = _identify(event, endpoint, decoded, headers, assessment.run)
     return [replace(received, error=received.error or assessment.problem)]
 
@@ -163,7 +168,10 @@ def events_of_request(
         )
         for body in bodies
     ]
-    return [replace(each, error=each.error or assessment.problem) for each in events]
+    events = [replace(each, error=each.error or assessment.problem) for each in events]
+    if through is not ReceivedThrough.TRACKING:
+        return events
+    return [_of_library(event, endpoint, body) for event, body in zip(events, bodies, strict=True)]
 
 
 def received_part(
@@ -185,7 +193,9 @@ def received_part(
     row = _row(endpoint, body, headers, box, VerificationStatus(status), reason, through)
     was_run = endpoint.script is not None and through is not ReceivedThrough.SOURCE_KEY
     run = ScriptRun(output=preprocess_output or {}) if was_run else None
-    return _identify(row, endpoint, orjson.loads(body), headers, run)
+    decoded = orjson.loads(body)
+    event = _identify(row, endpoint, decoded, headers, run)
+    return _of_library(event, endpoint, decoded) if through is ReceivedThrough.TRACKING else event
 
 
 def refused_request(
@@ -328,6 +338,17 @@ def _identify(
         preprocess_output=preprocess,
         error="; ".join(filter(None, (unidentified, unordered, problem))) or None,
     )
+
+
+def _of_library(event: ReceivedEvent, endpoint: Endpoint, body: dict[str, Any]) -> ReceivedEvent:
+    """An event that a library sent: its time by our clock, and nothing to run if its sender excludes us."""
+    if event.occurred_at is not None and endpoint.timestamp_path == endpoint.provider.timestamp_path:
+        sent, received = _time(body.get("sentAt")), _time(body.get("receivedAt"))
+        event = replace(event, occurred_at=by_our_clock(event.occurred_at, sent, received))
+    excluded = exclusion(body)
+    if excluded is None:
+        return event
+    return replace(event, status=EventStatus.IGNORED, error="; ".join(filter(None, (event.error, excluded))))
 
 
 def _preprocess(

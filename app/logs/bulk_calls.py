@@ -16,8 +16,11 @@ from app.sources.live import Endpoint
 # The events of a call get their ids within this time after the call's own.
 LONGEST_CALL = timedelta(minutes=1)
 
+# The error of the entry that a call without items has in the log: its progress can be asked for, too.
+WITHOUT_ITEMS = "the call has no items: nothing ran"
+
 _EVENTS = text("""
-SELECT e.status, e.event_type, e.finished_at,
+SELECT e.status, e.event_type, e.finished_at, e.error,
        CASE WHEN e.status IN ('failed', 'rejected') THEN p.body END AS body
 FROM events e LEFT JOIN event_payloads p ON p.id = e.id AND p.id >= :first AND p.id < :last
 WHERE e.environment = :environment AND e.source_key = :source_key AND e.id >= :first AND e.id < :last
@@ -48,13 +51,15 @@ async def progress(
         events = rows.all()
     if not events:
         return None
+    name = names.get(events[0].event_type, "")
+    events = [each for each in events if each.error != WITHOUT_ITEMS]
     finished = [each for each in events if each.finished_at is not None]
     failed = [each for each in finished if each.status in ("failed", "rejected")]
     done = len(finished) == len(events)
-    last = max((each.finished_at for each in finished), default=None)
+    last = max((each.finished_at for each in finished), default=asked_at)
     return BulkOperation(
         id=batch_id,
-        name=names.get(events[0].event_type, ""),
+        name=name,
         status="completed" if done else "processing" if finished else "queued",
         estimated_total_rows=len(events),
         processed_rows=len(finished),
@@ -62,7 +67,7 @@ async def progress(
         error_count=len(failed),
         error_items=[_item(orjson.loads(each.body)) for each in failed if each.body is not None],
         inserted_at=asked_at,
-        updated_at=last or asked_at,
+        updated_at=last,
         started_at=asked_at if finished else None,
         completed_at=last if done else None,
         failed_at=None,

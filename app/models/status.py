@@ -28,8 +28,9 @@ class VerificationStatus(StrEnum):
 class ReceivedThrough(StrEnum):
     """How an event came in, which says what vouches for it.
 
-    Only what came as one webhook delivery is stored as it was signed; the others were authenticated as a
-    whole when they were received: a delivery of many events, a write key, a source key.
+    Only what came as one webhook delivery of JSON is stored as it was signed; the others were authenticated
+    as a whole when they were received: a delivery of many events or of a form (`batch`), a write key, a
+    source key.
     """
 
     WEBHOOK = "webhook"

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import orjson
 
+from app.providers.handshakes import Handshake
 from app.providers.verification import Scheme
 
 Category = Literal["Billing", "Infrastructure", "Analytics", "CRM", "Ecommerce", "Communications", "Identity"]
@@ -24,6 +25,10 @@ Split = Callable[[bytes, Any], Sequence[bytes] | None]
 ORDERING_KEYS_PATH = "preprocess.ordering_keys"
 
 
+# Actions that take away what the destination has, which nothing brings back.
+DESTRUCTIVE = frozenset({"users_delete", "objects_delete", "tenants_delete", "audiences_remove_member"})
+
+
 @dataclass(frozen=True)
 class DefaultMapping:
     """A mapping that a new source starts with."""
@@ -33,6 +38,11 @@ class DefaultMapping:
     action_parameters: dict[str, Any]
     # Where the payload carries the whole object and the vendor documents no order.
     skip_older: bool = False
+
+    @property
+    def starts_active(self) -> bool:
+        """Whether it runs before a person turned it on."""
+        return self.action_type not in DESTRUCTIVE
 
 
 @dataclass(frozen=True)
@@ -103,10 +113,13 @@ class Provider:
 
     `preprocess(body, headers)` computes what paths alone cannot reach; its result is `preprocess.*`. It may
     raise on bodies it does not know: the event is then processed without it, and the reason is logged.
+    `implicit_mappings` run where the source has no mapping of their event type: their actions are not part of
+    Knock's contract, so no answer of the API may hold them before somebody asks for them.
     `split(body, decoded)` gives the bodies of the events in a delivery of many, None for a delivery of one.
     `ordering_key_path` is what its sources are ordered by at first. One key may be in several places, or an
     event have several: then `ordering_keys(body, headers)` computes them, and the path is
     ORDERING_KEYS_PATH. It may raise on bodies it does not know, and return None among the keys.
+    `handshakes` are answered at the ingestion URL.
     `sensitive_paths` lead to values of the body that are never mapped and never shown. `success_status`
     answers an accepted event; 204 has no body. `notes` are for the setup page: what surprises people with
     this vendor. `script` is where people begin who write one for this provider: it does what a source without
@@ -132,9 +145,11 @@ class Provider:
     enforce_verification: bool = True
     ordering_key_path: str | None = None
     ordering_keys: OrderingKeys | None = None
+    implicit_mappings: tuple[DefaultMapping, ...] = ()
     preprocess: Preprocess | None = None
     split: Split | None = None
     tracking: Tracking | None = None
+    handshakes: tuple[Handshake, ...] = ()
     script: str | None = None
     webhook_config_deep_link: str | None = None
     knock_tutorial_url: str | None = None

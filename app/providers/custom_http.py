@@ -1,6 +1,7 @@
 """Any HTTP service that can POST JSON with a secret in a header."""
 
 from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
+from app.providers.handshakes import COMMON
 from app.providers.verification import SharedSecret
 
 # What the scheme below does, as the script that people start from (docs/scripts.md).
@@ -67,6 +68,7 @@ provider = Provider(
         "repeat on other 4xx.",
     ),
     knock_tutorial_url="https://docs.knock.app/api/reverse_etl/sources/custom",
+    handshakes=COMMON,
     script=_SCRIPT,
     version="0.0.1",
 )

@@ -22,22 +22,25 @@ provider = Provider(
         help="Any random text of your own. Freshpaint sends it in the header X-Webhook-Secret.",
         issued_by="you",
     ),
+    enforce_verification=False,
     default_mappings=(spec.IDENTIFY, spec.GROUP, spec.trigger("user_signed_up", "user-signup")),
     examples={
         "identify": spec.example(spec.IDENTIFY_EXAMPLE, timestamp="2026-01-01T00:00:00Z"),
+        "alias": spec.example(spec.ALIAS_EXAMPLE, timestamp="2026-01-01T00:00:00Z"),
         "group": spec.example(spec.GROUP_EXAMPLE, timestamp="2026-01-01T00:00:00Z"),
         "track/user_signed_up": spec.example(
             spec.track_example("user_signed_up"), timestamp="2026-01-01T00:00:00Z"
         ),
     },
+    implicit_mappings=(spec.ALIAS,),
     preprocess=spec.preprocess,
     split=spec.split,
     tracking=Tracking(),
     setup=(
         there("In Freshpaint open Destinations and choose Webhooks."),
         there("Paste this source's URL."),
-        there("Add the header X-Webhook-Secret with a random text."),
-        here("Add the same text to this source as secret."),
+        there("Optional: add the header X-Webhook-Secret with a random text."),
+        here("Add the same text to this source as secret and turn enforce_verification on."),
         there("Turn on identify and group calls, which Freshpaint leaves off at first."),
     ),
     sending=Sending(
@@ -45,5 +48,5 @@ provider = Provider(
         retries="Freshpaint does not publish them.",
     ),
     kind="cdp",
-    notes=(("Freshpaint may send no Content-Type; the body is read as JSON regardless."),),
+    notes=("Freshpaint may send no Content-Type; the body is read as JSON regardless.", *spec.NOTES),
 )

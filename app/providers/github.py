@@ -100,7 +100,7 @@ provider = Provider(
     setup=(
         here("Add a random secret of your own to this source."),
         there("In the repository or organization open Settings, Webhooks, and choose Add webhook."),
-        there("Paste this source's URL as the Payload URL and choose the content type application/json."),
+        there("Paste this source's URL as the Payload URL. Either content type works."),
         there("Enter the secret, keep SSL verification on, and choose the events."),
         there("GitHub sends a ping at once: see it under Recent Deliveries and in this source's log."),
     ),
@@ -111,7 +111,10 @@ provider = Provider(
         ),
     ),
     notes=(
-        "Choose application/json: a form-encoded body is refused, as it is not JSON.",
+        (
+            "With the content type application/x-www-form-urlencoded, the event is the JSON in the form's "
+            "field `payload`. The signature is checked over the form as it was sent."
+        ),
         (
             "The event type is the header `X-GitHub-Event`; set event_type_path to `preprocess.event_action` "
             "to tell `issues.opened` from `issues.closed`."

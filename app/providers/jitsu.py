@@ -25,14 +25,17 @@ provider = Provider(
         help="Any random text of your own, without colons. Jitsu sends it as Authorization: Bearer <secret>.",
         issued_by="you",
     ),
+    enforce_verification=False,
     default_mappings=(spec.IDENTIFY, spec.GROUP, spec.trigger("user_signed_up", "user-signup")),
     examples={
         "identify": spec.example(spec.IDENTIFY_EXAMPLE, requestIp="192.0.2.1", writeKey="k123:***"),
+        "alias": spec.example(spec.ALIAS_EXAMPLE, requestIp="192.0.2.1", writeKey="k123:***"),
         "group": spec.example(spec.GROUP_EXAMPLE, requestIp="192.0.2.1", writeKey="k123:***"),
         "track/user_signed_up": spec.example(
             spec.track_example("user_signed_up"), requestIp="192.0.2.1", writeKey="k123:***"
         ),
     },
+    implicit_mappings=(spec.ALIAS,),
     preprocess=spec.preprocess,
     split=spec.split,
     tracking=Tracking(),
@@ -40,10 +43,10 @@ provider = Provider(
         there("In Jitsu open Destinations, Add new destination, and choose Webhook."),
         there("Paste this source's URL, with the method POST."),
         there(
-            "Add the header `Authorization: Bearer <secret>` with a random text without colons: Jitsu cuts "
-            "header values at the second one."
+            "Optional: add the header `Authorization: Bearer <secret>` with a random text without colons: "
+            "Jitsu cuts header values at the second one."
         ),
-        here("Add that text to this source as secret."),
+        here("Add that text to this source as secret and turn enforce_verification on."),
         there("Connect the site whose events shall come here to the destination."),
     ),
     sending=Sending(
@@ -58,5 +61,6 @@ provider = Provider(
             "@jitsu/js can also send to Doorbell directly: docs/tracking-api.md. For that, leave this source "
             "without a secret."
         ),
+        *spec.NOTES,
     ),
 )

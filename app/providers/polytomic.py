@@ -20,6 +20,7 @@ from app.providers.base import (
 )
 from app.providers.verification import SharedSecret
 
+SENT_AT = "polytomic-signature-timestamp"
 _OBJECT = {"id": "1ea8f90a-8c1d-4b7f-9f38-0d5a3f6f0c11", "name": "Users"}
 _RECORD = {
     "hash": "b7421c6c57bd49f7",
@@ -46,11 +47,16 @@ def _split(body: bytes, decoded: Any) -> Sequence[bytes] | None:
 
 
 def _preprocess(body: Any, headers: dict[str, str]) -> dict[str, Any]:
-    """The event type and the idempotency key of a record."""
+    """The event type and the idempotency key of a record.
+
+    A batch holds records that changed since the last one, so a record that comes back as it once was has
+    changed too: only the same record of the same delivery, which its time names, is a repeat.
+    """
     synced, record_hash = body["object"], body.get("hash")
+    sent_at = headers.get(SENT_AT)
     return {
         "event_type": f"{body['event']}/{synced['name']}",
-        "idempotency_key": f"{synced['id']}:{record_hash}" if record_hash else None,
+        "idempotency_key": f"{synced['id']}:{record_hash}:{sent_at}" if record_hash and sent_at else None,
     }
 
 
@@ -69,9 +75,9 @@ provider = Provider(
     webhook_docs_url="https://apidocs.polytomic.com/guides/syncing-to-custom-webhooks",
     event_type_path="preprocess.event_type",
     idempotency_key_path="preprocess.idempotency_key",
-    timestamp_path="headers.polytomic-signature-timestamp",
     ordering_key_path=ORDERING_KEYS_PATH,
     ordering_keys=_ordering_keys,
+    timestamp_path=f"headers.{SENT_AT}",
     scheme=SharedSecret(headers=(("authorization", "Bearer "),)),
     secret=SecretField(
         label="Secret",
@@ -90,7 +96,7 @@ provider = Provider(
                 body={"event": "sync.records", "object": {**_OBJECT, "records": [_RECORD]}},
                 headers={
                     "content-type": "application/json",
-                    "polytomic-signature-timestamp": "2026-01-01T00:00:00Z",
+                    SENT_AT: "2026-01-01T00:00:00Z",
                 },
             ),
         ),

@@ -26,22 +26,25 @@ provider = Provider(
         help="Any random text of your own. RudderStack sends it in the header X-Webhook-Secret.",
         issued_by="you",
     ),
+    enforce_verification=False,
     default_mappings=(spec.IDENTIFY, spec.GROUP, spec.trigger("order_completed", "order-completed")),
     examples={
         "identify": spec.example(spec.IDENTIFY_EXAMPLE, channel="web", rudderId="b2a0b6ef-0f5d-4a35"),
+        "alias": spec.example(spec.ALIAS_EXAMPLE, channel="web", rudderId="b2a0b6ef-0f5d-4a35"),
         "group": spec.example(spec.GROUP_EXAMPLE, channel="web", rudderId="b2a0b6ef-0f5d-4a35"),
         "track/order_completed": spec.example(
             spec.track_example("order_completed"), channel="server", request_ip="192.0.2.1"
         ),
     },
+    implicit_mappings=(spec.ALIAS,),
     preprocess=spec.preprocess,
     split=spec.split,
     tracking=Tracking(maximum_event=spec.FOUR_MEGABYTES, maximum_batch=spec.FOUR_MEGABYTES),
     setup=(
         there("In RudderStack open Destinations, New destination, and choose Webhook."),
         there("Paste this source's URL as webhook URL, with the method POST."),
-        there("Under Headers add X-Webhook-Secret with a random text."),
-        here("Add the same text to this source as secret."),
+        there("Optional: under Headers add X-Webhook-Secret with a random text."),
+        here("Add the same text to this source as secret and turn enforce_verification on."),
         there("Connect the destination to the RudderStack source whose events shall come here."),
     ),
     sending=Sending(
@@ -61,5 +64,6 @@ provider = Provider(
             "RudderStack's libraries can also send to Doorbell directly: docs/tracking-api.md. For that, "
             "leave this source without a secret."
         ),
+        *spec.NOTES,
     ),
 )

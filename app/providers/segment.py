@@ -35,6 +35,7 @@ provider = Provider(
         help="Any random text of your own. Enter the same one in the destination's settings in Segment.",
         issued_by="you",
     ),
+    enforce_verification=False,
     default_mappings=(
         spec.IDENTIFY,
         spec.GROUP,
@@ -44,18 +45,20 @@ provider = Provider(
     ),
     examples={
         "identify": spec.example(spec.IDENTIFY_EXAMPLE),
+        "alias": spec.example(spec.ALIAS_EXAMPLE),
         "group": spec.example(spec.GROUP_EXAMPLE),
         "delete": spec.example({"type": "delete", "messageId": "msg-delete-1"}),
         "track/user-signed-up": spec.example(spec.track_example("user-signed-up")),
         "track/Order Completed": spec.example(spec.track_example("Order Completed")),
     },
+    implicit_mappings=(spec.ALIAS,),
     preprocess=spec.preprocess,
     split=spec.split,
     tracking=Tracking(),
     setup=(
         there("In Segment open Connections, Destinations, Add destination, and choose Webhooks (Actions)."),
         there("In the destination's settings enter a random text as shared secret."),
-        here("Add the same text to this source as signing secret."),
+        here("Add the same text to this source as signing secret and turn enforce_verification on."),
         there(
             "Add a mapping with the action Send, the method POST and this source's URL; leave Data at the "
             "whole event ($.)."
@@ -80,5 +83,6 @@ provider = Provider(
             "Segment's libraries can also send to Doorbell directly: docs/tracking-api.md. For that, leave "
             "this source without a signing secret."
         ),
+        *spec.NOTES,
     ),
 )

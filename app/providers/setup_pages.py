@@ -14,6 +14,7 @@ from app.providers.registry import providers
 
 DIRECTORY = Path(__file__).parents[2] / "docs" / "sources"
 INDEX = "README.md"
+INACTIVE = "inactive"
 
 KINDS: dict[Kind, str] = {
     "webhook": "Webhooks",
@@ -207,10 +208,13 @@ def _verification(provider: Provider) -> Iterator[str]:
         )
     else:
         yield (
-            "A new source does **not** enforce verification, because the vendor signs nothing by itself. "
-            "Until you add a secret and turn `enforce_verification` on, the URL is the secret; the log says "
-            "`not_enforced`."
+            f"A new source does **not** enforce verification, because {provider.name} sends no secret unless "
+            "you set one up. Until you add a secret and turn `enforce_verification` on, the URL is the "
+            "secret, and the log says `not_enforced`."
         )
+    if provider.handshakes:
+        yield "Before they send, some services ask the URL. It answers these handshakes:"
+        yield _list(each.explain() for each in provider.handshakes)
     yield (
         "To rotate, add the new secret beside the old one: whatever either of them signed is accepted until "
         "you remove the old one or it expires. Secrets are encrypted at rest and never shown again."
@@ -258,14 +262,28 @@ def _mappings(provider: Provider) -> Iterator[str]:
             "can be mapped too."
         )
         yield _table(
-            ("Event type", "Action", "Parameters"),
+            ("Event type", "Action", "Starts", "Parameters"),
             [
-                (f"`{each.event_type}`", f"`{each.action_type}`", _parameters(each))
+                (f"`{each.event_type}`", f"`{each.action_type}`", _start(each), _parameters(each))
                 for each in provider.default_mappings
             ],
         )
+        if any(_start(each) == INACTIVE for each in provider.default_mappings):
+            yield (
+                "Mappings that delete or remove start **inactive**: what they take away cannot be brought "
+                "back. Turn them on in the source's mappings if you want them."
+            )
     else:
         yield "A new source maps nothing: add mappings for the event types that you need."
+    if provider.implicit_mappings:
+        yield "These run as long as the source has no mapping of their event type, active or not:"
+        yield _table(
+            ("Event type", "Action", "Parameters"),
+            [
+                (f"`{each.event_type}`", f"`{each.action_type}`", _parameters(each))
+                for each in provider.implicit_mappings
+            ],
+        )
     event_type, (example, *_) = next(iter(provider.examples.items()))
     yield f"An event of the type `{event_type}`, as {provider.name} sends it:"
     headers = [f"{name}: {value}" for name, value in example.headers.items()]
@@ -277,6 +295,10 @@ def _mappings(provider: Provider) -> Iterator[str]:
             f"Examples of {', '.join(others)} are in the API: `GET /v1/source_providers/{provider.key}"
             "?include=example_payloads`."
         )
+
+
+def _start(mapping: DefaultMapping) -> str:
+    return "active" if mapping.starts_active else INACTIVE
 
 
 def _parameters(mapping: DefaultMapping) -> str:

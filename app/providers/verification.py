@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -138,14 +139,17 @@ class SignedTimestamp:
             raise Refused(f"the signature's timestamp {_shown(text)} is not a number") from None
         age = received_at.timestamp() - value / self._per_second
         if self.unit == "seconds":
-            # Whole seconds, as the vendors' own libraries compare.
-            age = int(age)
+            # Whole seconds of our clock, as the vendors' own libraries compare.
+            age = math.floor(age)
         if age > self.past.total_seconds():
             raise Refused(
                 f"the signature is {int(age)} s old, allowed are {int(self.past.total_seconds())} s"
             )
         if -age > self.future.total_seconds():
-            raise Refused(f"the signature's timestamp is {int(-age)} s in the future; check both clocks")
+            raise Refused(
+                f"the signature's timestamp is too new, {math.ceil(-age)} s in the future, allowed are "
+                f"{int(self.future.total_seconds())} s; check both clocks"
+            )
         return value
 
     def of(self, moment: datetime) -> int:
@@ -341,7 +345,7 @@ class SharedSecret:
     def check(self, delivery: Delivery, secret: str) -> bool:
         for name, prefix in self.headers:
             if value := delivery.headers.get(name):
-                return hmac.compare_digest(_sent_bytes(value), f"{prefix}{secret}".encode())
+                return hmac.compare_digest(_sent_bytes(_credentials(value, prefix)), secret.encode())
         raise Refused(f"header {' or '.join(name for name, _ in self.headers)} is missing")
 
     def sign(self, body: bytes, secret: str, moment: datetime, message_id: str) -> Headers:
@@ -408,6 +412,15 @@ def _first_element(array: bytes) -> bytes:
         return elements(array, 1)[0]
     except (ValueError, IndexError):
         raise Refused("the batch has no first event, which its signature would cover") from None
+
+
+def _credentials(value: str, prefix: str) -> str:
+    """A header's value without its authentication scheme, whose name compares without case (RFC 9110,
+    11.1); nothing when it has another one."""
+    if not prefix:
+        return value
+    scheme, _, credentials = value.partition(" ")
+    return credentials.lstrip(" ") if f"{scheme} ".lower() == prefix.lower() else ""
 
 
 def _header(delivery: Delivery, name: str) -> str:

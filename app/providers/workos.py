@@ -17,6 +17,7 @@ from app.providers.base import (
 from app.providers.verification import PairsHmac, SignedTimestamp
 
 GROUPS = "directory_groups"
+CONNECTIONS = "sso_connections"
 
 _DIRECTORY_USER: dict[str, Any] = {
     "object": "directory_user",
@@ -67,6 +68,18 @@ _ORGANIZATION: dict[str, Any] = {
     "updated_at": "2026-01-01T00:00:00.000Z",
 }
 
+_CONNECTION: dict[str, Any] = {
+    "object": "connection",
+    "id": "conn_01EHWNC0FCBHZ3BJ7EGKYXK0E6",
+    "organization_id": "org_01EZTR6WYX1A0DSE2CYMGXQ24Y",
+    "connection_type": "OktaSAML",
+    "name": "Example Inc's Connection",
+    "state": "active",
+    "domains": [],
+    "created_at": "2026-01-01T00:00:00.000Z",
+    "updated_at": "2026-01-01T00:00:00.000Z",
+}
+
 
 def _preprocess(body: Any, headers: dict[str, str]) -> dict[str, Any]:
     """A name and an address, whichever of their two forms the user has, who may be part of a membership."""
@@ -109,6 +122,18 @@ _SET_GROUP_OF_MEMBER = {
     "id": "body.data.group.id",
     "name": "body.data.group.name",
 }
+_DELETE_GROUP = {"collection": GROUPS, "id": "body.data.id"}
+_SET_CONNECTION = {
+    "collection": CONNECTIONS,
+    "id": "body.data.id",
+    "name": "body.data.name",
+    "properties": {
+        "state": "body.data.state",
+        "connection_type": "body.data.connection_type",
+        "organization_id": "body.data.organization_id",
+    },
+}
+_DELETE_CONNECTION = {"collection": CONNECTIONS, "id": "body.data.id"}
 _MEMBER = {"collection": GROUPS, "id": "body.data.group.id", "recipients": "body.data.user.id"}
 _MEMBERSHIP: dict[str, Any] = {
     "directory_id": _GROUP["directory_id"],
@@ -166,11 +191,15 @@ provider = Provider(
         DefaultMapping("organization.deleted", "tenants_delete", _DELETE),
         DefaultMapping("dsync.group.created", "objects_set", _SET_GROUP, skip_older=True),
         DefaultMapping("dsync.group.updated", "objects_set", _SET_GROUP, skip_older=True),
+        DefaultMapping("dsync.group.deleted", "objects_delete", _DELETE_GROUP),
         # WorkOS promises no order: the membership may come before the group and the user, whom it carries.
         DefaultMapping("dsync.group.user_added", "users_identify", _IDENTIFY_MEMBER, skip_older=True),
         DefaultMapping("dsync.group.user_added", "objects_set", _SET_GROUP_OF_MEMBER, skip_older=True),
         DefaultMapping("dsync.group.user_added", "objects_subscribe", _MEMBER),
         DefaultMapping("dsync.group.user_removed", "objects_unsubscribe", _MEMBER),
+        DefaultMapping("connection.activated", "objects_set", _SET_CONNECTION, skip_older=True),
+        DefaultMapping("connection.deactivated", "objects_set", _SET_CONNECTION, skip_older=True),
+        DefaultMapping("connection.deleted", "objects_delete", _DELETE_CONNECTION),
     ),
     examples={
         event_type: _event(event_type, data)
@@ -186,8 +215,12 @@ provider = Provider(
             "organization.deleted": _ORGANIZATION,
             "dsync.group.created": _GROUP,
             "dsync.group.updated": _GROUP,
+            "dsync.group.deleted": _GROUP,
             "dsync.group.user_added": _MEMBERSHIP,
             "dsync.group.user_removed": _MEMBERSHIP,
+            "connection.activated": _CONNECTION,
+            "connection.deactivated": {**_CONNECTION, "state": "inactive"},
+            "connection.deleted": {**_CONNECTION, "state": "inactive"},
         }.items()
     },
     preprocess=_preprocess,

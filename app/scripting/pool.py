@@ -61,7 +61,8 @@ class ScriptError:
 
 @dataclass(frozen=True)
 class ScriptInput:
-    """What `main(ctx)` gets. `body` is JSON in UTF-8; `received_at` is the script's clock."""
+    """What `main(ctx)` gets. `body` is UTF-8, and `content` the JSON in it, which differs for a form;
+    `received_at` is the script's clock."""
 
     body: bytes
     headers: dict[str, str]
@@ -70,6 +71,7 @@ class ScriptInput:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     # The verdict of the source's own scheme: {"verified": true | false | null, "reason": "..."}.
     verification: dict[str, Any] = field(default_factory=dict)
+    content: bytes | None = None
 
     def to_json(self) -> str:
         context = {
@@ -79,6 +81,8 @@ class ScriptInput:
             "secrets": self.secrets,
             "verification": self.verification,
         }
+        if self.content is not None and self.content is not self.body:
+            context["content"] = self.content.decode()
         return orjson.dumps(context).decode()
 
 

@@ -264,7 +264,8 @@ export default function begin(receivedAt) {
     if (main === undefined) return '"main"';
     if (json === null) return '"ok"';
     const ctx = parse(json);
-    ctx.body = parse(ctx.rawBody);
+    ctx.body = parse(ctx.content ?? ctx.rawBody);
+    delete ctx.content;
     let output;
     try {
       output = await main(ctx);

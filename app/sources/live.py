@@ -210,11 +210,13 @@ class Configuration:
                     mapping.id, mapping.action_type, mapping.action_parameters, mapping.skip_older
                 )
                 by_type.setdefault(mapping.event_type, []).append(active)
-        _handle_identifies(configured, providers()[source.provider], by_type)
+        provider = providers()[source.provider]
+        _handle_identifies(configured, provider, by_type)
+        _add_implicit(configured, provider, {each.event_type for each in mappings}, by_type)
         return Endpoint(
             source_key=source.key,
             environment=configured.environment,
-            provider=providers()[source.provider],
+            provider=provider,
             event_type_path=configured.event_type_path,
             idempotency_key_path=configured.idempotency_key_path,
             timestamp_path=configured.timestamp_path,
@@ -288,6 +290,22 @@ def _handle_identifies(
 
 def _seconds(value: int | None) -> timedelta | None:
     return None if value is None else timedelta(seconds=value)
+
+
+def _add_implicit(
+    configured: SourceEnvironment,
+    provider: Provider,
+    mapped: set[str],
+    by_type: dict[str, list[ActiveMapping]],
+) -> None:
+    """Let the provider's implicit mappings run for event types that the source has no mapping of, active or
+    not."""
+    for each in provider.implicit_mappings:
+        if each.event_type not in mapped:
+            identifier = uuid5(configured.id, f"{each.event_type}/{each.action_type}")
+            by_type.setdefault(each.event_type, []).append(
+                ActiveMapping(identifier, each.action_type, each.action_parameters)
+            )
 
 
 def _grouped(rows: Sequence[Row]) -> dict[UUID, list[Row]]:

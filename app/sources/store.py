@@ -215,6 +215,7 @@ def _defaults(key: str, environment: str, provider: Provider) -> Configured:
             action_type=each.action_type,
             action_parameters=each.action_parameters,
             skip_older=each.skip_older,
+            active=each.starts_active,
         )
         for each in provider.default_mappings
         if each.action_type in action_types()

@@ -63,6 +63,7 @@ CASES: list[tuple[str, dict[str, Any], str, str, str, Any, Any]] = [
     ("users_identify", {"id": "id", **FIELDS}, "PUT", "/v1/users/7", "", {**SENT_FIELDS, "collection": "other"},
      {"__typename": "User", "id": "7", "updated_at": "2026-01-01T00:00:00Z"}),
     ("users_identify", {"id": "id"}, "PUT", "/v1/users/7", "", {}, ...),
+    ("users_merge", {"user_id": "id", "previous_id": "name"}, "POST", "/v1/users/7/merge", "", {"from_user_id": "Ada"}, ...),
     ("users_delete", {"user_id": "id"}, "DELETE", "/v1/users/7", "", None, None),
     ("objects_set", {"collection": "teams", "object_id": "id", **{k: v for k, v in FIELDS.items() if k not in ("email", "phone_number", "avatar", "created_at")}},
      "PUT", "/v1/objects/teams/7", "", without("email", "phone_number", "avatar", "created_at"), ...),

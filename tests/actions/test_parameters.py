@@ -31,6 +31,7 @@ def payload_of(action: str, parameters: dict[str, Any], body: Any, **event: Any)
 def test_order_of_kinds() -> None:
     assert list(action_types()) == [
         "users_identify",
+        "users_merge",
         "users_delete",
         "objects_set",
         "objects_delete",

@@ -33,6 +33,10 @@ GROUP = Outcome(
         ),
     ),
 )
+ALIAS = Outcome(
+    "msg-alias-1",
+    actions=(("users_merge", {"id": "user_42", "from_user_id": "4a4f5c8e-5d0c-4a8f-9f2e-8b8f0f1b5a01"}),),
+)
 DATA = {"order_id": "order_1", "total": 42.5}
 
 

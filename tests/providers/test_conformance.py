@@ -21,7 +21,7 @@ from app.actions.registry import action_types
 from app.core.secrets import SecretBox
 from app.events.reception import ReceivedEvent, receive_events
 from app.models.status import EventStatus
-from app.providers.base import Provider
+from app.providers.base import DESTRUCTIVE, Provider
 from app.providers.registry import providers
 from app.providers.verification import (
     Delivery,
@@ -352,7 +352,10 @@ def test_declaration_is_whole(key: str) -> None:
     provider, case = providers()[key], case_of(key)
     assert set(case.outcomes) == set(provider.examples), "each example has its outcome"
     assert {each.event_type for each in provider.default_mappings} <= set(provider.examples)
-    assert all(each.action_type in action_types() for each in provider.default_mappings)
+    declared = (*provider.default_mappings, *provider.implicit_mappings)
+    assert all(each.action_type in action_types() for each in declared)
+    assert action_types().keys() >= DESTRUCTIVE
+    assert {each.event_type for each in provider.implicit_mappings} <= set(provider.examples)
     assert (provider.scheme is None) == (provider.secret is None)
     assert provider.categories
     assert provider.description.endswith(".")
@@ -380,7 +383,8 @@ async def test_examples_are_identified(key: str, event_type: str) -> None:
 async def test_default_mappings_evaluate(key: str, event_type: str) -> None:
     """The default mappings make of the examples exactly the calls that the cases write down."""
     provider = providers()[key]
-    mappings = [each for each in provider.default_mappings if each.event_type == event_type]
+    declared = (*provider.default_mappings, *provider.implicit_mappings)
+    mappings = [each for each in declared if each.event_type == event_type]
     mappings.sort(key=lambda each: action_types()[each.action_type].order)
     example = provider.examples[event_type][0]
     event = await received(key, example.body, example.headers)

@@ -16,7 +16,16 @@ from workos.webhooks._verification import verify_header
 
 from app.models.status import VerificationStatus
 from app.providers.registry import providers
-from app.providers.verification import CannotSign, Delivery, Headers, Scheme, Secret, Verdict, verify
+from app.providers.verification import (
+    CannotSign,
+    Delivery,
+    Headers,
+    Scheme,
+    Secret,
+    StandardWebhook,
+    Verdict,
+    verify,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 STRIPE_SECRET = "whsec_spec_vector_stripe_0001"
@@ -293,3 +302,22 @@ def test_fractional_timestamp_is_floored_as_svix_does() -> None:
 )
 def test_status(verified: bool | None, enforced: bool, status: VerificationStatus) -> None:
     assert Verdict(verified, "").status(enforced=enforced) is status
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.001, 0.5, 0.999])
+def test_standard_webhooks_count_whole_seconds_of_our_clock(fraction: float) -> None:
+    """As Svix's own library, which takes the seconds of its clock and compares them with the header's."""
+    scheme = StandardWebhook()
+    secret = Secret(uuid4(), "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlBQkNERUY=")
+    signed_at = datetime(2026, 1, 1, tzinfo=UTC)
+    headers = scheme.sign(b"{}", secret.value, signed_at, "msg_1")
+
+    def judged(seconds: float) -> Verdict:
+        received_at = signed_at + timedelta(seconds=seconds + fraction)
+        return verify(scheme, Delivery(b"{}", headers, received_at), [secret])
+
+    assert judged(-300).verified
+    assert judged(300).verified
+    assert "too new" in judged(-301).reason
+    assert judged(-301).verified is False
+    assert "old" in judged(301).reason

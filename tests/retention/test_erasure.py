@@ -73,6 +73,7 @@ def test_which_users_a_payload_names() -> None:
             },
             {"a", "b"},
         ),
+        "users_merge": ({"id": "a", "from_user_id": "b"}, {"a", "b"}),
         "workflows_cancel": ({"key": "k", "cancellation_key": "x", "recipients": ["a"]}, {"a"}),
     }
     for name, (payload, users) in named.items():

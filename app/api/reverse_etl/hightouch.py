@@ -75,7 +75,10 @@ def methods(audiences: Audiences) -> dict[str, Method]:
         return {"errors": _configuration_errors(member(params, "configuration"))}
 
     async def behavior(params: Json) -> Json:
-        removes = member(params, "configuration").get("mode") != INSERT
+        configuration = member(params, "configuration")
+        if problem := _mode_problem(configuration):
+            raise InvalidParams(problem)
+        removes = configuration.get("mode", MIRROR) != INSERT
         return {
             "batchSize": BATCH_SIZE,
             "operations": {"add": True, "change": False, "remove": removes},
@@ -117,11 +120,24 @@ def _check_object(params: Json) -> None:
 def _configuration_errors(configuration: Json) -> list[Json]:
     """What is wrong with a sync's configuration."""
     errors = []
+    if (found := configuration.get("object", OBJECT)) != OBJECT:
+        errors.append(
+            {"field": "object", "message": f"there is no object {str(found)[:100]!r}; there is {OBJECT}"}
+        )
+    if problem := _mode_problem(configuration):
+        errors.append({"field": "mode", "message": problem})
     if identifier(configuration.get(AUDIENCE_KEY)) is None:
         errors.append({"field": AUDIENCE_KEY, "message": "Audience Key is a text of 1 to 255 characters"})
     if _columns(configuration).get(USER_ID) is None:
         errors.append({"field": USER_ID, "message": "User ID is not mapped to a column"})
     return errors
+
+
+def _mode_problem(configuration: Json) -> str | None:
+    mode = configuration.get("mode", MIRROR)
+    if mode in (INSERT, MIRROR):
+        return None
+    return f"there is no mode {str(mode)[:100]!r}; there are {INSERT} and {MIRROR}"
 
 
 async def _sync(audiences: Audiences, params: Json, *, removes: bool) -> Json:
@@ -130,6 +146,10 @@ async def _sync(audiences: Audiences, params: Json, *, removes: bool) -> Json:
     configuration = member(params, "configuration")
     if errors := _configuration_errors(configuration):
         raise InvalidParams("; ".join(each["message"] for each in errors))
+    if removes and configuration.get("mode") == INSERT:
+        raise InvalidParams(
+            f"the mode {INSERT} only adds: nobody is removed. Use the mode {MIRROR} to remove"
+        )
     columns, audience = _columns(configuration), identifier(configuration[AUDIENCE_KEY])
     given = rows(params, "rows", MAXIMUM_ROWS)
     read = [_row(position, row, columns, str(audience)) for position, row in enumerate(given)]

@@ -1,6 +1,6 @@
-"""JSON-RPC 2.0 as reverse ETL tools speak it: one request, one answer, errors within the answer.
+"""JSON-RPC 2.0 as reverse ETL tools speak it: errors within the answer, batches, notifications.
 
-https://www.jsonrpc.org/specification. Neither batches nor notifications: no tool sends them.
+https://www.jsonrpc.org/specification
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,28 +17,49 @@ PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
+# Requests of a batch; each may write thousands of events.
+MAXIMUM_BATCH = 50
 
 
 class InvalidParams(DoorbellError):
     """A method's parameters are not what it takes; the message says which."""
 
 
-async def answer(body: bytes, methods: Mapping[str, Method]) -> Json:
-    """The answer to a request, whatever the request is."""
+async def answer(body: bytes, methods: Mapping[str, Method]) -> Json | list[Json] | None:
+    """The answer to a request or to a batch of requests, whatever it is; None when only notifications came,
+    which are answered by nothing."""
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         return _error(None, PARSE_ERROR, f"the body is not JSON: {error}")
+    if not isinstance(request, list):
+        return await _answer(request, methods)
+    if not request:
+        return _error(None, INVALID_REQUEST, "the batch has no requests")
+    if len(request) > MAXIMUM_BATCH:
+        message = f"the batch has {len(request)} requests, allowed are {MAXIMUM_BATCH}"
+        return _error(None, INVALID_REQUEST, message)
+    # One after another: requests of one batch may be about one audience.
+    answered = [await _answer(each, methods) for each in request]
+    return [each for each in answered if each is not None] or None
+
+
+async def _answer(request: Any, methods: Mapping[str, Method]) -> Json | None:
+    """The answer to one request, None to a notification."""
     if not isinstance(request, dict):
-        return _error(None, INVALID_REQUEST, "a request is one JSON object")
+        return _error(None, INVALID_REQUEST, "a request is a JSON object")
     identifier = request.get("id")
-    if not isinstance(identifier, str | int | float) or isinstance(identifier, bool):
-        return _error(None, INVALID_REQUEST, "id is not a string or a number")
+    if isinstance(identifier, bool) or not isinstance(identifier, str | int | float | None):
+        return _error(None, INVALID_REQUEST, "id is not a string, a number or null")
     if request.get("jsonrpc") != "2.0":
         return _error(identifier, INVALID_REQUEST, 'jsonrpc is not "2.0"')
-    name, params = request.get("method"), request.get("params", {})
-    if not isinstance(name, str):
+    if not isinstance(request.get("method"), str):
         return _error(identifier, INVALID_REQUEST, "method is not a string")
+    answered = await _call(identifier, request["method"], request.get("params", {}), methods)
+    return answered if "id" in request else None
+
+
+async def _call(identifier: Any, name: str, params: Any, methods: Mapping[str, Method]) -> Json:
     if name not in methods:
         known = ", ".join(methods)
         return _error(identifier, METHOD_NOT_FOUND, f"there is no method {name[:100]!r}; there are {known}")

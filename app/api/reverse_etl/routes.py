@@ -40,7 +40,10 @@ async def _answer(
     request: Request, audiences: Audiences, methods: Callable[[Audiences], dict[str, Method]]
 ) -> Response:
     body = await DirectoryRequest(request.scope, request.receive).body()
-    return Response(orjson.dumps(await answer(body, methods(audiences))), media_type="application/json")
+    answered = await answer(body, methods(audiences))
+    if answered is None:
+        return Response(status_code=204)
+    return Response(orjson.dumps(answered), media_type="application/json")
 
 
 def _documented(method: str, result: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,9 @@ commit; the actions run afterwards against the environment's destination. Which 
 `app/api/reverse_etl/knock_calls.py`.
 """
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -20,20 +22,24 @@ from app.api import errors
 from app.api.directory import answers
 from app.api.directory.answers import Answer
 from app.api.directory.parameters import in_query
+from app.api.directory.triggers import digest_of_request
 from app.api.receive import keep, limit_rate
 from app.api.request import DirectoryRoute
 from app.api.reverse_etl.knock_calls import CALLS, ID, Arguments, Call, invalid, operation
-from app.core.errors import FieldError, RequestError
+from app.core.errors import FieldError, Rejected, RequestError
+from app.directory.idempotency import MAXIMUM_KEY_LENGTH, claim_key, release_key
 from app.directory.recipients import Json
 from app.events.assessment import assess_source_call
 from app.events.reception import ReceivedEvent, events_of_request
-from app.logs.bulk_calls import progress
+from app.logs.bulk_calls import WITHOUT_ITEMS, progress
 from app.models.directory import USERS
-from app.models.status import ReceivedThrough
-from app.models.types import new_id
+from app.models.status import EventStatus, ReceivedThrough
+from app.models.types import digest_of, new_id
 from app.runtime.resources import Runtime
 from app.sources.keys import SOURCE_KEY_PREFIX
 from app.sources.live import Endpoint
+
+MEMBERS = "members"
 
 
 class SourceKeys:
@@ -89,7 +95,15 @@ async def accept_calls(
         Rejected: 429, the source calls more often than it may; 503, the database does not keep up.
     """
     limit_rate(request, endpoint)
-    events = events_of_request(
+    events = _events(request, endpoint, bodies, batch_id)
+    await keep(request, events)
+    return events
+
+
+def _events(
+    request: Request, endpoint: Endpoint, bodies: Sequence[Json], batch_id: UUID | None
+) -> list[ReceivedEvent]:
+    return events_of_request(
         endpoint,
         bodies,
         dict(request.headers),
@@ -98,8 +112,6 @@ async def accept_calls(
         through=ReceivedThrough.SOURCE_KEY,
         batch_id=batch_id,
     )
-    await keep(request, events)
-    return events
 
 
 async def _perform(call: Call, request: Request) -> Response:
@@ -107,20 +119,73 @@ async def _perform(call: Call, request: Request) -> Response:
     path, checked = _path(request.path_params), await _checked(call, request)
     arguments = Arguments(
         path=path,
-        body=await _body(request),
+        body=await _body(call, request),
         checked=checked,
         request=request,
         operation_id=new_id(),
     )
     bodies = [{"type": call.event_type, **each} for each in call.events(arguments)]
-    events = await accept_calls(
-        request, endpoint, bodies, batch_id=arguments.operation_id if call.bulk is not None else None
-    )
+    async with _idempotent(call, request, endpoint) as headers:
+        if call.bulk is None:
+            events = await accept_calls(request, endpoint, bodies)
+        else:
+            events = await _accept_bulk(call, request, endpoint, bodies, arguments.operation_id)
     if call.bulk is not None:
         return operation(call.bulk, arguments, events)
     if call.answer is not None:
-        return call.answer(arguments, events)
+        answered = call.answer(arguments, events)
+        answered.headers.update(headers)
+        return answered
     return Response(status_code=204)
+
+
+async def _accept_bulk(
+    call: Call, request: Request, endpoint: Endpoint, bodies: Sequence[Json], operation_id: UUID
+) -> list[ReceivedEvent]:
+    """The events of a bulk call. One without items has an entry in the log, by which its progress is
+    known."""
+    if bodies:
+        return await accept_calls(request, endpoint, bodies, operation_id)
+    limit_rate(request, endpoint)
+    [entry] = _events(request, endpoint, [{"type": call.event_type}], operation_id)
+    await keep(request, [replace(entry, status=EventStatus.IGNORED, error=WITHOUT_ITEMS)])
+    return []
+
+
+@asynccontextmanager
+async def _idempotent(call: Call, request: Request, endpoint: Endpoint) -> AsyncIterator[dict[str, str]]:
+    """The headers of the answer to a call with an Idempotency-Key, which a call that fails leaves free.
+
+    The key stands for one call of the source. That a repeat runs nothing is up to its event, which has the
+    key too. A key that is too long is none, as of every source's event.
+
+    Raises:
+        RequestError: 400, the key was used with another call.
+    """
+    key = request.headers.get("idempotency-key") if call.event_type == "workflows:trigger" else None
+    if not key or len(key) > MAXIMUM_KEY_LENGTH:
+        yield {}
+        return
+    engine = request.app.state.runtime.engine
+    claimed = digest_of("source key", endpoint.source_key, key).hex()
+    async with engine.begin() as connection:
+        kept = await claim_key(
+            connection,
+            endpoint.environment,
+            claimed,
+            request_digest=digest_of_request(request.url.path, await request.json()),
+            request_id=request.state.request_id,
+            response={},
+        )
+    if kept is not None:
+        yield {"idempotent-replayed": "true", "original-x-request-id": kept.request_id}
+        return
+    try:
+        yield {}
+    except Rejected:
+        async with engine.begin() as connection:
+            await release_key(connection, endpoint.environment, claimed, request.state.request_id)
+        raise
 
 
 def _path(parameters: dict[str, str]) -> dict[str, str]:
@@ -134,13 +199,22 @@ def _path(parameters: dict[str, str]) -> dict[str, str]:
     return dict(parameters)
 
 
-async def _body(request: Request) -> Json:
+async def _body(call: Call, request: Request) -> Json:
     """The body as sent, once it is checked; for a DELETE without one, what stands in its query."""
-    if await request.body():
-        body = await request.json()
-        return body if isinstance(body, dict) else {}
-    members = request.query_params.get("members")
-    return {"members": orjson.loads(members)} if members and members.startswith("[") else {}
+    if await _is_in_query(call, request):
+        return {MEMBERS: orjson.loads(request.query_params[MEMBERS])}
+    body = await _sent(request)
+    return body if isinstance(body, dict) else {}
+
+
+async def _sent(request: Request) -> Any:
+    return await request.json() if await request.body() else None
+
+
+async def _is_in_query(call: Call, request: Request) -> bool:
+    """Whether the body of the call stands in its query, as clients send it whose DELETE has none."""
+    takes_members = call.model is not None and MEMBERS in call.model.model_fields
+    return call.method == "DELETE" and takes_members and await _sent(request) is None
 
 
 async def _checked(call: Call, request: Request) -> Any:
@@ -152,9 +226,9 @@ async def _checked(call: Call, request: Request) -> Any:
     if call.model is None:
         return None
     try:
-        if call.method == "DELETE" and not await request.body() and "members" in call.model.model_fields:
-            return in_query(call.model, "members", request.query_params.get("members"))
-        return call.model.model_validate(await request.json() if await request.body() else {})
+        if await _is_in_query(call, request):
+            return in_query(call.model, MEMBERS, request.query_params.get(MEMBERS))
+        return call.model.model_validate(await _sent(request))
     except ValidationError as error:
         raise invalid(
             [

@@ -22,6 +22,7 @@ ActionType = Literal[
     "workflows_trigger",
     "workflows_cancel",
     "users_identify",
+    "users_merge",
     "users_delete",
     "objects_set",
     "objects_delete",

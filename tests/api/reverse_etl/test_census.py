@@ -184,9 +184,7 @@ async def test_from_a_sync_to_the_members(bench: Bench) -> None:
         (b"[" * 100_000, -32700),
         (b"[]", -32600),
         (b"null", -32600),
-        (b'[{"jsonrpc":"2.0","method":"list_objects","id":"1"}]', -32600),
-        (b'{"jsonrpc":"2.0","method":"list_objects"}', -32600),
-        (b'{"jsonrpc":"2.0","method":"list_objects","id":null}', -32600),
+        (b"[" + b",".join([b"1"] * 51) + b"]", -32600),
         (b'{"jsonrpc":"2.0","method":"list_objects","id":true}', -32600),
         (b'{"jsonrpc":"2.0","method":"list_objects","id":{}}', -32600),
         (b'{"jsonrpc":"1.0","method":"list_objects","id":"1"}', -32600),
@@ -215,6 +213,47 @@ async def test_malformed(bench: Bench, body: bytes, code: int) -> None:
         assert answer.json()["error"]["message"]
         assert answer.json()["jsonrpc"] == "2.0"
     assert await events(source) == []
+
+
+async def test_json_rpc_as_specified(bench: Bench) -> None:
+    """https://www.jsonrpc.org/specification, its sections 4.1 and 6."""
+    source = await bench.source("census", secret=None)
+    for key in (await source_key(source), await environment_key(bench)):
+        call = Caller(bench, key)
+
+        async def answered(body: Any, call: Caller = call) -> Any:
+            answer = await call("POST", PATH, json=body)
+            assert answer.status_code == (200 if answer.content else 204)
+            return answer.json() if answer.content else None
+
+        speed = {"jsonrpc": "2.0", "method": "get_sync_speed"}
+        assert await answered(speed) is None
+        assert await answered({**speed, "method": "nope"}) is None
+        assert await answered([speed, {**speed, "params": []}]) is None
+        nameless = await answered({**speed, "id": None})
+        assert (nameless["id"], "result" in nameless) == (None, True)
+        found = await answered(
+            [{**speed, "id": 1}, speed, 1, {"id": 2}, {**speed, "id": "x", "method": "no"}]
+        )
+        assert [(each["id"], each.get("error", {}).get("code")) for each in found] == [
+            (1, None),
+            (None, -32600),
+            (2, -32600),
+            ("x", -32601),
+        ]
+    assert await events(source) == []
+
+
+async def test_a_notification_is_executed(bench: Bench) -> None:
+    census, source = await with_source_key(bench)
+    plan = {"object": OBJECT, "operation": "upsert"}
+    params = {"sync_plan": plan, "records": [{"user_id": "u1", "audience_key": "vip"}]}
+    request = {"jsonrpc": "2.0", "method": "sync_batch", "params": params}
+    call = Caller(bench, await source_key(source))
+    answer = await call("POST", PATH, json=[request])
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert [each["event_type"] for each in await events(source)] == ["audiences:add"]
+    assert await census.sync("upsert", []) == []
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,13 @@ async def test_from_a_row_to_the_member(bench: Bench) -> None:
         ("validate", {}),
         ("validate", {"configuration": []}),
         ("behavior", {"configuration": None}),
+        ("behavior", {"configuration": {**CONFIGURATION, "mode": "upsert"}}),
+        ("add", {"configuration": {**CONFIGURATION, "mode": "upsert"}, "rows": []}),
+        ("add", {"configuration": {**CONFIGURATION, "mode": None}, "rows": []}),
+        ("add", {"configuration": {**CONFIGURATION, "object": "users"}, "rows": []}),
+        ("remove", {"configuration": {**CONFIGURATION, "mode": "all"}, "rows": [{"uid": "u1"}]}),
+        ("remove", {"configuration": {**CONFIGURATION, "mode": ["mirror"]}, "rows": [{"uid": "u1"}]}),
+        ("remove", {"configuration": {**CONFIGURATION, "mode": "insert"}, "rows": [{"uid": "u1"}]}),
         ("add", {}),
         ("add", {"configuration": CONFIGURATION}),
         ("add", {"configuration": CONFIGURATION, "rows": {}}),
@@ -167,6 +174,9 @@ async def test_validation_names_what_is_missing(bench: Bench) -> None:
     hightouch, _ = await with_source_key(bench)
     found = await hightouch("validate", configuration={"mappings": []})
     assert [each["field"] for each in found["errors"]] == ["audience_key", "user_id"]
+    wrong = {**CONFIGURATION, "mode": "upsert", "object": "users"}
+    found = await hightouch("validate", configuration=wrong)
+    assert [each["field"] for each in found["errors"]] == ["object", "mode"]
 
 
 async def test_unknown_method(bench: Bench) -> None:

@@ -127,7 +127,7 @@ async def logged(source: BenchSource) -> list[dict[str, Any]]:
 
 
 async def test_batch_becomes_single_events(bench: Bench) -> None:
-    source = await bench.source("segment")
+    source = await bench.source("segment", enforce_verification=True)
     body = (
         b'[ {"messageId":"m1","type":"track","event":"Order Completed","n":12345678901234567890123}  ,\n'
         + (b'{"type":"identify","messageId":"m2","userId":"u1"}]')
@@ -151,7 +151,7 @@ async def test_batch_becomes_single_events(bench: Bench) -> None:
 
 
 async def test_signed_as_a_whole_nothing_is_to_be_noted(bench: Bench) -> None:
-    source = await bench.source("segment", strict_batches=True)
+    source = await bench.source("segment", enforce_verification=True, strict_batches=True)
     body = orjson.dumps(tracks("A", "B"))
     answer = await source.post(body, sha1(source.secret or "", body))
     assert answer.status_code == 200
@@ -159,7 +159,7 @@ async def test_signed_as_a_whole_nothing_is_to_be_noted(bench: Bench) -> None:
 
 
 async def test_strict_refuses_what_is_signed_in_part(bench: Bench) -> None:
-    source = await bench.source("segment", strict_batches=True)
+    source = await bench.source("segment", enforce_verification=True, strict_batches=True)
     answer = await source.post(orjson.dumps(tracks("A", "B")))
     assert answer.status_code == 401
     assert [each["status"] for each in await logged(source)] == ["rejected"]
@@ -249,7 +249,7 @@ async def test_polytomic_records(bench: Bench) -> None:
     assert answer.status_code == 200, answer.text
     first, second = await logged(source)
     assert first["event_type"] == "sync.records/Users"
-    assert second["idempotency_key"] == f"{BODY['object']['id']}:h2"
+    assert second["idempotency_key"] == f"{BODY['object']['id']}:h2:2026-01-01T00:00:00Z"
     assert first["occurred_at"].isoformat() == "2026-01-01T00:00:00+00:00"
     assert orjson.loads(first["body"]) == {
         "event": "sync.records",
@@ -294,7 +294,7 @@ class TestActions:
     """What comes of the events, with a real worker."""
 
     async def test_batch_runs_the_default_mappings(self, bench: Bench) -> None:
-        source = await bench.source("segment")
+        source = await bench.source("segment", enforce_verification=True)
         identify = {
             "type": "identify",
             "messageId": "m1",
@@ -322,9 +322,29 @@ class TestActions:
 
     async def test_polytomic_identifies(self, bench: Bench) -> None:
         source = await bench.source("polytomic")
-        answer = await source.post(records("h1", "h2", "h1"))
-        statuses = [(await bench.final(each))["status"] for each in answer.json()["ids"]]
-        assert sorted(statuses) == ["idempotent", "succeeded", "succeeded"]
+        headers = {**source.signed(b""), "polytomic-signature-timestamp": "2026-01-01T00:00:00Z"}
+        for repeated in (1, 3):
+            answer = await source.post(records("h1", "h2", "h1"), headers)
+            statuses = [(await bench.final(each))["status"] for each in answer.json()["ids"]]
+            assert statuses.count("idempotent") == repeated
+
+    @pytest.mark.parametrize("is_stamped", [True, False])
+    async def test_a_record_that_comes_back_as_it_was_has_changed(
+        self, bench: Bench, is_stamped: bool
+    ) -> None:
+        source = await bench.source("polytomic")
+        for second, plan in enumerate(["free", "pro", "free"]):
+            record = {"hash": f"hash-of-{plan}", "fields": {"user_id": "ada", "plan": plan}}
+            body = orjson.dumps({**BODY, "object": {**BODY["object"], "records": [record]}})
+            stamp = {"polytomic-signature-timestamp": f"2026-01-01T00:00:0{second}Z"}
+            answer = await source.post(body, {**source.signed(body), **(stamp if is_stamped else {})})
+            (identifier,) = answer.json()["ids"]
+            assert (await bench.final(identifier))["status"] == "succeeded"
+        [user] = await bench.rows(
+            "SELECT properties FROM directory_recipients WHERE environment = :environment AND id = 'ada'",
+            environment=bench.environment,
+        )
+        assert user["properties"]["plan"] == "free"
 
     @pytest.mark.parametrize(
         ("handle_identifies", "mappings", "expected"),

@@ -108,7 +108,7 @@ async def test_token_of_another_kind_of_source_is_no_write_key(bench: Bench) -> 
 
 async def test_source_that_enforces_signatures_takes_no_unsigned_events(bench: Bench) -> None:
     """Its write key is in its URL; without this, whoever knows it could go around the signature."""
-    source = await bench.source("segment")
+    source = await bench.source("segment", enforce_verification=True)
     answer = await send(source, "/v1/track", TRACK)
     assert answer.status_code == 401
     assert answer.json()["code"] == "verification_enforced"
@@ -122,7 +122,7 @@ async def test_source_that_enforces_signatures_takes_no_unsigned_events(bench: B
 async def test_rejected_batch_is_split_when_it_is_replayed(bench: Bench) -> None:
     """As reception would split it, once the source takes what has no signature; before that it is refused
     again."""
-    source = await bench.source("segment")
+    source = await bench.source("segment", enforce_verification=True)
     batch = {"batch": [TRACK, {"type": "identify", "userId": "u2"}], "context": {"ip": "::1"}}
     assert (await send(source, "/v1/batch", batch)).status_code == 401
     [rejected] = await bench.rows("SELECT id FROM events WHERE status = 'rejected'")
@@ -294,6 +294,38 @@ async def test_browsers(bench: Bench) -> None:
         assert answer.headers["access-control-allow-origin"] == "https://app.example.com"
         assert "Origin" in answer.headers["vary"]
     assert "access-control-allow-origin" not in (await send(source, "/v1/t", TRACK)).headers
+
+
+async def test_a_page_sees_when_to_come_back(bench: Bench) -> None:
+    source = await source_for(bench, "segment")
+    answer = await send(source, "/v1/t", TRACK, {**basic(source.token), "origin": "https://app.example.com"})
+    assert answer.headers["access-control-expose-headers"] == "Retry-After"
+
+
+async def test_a_public_page_may_ask_a_private_network(bench: Bench) -> None:
+    """Browsers ask first (Private Network Access). The write key lets in, wherever the page is from."""
+    asked = {"origin": "https://app.example.com", "access-control-request-method": "POST"}
+    answer = await bench.api.options("/v1/t", headers=asked)
+    assert "access-control-allow-private-network" not in answer.headers
+    private = {**asked, "access-control-request-private-network": "true"}
+    answer = await bench.api.options("/v1/t", headers=private)
+    assert answer.headers["access-control-allow-private-network"] == "true"
+
+
+async def test_a_beacon_has_its_key_in_the_query(bench: Bench) -> None:
+    """`navigator.sendBeacon` sets no headers: RudderStack's browser library writes the key into the URL."""
+    source = await source_for(bench, "rudderstack")
+    headers = {"content-type": "text/plain;charset=UTF-8", "origin": "https://app.example.com"}
+    batch = {"batch": [TRACK, {"type": "page", "userId": "u1"}], "sentAt": "2026-01-01T00:00:00Z"}
+    answer = await send(source, f"/beacon/v1/batch?writeKey={source.token}", batch, headers)
+    assert (answer.status_code, answer.json()) == (200, {"success": True})
+    assert answer.headers["access-control-allow-origin"] == "https://app.example.com"
+    assert answer.headers["access-control-allow-credentials"] == "true"
+    assert [each["event_type"] for each in await events(source)] == ["track/Order Completed", "page"]
+    assert (await send(source, f"/v1/track?writeKey={source.token}", TRACK, headers)).status_code == 200
+    for key in ("nope", ""):
+        refused = await send(source, f"/beacon/v1/batch?writeKey={key}", batch, headers)
+        assert (refused.status_code, refused.json()["code"]) == (401, "invalid_write_key")
 
 
 async def test_rate_limit(bench: Bench) -> None:

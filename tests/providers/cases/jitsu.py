@@ -1,11 +1,16 @@
 """Jitsu. A secret in a header, nothing signed."""
 
 from tests.providers.case import Case, Vector
-from tests.providers.segment_spec import BAD_BODIES, GROUP, IDENTIFY, triggers
+from tests.providers.segment_spec import ALIAS, BAD_BODIES, GROUP, IDENTIFY, triggers
 
 case = Case(
     secrets=("sesame", "tahini"),
     vectors=(Vector("sesame", b"{}", {"authorization": "Bearer sesame"}),),
-    outcomes={"identify": IDENTIFY, "group": GROUP, "track/user_signed_up": triggers("user-signup")},
+    outcomes={
+        "identify": IDENTIFY,
+        "group": GROUP,
+        "alias": ALIAS,
+        "track/user_signed_up": triggers("user-signup"),
+    },
     bad_bodies=BAD_BODIES,
 )

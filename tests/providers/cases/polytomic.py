@@ -7,7 +7,7 @@ case = Case(
     vectors=(Vector("sesame", b"{}", {"authorization": "Bearer sesame"}),),
     outcomes={
         "sync.records/Users": Outcome(
-            "1ea8f90a-8c1d-4b7f-9f38-0d5a3f6f0c11:b7421c6c57bd49f7",
+            "1ea8f90a-8c1d-4b7f-9f38-0d5a3f6f0c11:b7421c6c57bd49f7:2026-01-01T00:00:00Z",
             actions=(
                 (
                     "users_identify",

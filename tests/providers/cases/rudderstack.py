@@ -1,11 +1,16 @@
 """RudderStack. A secret in a header, nothing signed."""
 
 from tests.providers.case import Case, Vector
-from tests.providers.segment_spec import BAD_BODIES, GROUP, IDENTIFY, triggers
+from tests.providers.segment_spec import ALIAS, BAD_BODIES, GROUP, IDENTIFY, triggers
 
 case = Case(
     secrets=("sesame", "tahini"),
     vectors=(Vector("sesame", b"{}", {"x-webhook-secret": "sesame"}),),
-    outcomes={"identify": IDENTIFY, "group": GROUP, "track/order_completed": triggers("order-completed")},
+    outcomes={
+        "identify": IDENTIFY,
+        "group": GROUP,
+        "alias": ALIAS,
+        "track/order_completed": triggers("order-completed"),
+    },
     bad_bodies=BAD_BODIES,
 )

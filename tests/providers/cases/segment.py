@@ -1,7 +1,7 @@
 """Segment. Its vectors come from Node's crypto, called as Segment's destination calls it."""
 
 from tests.providers.case import Case, Outcome, Vector
-from tests.providers.segment_spec import BAD_BODIES, GROUP, IDENTIFY, triggers
+from tests.providers.segment_spec import ALIAS, BAD_BODIES, GROUP, IDENTIFY, triggers
 
 case = Case(
     secrets=("abc123", "schlüssel"),
@@ -16,6 +16,7 @@ case = Case(
     outcomes={
         "identify": IDENTIFY,
         "group": GROUP,
+        "alias": ALIAS,
         "delete": Outcome("msg-delete-1", actions=(("users_delete", {"id": "user_42"}),)),
         "track/user-signed-up": triggers("user-signup"),
         "track/Order Completed": Outcome("msg-track-1"),

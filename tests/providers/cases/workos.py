@@ -18,7 +18,29 @@ _USER = "user_01E4ZCR3C56J083X43JQXF3JK5"
 _GROUP = "directory_group_01E1JJS84MFPPQ3G655FHTKX6Z"
 _ORGANIZATION = "org_01EZTR6WYX1A0DSE2CYMGXQ24Y"
 _PERSON = {"name": "Ada Example", "email": "ada@example.com"}
-_ACTIONS = {
+_CONNECTION = "conn_01EHWNC0FCBHZ3BJ7EGKYXK0E6"
+
+
+def _connected(state: str) -> tuple[str, dict[str, object]]:
+    return (
+        "objects_set",
+        {
+            "collection": "sso_connections",
+            "id": _CONNECTION,
+            "name": "Example Inc's Connection",
+            "properties": {
+                "state": state,
+                "connection_type": "OktaSAML",
+                "organization_id": _ORGANIZATION,
+            },
+        },
+    )
+
+
+_ACTIONS: dict[str, tuple[str, dict[str, object]]] = {
+    "connection.activated": _connected("active"),
+    "connection.deactivated": _connected("inactive"),
+    "connection.deleted": ("objects_delete", {"collection": "sso_connections", "id": _CONNECTION}),
     "dsync.user.created": (
         "users_identify",
         {"id": _DIRECTORY_USER, **_PERSON, "properties": {"department": "Engineering"}},
@@ -42,6 +64,7 @@ _ACTIONS = {
         "objects_set",
         {"collection": "directory_groups", "id": _GROUP, "name": "Developers"},
     ),
+    "dsync.group.deleted": ("objects_delete", {"collection": "directory_groups", "id": _GROUP}),
     "dsync.group.user_added": (
         "objects_subscribe",
         {"collection": "directory_groups", "id": _GROUP, "recipients": [_DIRECTORY_USER]},

@@ -79,6 +79,11 @@ class Applied:
     properties: Mapping[str, Mark] = field(default_factory=dict)
     deleted: Mark | None = None
     version: int = 0
+    last_event: str = ""
+
+    def version_after(self, event_id: str) -> int:
+        """The version when an event changes the row as it is now."""
+        return self.version + (self.last_event != event_id)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ no later one set, with it nothing."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cmp_to_key
 from typing import Any
 
 from app.actions.base import ActionType, Change, Effect, Payload
@@ -13,6 +14,7 @@ from app.events.applied import (
     Mark,
     Position,
     Standing,
+    changes_of,
     latest,
     membership_keys,
     subject_key,
@@ -42,6 +44,28 @@ def rest_of(action: ActionType, payload: Payload, position: Position, standing: 
     if effect.change is Change.DELETES:
         return _superseded(latest(_later(row, position).values()), "set it again")
     return _properties_left(effect, payload, position, row)
+
+
+def holders_of(action: ActionType, payload: Payload, standing: Standing) -> list[Position]:
+    """The events that hold what a payload changes, and what that is part of; the last one last."""
+    assert action.effect is not None
+    found: dict[str, Position] = {}
+    for change in changes_of(action, payload):
+        row = standing.of(change.key)
+        mine = set(change.properties) | {above for each in change.properties for above in ancestors_of(each)}
+        marks = [
+            mark
+            for name, mark in row.properties.items()
+            if change.deletes or not mine.isdisjoint([name, *ancestors_of(name)])
+        ]
+        if row.deleted is not None:
+            marks.append(row.deleted)
+        found |= {each["e"]: Position.of_mark(each) for each in marks}
+    return sorted(found.values(), key=cmp_to_key(_compared))
+
+
+def _compared(one: Position, other: Position) -> int:
+    return 1 if one.is_later_than(other) else -1
 
 
 def _properties_left(effect: Effect, payload: Payload, position: Position, row: Applied) -> Rest:

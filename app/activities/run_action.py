@@ -21,7 +21,7 @@ from app.activities.failures import tried_later
 from app.core.errors import Permanent, Refused, Retryable
 from app.database.engine import to_json
 from app.events.action_log import ActionLog, AppliedBy, Attempt, StoredAction
-from app.events.applied import AppliedChange, Key, Standing, changes_of
+from app.events.applied import AppliedChange, Key, Standing, changes_of, subject_key
 from app.events.superseded import Rest, holders_of, rest_of
 from app.models.contracts import ActionOutcome, ActionRef
 from app.models.status import ActionStatus
@@ -97,7 +97,7 @@ class Progress:
         self.left_out += rest.left_out
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sending:
     """Where an action is sent: its environment, what the far side counts calls by, and what was applied
     there."""
@@ -202,13 +202,17 @@ class RunAction:
         return ActionOutcome(action_id=action.id, status=status)
 
     async def _prepare(self, action: StoredAction, environment: str) -> Sending:
-        """Where the action is sent, with what was applied there so far: as looked up when it was added, if
-        that was just now."""
+        """Where the action is sent, with what was applied there so far, which may have been looked up when it
+        was added."""
         account = self._destinations.account(environment)
-        standing = action.standing
-        if standing is None or now() - standing.looked_up_at > RECENT:
-            standing = await self._actions.look_up(action, environment, account or "")
-        return Sending(environment, account, standing)
+        if action.standing is not None:
+            return Sending(environment, account, action.standing)
+        return Sending(environment, account, await self._actions.look_up(action, environment, account or ""))
+
+    async def _refresh(self, action: StoredAction, sending: Sending) -> None:
+        """Look up again what was applied, unless that was just now."""
+        if now() - sending.standing.looked_up_at > RECENT:
+            sending.standing = await self._actions.look_up(action, sending.environment, sending.destination)
 
     async def _wait_for_parent(
         self,
@@ -243,17 +247,19 @@ class RunAction:
         end = clock() + (ATTEMPT if retried else LOCAL_ATTEMPT)
         calls = action_type.calls(action.payload or {}, action.idempotency_key or "")
         for whole, key in calls[progress.calls :]:
-            rest = rest_of(action_type, whole, action.stands, sending.standing)
-            if rest.payload is None:
-                progress.skip(rest)
-                continue
             if progress.started_at is not None and clock() > end:
                 raise Retryable(
                     f"{progress.calls} of {len(calls)} calls are done, the rest follows",
                     code="continued",
                     retry_after=CONTINUE_AFTER,
                 )
-            await self._take_turn(action_type, sending, retried=retried)
+            if rest_of(action_type, whole, action.stands, sending.standing).payload is not None:
+                await self._take_turn(action_type, sending, retried=retried)
+            await self._refresh(action, sending)
+            rest = rest_of(action_type, whole, action.stands, sending.standing)
+            if rest.payload is None:
+                progress.skip(rest)
+                continue
             progress.started_at = progress.started_at or now()
             answer = await self._call(action_type, sending, rest.payload, _key_of(rest, key))
             progress.add(rest, answer, changes_of(action_type, rest.payload))
@@ -297,18 +303,28 @@ class RunAction:
             Permanent: the destination refuses it.
         """
         payload = action.payload or {}
-        keys = {each.key for each in changes_of(action_type, payload)}
-        for _ in range(ROUNDS):
-            standing = await self._actions.look_up(action, sending.environment, sending.destination)
-            is_settled = True
-            for holder in holders_of(action_type, payload, standing):
-                is_mine = holder.event_id == action.stands.event_id
-                others = [action] if is_mine else await self._actions.of_event(UUID(holder.event_id))
-                for each in others:
-                    is_settled &= await self._send_again(each, keys, sending, retried=retried)
-            if is_settled:
-                return
+        assert action_type.effect is not None
+        subject = subject_key(action_type.effect, payload)
+        async with self._actions.alone(sending.environment, sending.destination, *subject):
+            for _ in range(ROUNDS):
+                if await self._send_what_holds(action_type, action, sending, retried=retried):
+                    return
         raise Retryable("several events change the same thing at once", code="contested", retry_after=1)
+
+    async def _send_what_holds(
+        self, action_type: ActionType, action: StoredAction, sending: Sending, *, retried: bool
+    ) -> bool:
+        """Send again what holds of what an action changed; False when it was changed meanwhile."""
+        payload = action.payload or {}
+        keys = {each.key for each in changes_of(action_type, payload)}
+        standing = await self._actions.look_up(action, sending.environment, sending.destination)
+        is_settled = True
+        for holder in holders_of(action_type, payload, standing):
+            is_mine = holder.event_id == action.stands.event_id
+            holding = [action] if is_mine else await self._actions.of_event(UUID(holder.event_id))
+            for each in holding:
+                is_settled &= await self._send_again(each, keys, sending, retried=retried)
+        return is_settled
 
     async def _send_again(
         self, action: StoredAction, keys: set[Key], sending: Sending, *, retried: bool
@@ -318,15 +334,16 @@ class RunAction:
         action_type = action_types()[action.action_type]
         if action_type.effect is None or action.payload is None:
             return True
-        standing = await self._actions.look_up(action, sending.environment, sending.destination)
         is_settled = True
         for whole, key in action_type.calls(action.payload, action.idempotency_key or ""):
             if keys.isdisjoint(each.key for each in changes_of(action_type, whole)):
                 continue
+            await self._take_turn(action_type, sending, retried=retried)
+            # After the wait: what is looked up just before the call is rarely changed meanwhile.
+            standing = await self._actions.look_up(action, sending.environment, sending.destination)
             rest = rest_of(action_type, whole, action.stands, standing)
             if rest.payload is None:
                 continue
-            await self._take_turn(action_type, sending, retried=retried)
             await self._call(action_type, sending, rest.payload, digest_of(key, new_id().hex).hex())
             changes = changes_of(action_type, rest.payload)
             applied = AppliedBy(sending.environment, sending.destination, action.stands, changes, standing)

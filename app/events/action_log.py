@@ -2,8 +2,10 @@
 in batches across events. What was applied to what an action changes is read and written in the same
 statements."""
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -23,6 +25,8 @@ from app.models.types import id_time_range, new_id, now
 MAXIMUM_CACHED = 2000
 # Properties of one user, object or tenant of which is kept what set them last. Beyond, it begins anew.
 MAXIMUM_PROPERTIES = 2000
+# What several events changed at once is settled for so many things at a time: each holds a connection.
+SETTLING = 2
 
 # An index finds each row, whatever the planner expects of the table.
 _APPLIED = """
@@ -129,6 +133,8 @@ WITH given AS MATERIALIZED (
 SELECT action FROM contested
 """)
 
+_ALONE = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+
 _GIVE_UP = text("""
 UPDATE actions SET status = 'failed', finished_at = now(),
     error = 'gave up after ' || attempts || ' attempts: ' || coalesce(error, 'no attempt was recorded')
@@ -226,6 +232,8 @@ class ActionLog:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._transactions = engine
+        self._settling = asyncio.Semaphore(SETTLING)
         self._pending: OrderedDict[UUID, StoredAction] = OrderedDict()
         self._adds: Batcher[_Addition, StoredAction] = Batcher(self._add, pace=PACE)
         self._look_ups: Batcher[_LookUp, Standing] = Batcher(self._look_up)
@@ -276,6 +284,13 @@ class ActionLog:
         if attempt.status is not ActionStatus.PENDING:
             self._pending.pop(attempt.action_id, None)
         return await self._records.submit(attempt)
+
+    @asynccontextmanager
+    async def alone(self, *name: str) -> AsyncIterator[None]:
+        """Let those who settle the same thing, in all processes, come one after the other."""
+        async with self._settling, self._transactions.begin() as connection:
+            await connection.execute(_ALONE, {"name": to_json(["settle", *name])})
+            yield
 
     async def apply(self, applied: AppliedBy) -> bool:
         """Note what was changed once more; False when another event changed the same thing meanwhile."""

@@ -18,7 +18,18 @@ from app.actions.registry import action_types
 from app.core.errors import Permanent
 from app.database.batching import PACE, Batcher
 from app.database.engine import to_json
-from app.events.applied import Applied, AppliedChange, Key, Position, Standing, keys_of
+from app.events.applied import (
+    APPLIED_ROWS,
+    AppliedChange,
+    Key,
+    LookUp,
+    Position,
+    Standing,
+    keys_of,
+    look_up,
+    standings,
+    wanted_rows,
+)
 from app.models.status import ActionStatus
 from app.models.types import id_time_range, new_id, now
 
@@ -27,19 +38,6 @@ MAXIMUM_CACHED = 2000
 MAXIMUM_PROPERTIES = 2000
 # What several events changed at once is settled for so many things at a time: each holds a connection.
 SETTLING = 2
-
-# An index finds each row, whatever the planner expects of the table.
-_APPLIED = """
-FROM json_to_recordset(CAST(:keys AS json)) AS wanted (
-    environment text, collection text, id text, target text, destination text)
-CROSS JOIN LATERAL (
-    SELECT * FROM applied_changes AS applied
-    WHERE applied.environment = wanted.environment AND applied.collection = wanted.collection
-      AND applied.id = wanted.id AND applied.target = wanted.target
-      AND applied.destination = wanted.destination LIMIT 1
-) AS found
-"""
-_LOOK_UP = text(f"SELECT found.* {_APPLIED}")
 
 # A mapping evaluated twice finds the row of the first time: what was evaluated then is what is sent. Rows
 # come as one JSON array, as those of the inbox do.
@@ -64,7 +62,7 @@ UNION ALL
 SELECT NULL, found.environment, found.collection, found.id, found.target, found.destination,
        found.properties, found.deleted, found.version, found.last_event
 """
-    + _APPLIED
+    + APPLIED_ROWS
 )
 
 _LOAD = text("""
@@ -218,15 +216,6 @@ class _Addition:
     keys: Sequence[Key]
 
 
-@dataclass(frozen=True)
-class _LookUp:
-    """What to look up at a destination of an environment."""
-
-    environment: str
-    destination: str
-    keys: Sequence[Key]
-
-
 class ActionLog:
     """One for each worker process."""
 
@@ -236,7 +225,7 @@ class ActionLog:
         self._settling = asyncio.Semaphore(SETTLING)
         self._pending: OrderedDict[UUID, StoredAction] = OrderedDict()
         self._adds: Batcher[_Addition, StoredAction] = Batcher(self._add, pace=PACE)
-        self._look_ups: Batcher[_LookUp, Standing] = Batcher(self._look_up)
+        self._look_ups: Batcher[LookUp, Standing] = Batcher(self._look_up)
         self._loads: Batcher[UUID, StoredAction | None] = Batcher(self._load)
         self._records: Batcher[Attempt, bool] = Batcher(self._record, pace=PACE)
 
@@ -276,7 +265,7 @@ class ActionLog:
         keys = keys_of(action_types()[action.action_type], action.payload)
         if not keys:
             return Standing()
-        return await self._look_ups.submit(_LookUp(environment, destination, keys))
+        return await self._look_ups.submit(LookUp(environment, destination, keys))
 
     async def record(self, attempt: Attempt) -> bool:
         """Write what came of an attempt; False when another event changed the same thing meanwhile, so that
@@ -314,25 +303,24 @@ class ActionLog:
 
     async def _add(self, additions: list[_Addition]) -> list[StoredAction]:
         actions = [each.action for each in additions]
-        wanted = [_LookUp(each.action.environment or "", each.destination, each.keys) for each in additions]
+        wanted = [LookUp(each.action.environment or "", each.destination, each.keys) for each in additions]
         async with self._engine.connect() as connection:
             result = await connection.execute(
-                _ADD, {"rows": to_json([_row(each) for each in actions]), "keys": _wanted(wanted)}
+                _ADD, {"rows": to_json([_row(each) for each in actions]), "keys": wanted_rows(wanted)}
             )
             found = result.mappings().all()
         added = {row["added"] for row in found}
-        standings = _standings(wanted, [row for row in found if row["added"] is None])
+        found_standings = standings(wanted, [row for row in found if row["added"] is None])
         earlier = await self._load([each.id for each in actions if each.id not in added])
         rows = {each.id: each for each in earlier if each is not None}
         return [
             replace(rows.get(action.id, action), standing=standing)
-            for action, standing in zip(actions, standings, strict=True)
+            for action, standing in zip(actions, found_standings, strict=True)
         ]
 
-    async def _look_up(self, wanted: list[_LookUp]) -> list[Standing]:
+    async def _look_up(self, wanted: list[LookUp]) -> list[Standing]:
         async with self._engine.connect() as connection:
-            found = await connection.execute(_LOOK_UP, {"keys": _wanted(wanted)})
-            return _standings(wanted, found.mappings().all())
+            return await look_up(connection, wanted)
 
     async def _load(self, action_ids: list[UUID]) -> list[StoredAction | None]:
         if not action_ids:
@@ -410,35 +398,6 @@ def _changed_rows(attempt: Attempt) -> list[dict[str, object]]:
             "event": event_id,
         }
         for key, marks in properties.items()
-    ]
-
-
-def _wanted(look_ups: Sequence[_LookUp]) -> str:
-    """The rows to look up, as JSON."""
-    found = {(each.environment, *key, each.destination) for each in look_ups for key in each.keys}
-    names = ("environment", *Key._fields, "destination")
-    return to_json([dict(zip(names, each, strict=True)) for each in found])
-
-
-def _standings(look_ups: Sequence[_LookUp], rows: Sequence[RowMapping]) -> list[Standing]:
-    """What was found, for each look-up."""
-    moment = now()
-    found = {
-        (row["environment"], row["destination"], Key(row["collection"], row["id"], row["target"])): Applied(
-            row["properties"], row["deleted"], row["version"], row["last_event"]
-        )
-        for row in rows
-    }
-    return [
-        Standing(
-            {
-                key: found[each.environment, each.destination, key]
-                for key in each.keys
-                if (each.environment, each.destination, key) in found
-            },
-            moment,
-        )
-        for each in look_ups
     ]
 
 

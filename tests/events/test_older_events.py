@@ -7,9 +7,11 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import text
 from starlette.responses import Response
 from temporalio.client import Client
 
+from app.retention.periods import Kind, prune
 from app.runtime.resources import Runtime
 from app.runtime.temporal import connect
 from app.worker.main import run_workers
@@ -305,3 +307,34 @@ async def test_many_events_of_few_users_at_two_workers(bench: Bench, knock: Knoc
     for user in range(4):
         held = knock.properties_of(f"/v1/users/user-{user}")
         assert held == {"last": 9, **{f"only-{number}": number for number in range(10)}}
+
+
+async def test_the_dry_run_of_a_replay_counts_what_is_older(source: BenchSource, knock: KnockServer) -> None:
+    for user in ("ada", "bob"):
+        for plan in ("free", "pro"):
+            await over(source, await receive(source, user=user, traits={"plan": plan}))
+    await over(source, await receive(source, "delete", "bob"))
+    dry = await source.bench.api.post(
+        f"/v1/sources/{source.key}/replays",
+        params={"environment": source.bench.environment},
+        json={"replay": {"dry_run": True}},
+    )
+    assert (dry.status_code, dry.json()["total"]) == (200, 5)
+    assert dry.json()["older"] == {"events": 3, "looked_at": 5}
+    some = await source.bench.api.post(
+        f"/v1/sources/{source.key}/replays",
+        params={"environment": source.bench.environment},
+        json={"replay": {"dry_run": True, "filter": {"event": "delete"}}},
+    )
+    assert some.json()["older"] == {"events": 0, "looked_at": 1}
+
+
+async def test_it_is_kept_as_long_as_the_logs(source: BenchSource, knock: KnockServer) -> None:
+    await over(source, await receive(source, traits={"plan": "pro"}))
+    await over(source, await receive(source, user="bob", traits={"plan": "pro"}))
+    async with source.bench.runtime.engine.begin() as connection:
+        await connection.execute(
+            text("UPDATE applied_changes SET last_on = last_on - 31 WHERE id = 'bob'"),
+        )
+        assert await prune(connection, Kind.LOGS, 30) == 1
+    assert [each["id"] for each in await source.bench.rows("SELECT id FROM applied_changes")] == ["ada"]

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.actions.base import ActionType, Kind, Parameter
+from app.actions.base import ActionType, Change, Kind, Parameter
 from app.actions.parameters import evaluate_parameters
 from app.actions.paths import DecodedEvent
 from app.actions.registry import action_types
@@ -192,7 +192,23 @@ def _limits(action: ActionType) -> list[str]:
         *limits,
         f"Knock takes {rate} here from one environment; actions wait for their turn.",
         f"Retried for at most {_duration(action)}.",
+        *_stale(action),
     ]
+
+
+def _stale(action: ActionType) -> list[str]:
+    """What an older event does not change any more."""
+    effect = action.effect
+    if effect is None:
+        return []
+    later = "[late and stale events](../late-and-stale.md)"
+    texts = {
+        Change.SETS: f"A property that a later event set is left out; `skip_older` skips the action: {later}.",
+        Change.DELETES: f"Skipped when a later event set the same thing again: {later}.",
+        Change.ADDS: f"A member whom a later event added or removed is left out: {later}.",
+        Change.REMOVES: f"A member whom a later event added or removed is left out: {later}.",
+    }
+    return [texts[effect.change]]
 
 
 def _duration(action: ActionType) -> str:
@@ -206,8 +222,19 @@ def _errors(action: ActionType) -> list[str]:
     return [
         f"No value for {names} {SKIPPED}",
         MISMATCH,
+        *_late_parent(action),
         "Connection errors, timeouts, 408, 409, 425, 429 and 5xx: the same request is **retried**.",
         "Any other 4xx: the action **fails** at once with the destination's own text.",
+    ]
+
+
+def _late_parent(action: ActionType) -> list[str]:
+    if action.waits_for_parent is None:
+        return []
+    minutes = int(action.waits_for_parent.total_seconds() // 60)
+    return [
+        f"404 `resource_missing`: what it adds to may arrive later. The request is **retried** for {minutes} "
+        "minutes; then the action **fails**."
     ]
 
 

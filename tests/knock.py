@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,12 +30,25 @@ class Call:
 
 @dataclass
 class KnockServer:
-    """Answers 200 like Knock, unless `answers` holds other responses to give first."""
+    """Answers 200 like Knock, unless `answers` holds other responses to give first, or `refuse` gives one
+    for the call. `done` are the calls that it took, in the order in which it did."""
 
     url: str = ""
     calls: list[Call] = field(default_factory=list)
+    done: list[Call] = field(default_factory=list)
     answers: deque[Response] = field(default_factory=deque)
+    refuse: Callable[[Call], Awaitable[Response | None]] | None = None
     delay: float = 0.0
+
+    def properties_of(self, path: str) -> dict[str, Any] | None:
+        """What is set there by now; None when it does not exist."""
+        found: dict[str, Any] | None = None
+        for each in self.done:
+            if each.path == path and each.method == "PUT":
+                found = {**(found or {}), **(each.body or {})}
+            elif each.path == path and each.method == "DELETE":
+                found = None
+        return found
 
     @property
     def app(self) -> Starlette:
@@ -44,20 +58,22 @@ class KnockServer:
 
     async def _answer(self, request: Request) -> Response:
         body = await request.body()
-        self.calls.append(
-            Call(
-                request.method,
-                # As sent: an id with a slash in it must not become two segments.
-                request.scope["raw_path"].decode(),
-                orjson.loads(body) if body else None,
-                dict(request.headers),
-                request.url.query,
-            )
+        call = Call(
+            request.method,
+            # As sent: an id with a slash in it must not become two segments.
+            request.scope["raw_path"].decode(),
+            orjson.loads(body) if body else None,
+            dict(request.headers),
+            request.url.query,
         )
+        self.calls.append(call)
         if self.delay:
             await asyncio.sleep(self.delay)
         if self.answers:
             return self.answers.popleft()
+        if self.refuse is not None and (refusal := await self.refuse(call)) is not None:
+            return refusal
+        self.done.append(call)
         return success(request.method, request.url.path, body)
 
 

@@ -8,24 +8,24 @@ returned. `record_outcome` comes next.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 from uuid import UUID
 
 from temporalio import activity
 
-from app.actions.base import ActionType
+from app.actions.base import ActionType, Payload
 from app.actions.registry import action_types
 from app.activities.failures import tried_later
 from app.core.errors import Permanent, Refused, Retryable
 from app.database.engine import to_json
 from app.events.action_log import ActionLog, AppliedBy, Attempt, StoredAction
-from app.events.applied import AppliedChange, Standing, changes_of
-from app.events.superseded import Rest, rest_of
+from app.events.applied import AppliedChange, Key, Standing, changes_of, subject_key
+from app.events.superseded import Rest, holders_of, rest_of
 from app.models.contracts import ActionOutcome, ActionRef
 from app.models.status import ActionStatus
-from app.models.types import digest_of, now
+from app.models.types import digest_of, new_id, now
 from app.outbound.destinations import Destinations
 from app.outbound.knock import attempt
 from app.outbound.rate_limits import Limit, NotYet, RateLimits
@@ -51,6 +51,8 @@ FIRST_WAIT = timedelta(seconds=0.5)
 LAST_WAIT = timedelta(minutes=1)
 # How soon an action asks again whether it is its turn, in seconds.
 TURN_PAUSE = 1.0
+# How often an attempt sends again what holds, while other events change the same thing.
+ROUNDS = 5
 
 
 class ParentMissing(Retryable):
@@ -97,7 +99,7 @@ class Progress:
         self.left_out += rest.left_out
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sending:
     """Where an action is sent: its environment, what the far side counts calls by, and what was applied
     there."""
@@ -110,6 +112,10 @@ class Sending:
     def destination(self) -> str:
         """As what was applied names it."""
         return self.account or ""
+
+    def limit(self, action_type: ActionType) -> Limit | None:
+        """How often it takes calls of a type; the embedded directory has no limit."""
+        return None if self.account is None else Limit(self.account, action_type.name, action_type.tier)
 
 
 class RunAction:
@@ -169,6 +175,8 @@ class RunAction:
         status, problem = ActionStatus.SUCCEEDED, None
         try:
             sending = await self._prepare(action, environment)
+            if action.contested:
+                await self._settle(action_type, action, sending, retried=retried)
             await self._send(action_type, action, sending, progress, retried=retried)
         except ParentMissing as error:
             failure = _waited_enough(action_type, action, error)
@@ -188,18 +196,31 @@ class RunAction:
             raise tried_later(error, "the action log") from None
         if status is ActionStatus.SUCCEEDED and progress.is_skipped:
             status, problem = ActionStatus.SKIPPED, progress.reason
-        await self._record(action, status, sending, progress, problem)
+        if not await self._record(action, status, sending, progress, problem):
+            contested = replace(
+                action,
+                calls=progress.calls,
+                result=progress.result,
+                left_out=progress.left_out,
+                standing=None,
+                contested=True,
+            )
+            return await self._attempt(action_type, contested, environment, retried=retried)
         metrics.count_action(environment, action_type.name, status)
         return ActionOutcome(action_id=action.id, status=status)
 
     async def _prepare(self, action: StoredAction, environment: str) -> Sending:
-        """Where the action is sent, with what was applied there so far: as looked up when it was added, if
-        that was just now."""
+        """Where the action is sent, with what was applied there so far, which may have been looked up when it
+        was added."""
         account = self._destinations.account(environment)
-        standing = action.standing
-        if standing is None or now() - standing.looked_up_at > RECENT:
-            standing = await self._actions.look_up(action, environment, account or "")
-        return Sending(environment, account, standing)
+        if action.standing is not None:
+            return Sending(environment, account, action.standing)
+        return Sending(environment, account, await self._actions.look_up(action, environment, account or ""))
+
+    async def _refresh(self, action: StoredAction, sending: Sending) -> None:
+        """Look up again what was applied, unless that was just now."""
+        if now() - sending.standing.looked_up_at > RECENT:
+            sending.standing = await self._actions.look_up(action, sending.environment, sending.destination)
 
     async def _wait_for_parent(
         self,
@@ -229,44 +250,113 @@ class RunAction:
         *,
         retried: bool,
     ) -> None:
-        """Make the calls that are left, each when the destination takes it, and of each what no later event
-        changed."""
-        environment, account = sending.environment, sending.account
+        """Make the calls that are left, and of each what no later event changed."""
         clock = asyncio.get_running_loop().time
         end = clock() + (ATTEMPT if retried else LOCAL_ATTEMPT)
-        knock = self._destinations.client(environment)
         calls = action_type.calls(action.payload or {}, action.idempotency_key or "")
         for whole, key in calls[progress.calls :]:
-            rest = rest_of(action_type, whole, action.stands, sending.standing)
-            if rest.payload is None:
-                progress.skip(rest)
-                continue
             if progress.started_at is not None and clock() > end:
                 raise Retryable(
                     f"{progress.calls} of {len(calls)} calls are done, the rest follows",
                     code="continued",
                     retry_after=CONTINUE_AFTER,
                 )
-            limit = None if account is None else Limit(account, action_type.name, action_type.tier)
-            if limit is not None:
-                with metrics.rate_limit_wait(environment, action_type.name):
-                    await self._rate_limits.take(limit, came_back=retried)
+            if rest_of(action_type, whole, action.stands, sending.standing).payload is not None:
+                await self._take_turn(action_type, sending, retried=retried)
+            await self._refresh(action, sending)
+            rest = rest_of(action_type, whole, action.stands, sending.standing)
+            if rest.payload is None:
+                progress.skip(rest)
+                continue
             progress.started_at = progress.started_at or now()
-            try:
-                with (
-                    metrics.destination_call(environment, action_type.name),
-                    tracing.destination_call(environment, action_type.name),
-                ):
-                    answer = await attempt(action_type.call(knock, rest.payload, _key_of(rest, key)))
-                progress.add(rest, answer, changes_of(action_type, rest.payload))
-            except Refused as error:
-                if action_type.waits_for_parent and (error.status, error.code) == (404, "resource_missing"):
-                    raise ParentMissing(str(error)) from error
-                raise
-            except Retryable as error:
-                if limit is not None and error.code == "http_429":
-                    await self._rate_limits.pause(limit, error.retry_after or DEFAULT_PAUSE)
-                raise
+            answer = await self._call(action_type, sending, rest.payload, _key_of(rest, key))
+            progress.add(rest, answer, changes_of(action_type, rest.payload))
+
+    async def _take_turn(self, action_type: ActionType, sending: Sending, *, retried: bool) -> None:
+        """Wait until the destination takes a call. Raises as `RateLimits.take`."""
+        limit = sending.limit(action_type)
+        if limit is not None:
+            with metrics.rate_limit_wait(sending.environment, action_type.name):
+                await self._rate_limits.take(limit, came_back=retried)
+
+    async def _call(
+        self, action_type: ActionType, sending: Sending, payload: Payload, idempotency_key: str
+    ) -> dict[str, Any] | None:
+        """The destination's answer to a call. Raises as `attempt`, and ParentMissing."""
+        knock = self._destinations.client(sending.environment)
+        try:
+            with (
+                metrics.destination_call(sending.environment, action_type.name),
+                tracing.destination_call(sending.environment, action_type.name),
+            ):
+                return await attempt(action_type.call(knock, payload, idempotency_key))
+        except Refused as error:
+            if action_type.waits_for_parent and (error.status, error.code) == (404, "resource_missing"):
+                raise ParentMissing(str(error)) from error
+            raise
+        except Retryable as error:
+            limit = sending.limit(action_type)
+            if limit is not None and error.code == "http_429":
+                await self._rate_limits.pause(limit, error.retry_after or DEFAULT_PAUSE)
+            raise
+
+    async def _settle(
+        self, action_type: ActionType, action: StoredAction, sending: Sending, *, retried: bool
+    ) -> None:
+        """Several events changed the same thing at once, and nobody knows whose call came last: send again
+        what the last of them set.
+
+        Raises:
+            Retryable: it goes on, or the destination does not take it now.
+            Permanent: the destination refuses it.
+        """
+        payload = action.payload or {}
+        assert action_type.effect is not None
+        subject = subject_key(action_type.effect, payload)
+        async with self._actions.alone(sending.environment, sending.destination, *subject):
+            for _ in range(ROUNDS):
+                if await self._send_what_holds(action_type, action, sending, retried=retried):
+                    return
+        raise Retryable("several events change the same thing at once", code="contested", retry_after=1)
+
+    async def _send_what_holds(
+        self, action_type: ActionType, action: StoredAction, sending: Sending, *, retried: bool
+    ) -> bool:
+        """Send again what holds of what an action changed; False when it was changed meanwhile."""
+        payload = action.payload or {}
+        keys = {each.key for each in changes_of(action_type, payload)}
+        standing = await self._actions.look_up(action, sending.environment, sending.destination)
+        is_settled = True
+        for holder in holders_of(action_type, payload, standing):
+            is_mine = holder.event_id == action.stands.event_id
+            holding = [action] if is_mine else await self._actions.of_event(UUID(holder.event_id))
+            for each in holding:
+                is_settled &= await self._send_again(each, keys, sending, retried=retried)
+        return is_settled
+
+    async def _send_again(
+        self, action: StoredAction, keys: set[Key], sending: Sending, *, retried: bool
+    ) -> bool:
+        """Send again what an action set of these rows and still holds; False when they were changed
+        meanwhile."""
+        action_type = action_types()[action.action_type]
+        if action_type.effect is None or action.payload is None:
+            return True
+        is_settled = True
+        for whole, key in action_type.calls(action.payload, action.idempotency_key or ""):
+            if keys.isdisjoint(each.key for each in changes_of(action_type, whole)):
+                continue
+            await self._take_turn(action_type, sending, retried=retried)
+            # After the wait: what is looked up just before the call is rarely changed meanwhile.
+            standing = await self._actions.look_up(action, sending.environment, sending.destination)
+            rest = rest_of(action_type, whole, action.stands, standing)
+            if rest.payload is None:
+                continue
+            await self._call(action_type, sending, rest.payload, digest_of(key, new_id().hex).hex())
+            changes = changes_of(action_type, rest.payload)
+            applied = AppliedBy(sending.environment, sending.destination, action.stands, changes, standing)
+            is_settled &= await self._actions.apply(applied)
+        return is_settled
 
     async def _record(
         self,
@@ -277,11 +367,12 @@ class RunAction:
         error: str | None = None,
         *,
         missing_since: datetime | None = None,
-    ) -> None:
+    ) -> bool:
+        """As `ActionLog.record`."""
         changed = AppliedBy(
             sending.environment, sending.destination, action.stands, progress.changes, sending.standing
         )
-        await self._actions.record(
+        return await self._actions.record(
             Attempt(
                 action.id,
                 status,

@@ -2,8 +2,10 @@
 in batches across events. What was applied to what an action changes is read and written in the same
 statements."""
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -16,26 +18,26 @@ from app.actions.registry import action_types
 from app.core.errors import Permanent
 from app.database.batching import PACE, Batcher
 from app.database.engine import to_json
-from app.events.applied import Applied, AppliedChange, Key, Position, Standing, keys_of
+from app.events.applied import (
+    APPLIED_ROWS,
+    AppliedChange,
+    Key,
+    LookUp,
+    Position,
+    Standing,
+    keys_of,
+    look_up,
+    standings,
+    wanted_rows,
+)
 from app.models.status import ActionStatus
-from app.models.types import id_time_range, now
+from app.models.types import id_time_range, new_id, now
 
 MAXIMUM_CACHED = 2000
 # Properties of one user, object or tenant of which is kept what set them last. Beyond, it begins anew.
 MAXIMUM_PROPERTIES = 2000
-
-# An index finds each row, whatever the planner expects of the table.
-_APPLIED = """
-FROM json_to_recordset(CAST(:keys AS json)) AS wanted (
-    environment text, collection text, id text, target text, destination text)
-CROSS JOIN LATERAL (
-    SELECT * FROM applied_changes AS applied
-    WHERE applied.environment = wanted.environment AND applied.collection = wanted.collection
-      AND applied.id = wanted.id AND applied.target = wanted.target
-      AND applied.destination = wanted.destination LIMIT 1
-) AS found
-"""
-_LOOK_UP = text(f"SELECT found.* {_APPLIED}")
+# What several events changed at once is settled for so many things at a time: each holds a connection.
+SETTLING = 2
 
 # A mapping evaluated twice finds the row of the first time: what was evaluated then is what is sent. Rows
 # come as one JSON array, as those of the inbox do.
@@ -54,65 +56,82 @@ WITH added AS (
     RETURNING id
 )
 SELECT id AS added, NULL AS environment, NULL AS collection, NULL AS id, NULL AS target, NULL AS destination,
-       NULL::jsonb AS properties, NULL::jsonb AS deleted, NULL::bigint AS version
+       NULL::jsonb AS properties, NULL::jsonb AS deleted, NULL::bigint AS version, NULL AS last_event
 FROM added
 UNION ALL
 SELECT NULL, found.environment, found.collection, found.id, found.target, found.destination,
-       found.properties, found.deleted, found.version
+       found.properties, found.deleted, found.version, found.last_event
 """
-    + _APPLIED
+    + APPLIED_ROWS
 )
 
 _LOAD = text("""
 SELECT id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status, error,
-       finished_at, calls, result, position, left_out, parent_missing_since
+       finished_at, calls, result, position, left_out, parent_missing_since,
+       contested
 FROM actions WHERE id = ANY(CAST(:ids AS uuid[]))
 """)
 
 _OF_EVENT = text("""
 SELECT id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status, error,
-       finished_at, calls, result, position, left_out, parent_missing_since
+       finished_at, calls, result, position, left_out, parent_missing_since,
+       contested
 FROM actions WHERE id >= :first AND id < :end AND event_id = :event_id
 """)
 
 # Rows in one order everywhere, so that processes wait for each other and never in a circle. What a later
-# event set stays its own; a deletion leaves what is later than it.
+# event set stays its own; a deletion leaves what is later than it. An action is not over yet when another
+# event changed the same row since it was looked up.
 _RECORD = text("""
-WITH outcome AS (
-    UPDATE actions SET status = v.status, result = v.result::json, error = v.error,
-        attempts = actions.attempts + v.attempts, calls = v.calls, left_out = v.left_out,
-        started_at = coalesce(actions.started_at, v.started_at), finished_at = v.finished_at,
+WITH given AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(CAST(:changes AS json)) AS given (
+        action uuid, environment text, collection text, id text, target text, destination text,
+        properties jsonb, deleted jsonb, version bigint, event text)
+), changed AS (
+    INSERT INTO applied_changes AS stored (environment, collection, id, target, destination, properties,
+                                           deleted, version, last_event, last_on)
+    SELECT environment, collection, id, target, destination, properties, deleted, 1, event,
+           CAST(:today AS date)
+    FROM given ORDER BY environment, collection, id, target, destination
+    ON CONFLICT (environment, collection, id, target, destination) DO UPDATE SET
+        properties = CASE
+            WHEN excluded.deleted IS NOT NULL THEN (
+                SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(stored.properties)
+                WHERE doorbell_is_later(value, excluded.deleted))
+            WHEN (SELECT count(*) FROM jsonb_object_keys(stored.properties)) > :maximum
+                THEN excluded.properties
+            ELSE stored.properties || (
+                SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(excluded.properties)
+                WHERE NOT doorbell_is_later(stored.properties -> key, value))
+        END,
+        deleted = CASE
+            WHEN doorbell_is_later(stored.deleted, excluded.deleted) THEN stored.deleted
+            ELSE excluded.deleted
+        END,
+        version = stored.version + (stored.last_event <> excluded.last_event)::integer,
+        last_event = excluded.last_event,
+        last_on = excluded.last_on
+    RETURNING environment, collection, id, target, destination, version
+), contested AS MATERIALIZED (
+    SELECT DISTINCT action FROM given JOIN changed USING (environment, collection, id, target, destination)
+    WHERE given.version <> changed.version
+), outcome AS (
+    UPDATE actions SET status = CASE WHEN contested.action IS NULL THEN v.status ELSE 'pending' END,
+        result = v.result::json, error = v.error, attempts = actions.attempts + v.attempts, calls = v.calls,
+        left_out = v.left_out, started_at = coalesce(actions.started_at, v.started_at),
+        finished_at = CASE WHEN contested.action IS NULL THEN v.finished_at END,
+        contested = actions.contested OR contested.action IS NOT NULL,
         parent_missing_since = coalesce(actions.parent_missing_since, v.parent_missing_since)
     FROM json_to_recordset(CAST(:rows AS json)) AS v (
         id uuid, status text, result text, error text, attempts integer, calls integer, left_out jsonb,
         started_at timestamptz, finished_at timestamptz, parent_missing_since timestamptz)
+    LEFT JOIN contested ON contested.action = v.id
     WHERE actions.id = v.id AND actions.id >= :first AND actions.id <= :last AND actions.status = 'pending'
 )
-INSERT INTO applied_changes AS stored (environment, collection, id, target, destination, properties, deleted,
-                                       version, last_on)
-SELECT environment, collection, id, target, destination, properties, deleted, 1, CAST(:today AS date)
-FROM json_to_recordset(CAST(:changes AS json)) AS given (
-    environment text, collection text, id text, target text, destination text, properties jsonb,
-    deleted jsonb)
-ORDER BY environment, collection, id, target, destination
-ON CONFLICT (environment, collection, id, target, destination) DO UPDATE SET
-    properties = CASE
-        WHEN excluded.deleted IS NOT NULL THEN (
-            SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(stored.properties)
-            WHERE doorbell_is_later(value, excluded.deleted))
-        WHEN (SELECT count(*) FROM jsonb_object_keys(stored.properties)) > :maximum THEN excluded.properties
-        ELSE stored.properties || (
-            SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(excluded.properties)
-            WHERE NOT doorbell_is_later(stored.properties -> key, value))
-    END,
-    deleted = CASE
-        WHEN doorbell_is_later(stored.deleted, excluded.deleted) THEN stored.deleted
-        ELSE excluded.deleted
-    END,
-    version = stored.version + 1,
-    last_on = excluded.last_on
-RETURNING environment, collection, id, target, destination, version
+SELECT action FROM contested
 """)
+
+_ALONE = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
 _GIVE_UP = text("""
 UPDATE actions SET status = 'failed', finished_at = now(),
@@ -145,6 +164,7 @@ class StoredAction:
     position: Position | None = None
     left_out: list[dict[str, Any]] | None = field(default=None, repr=False)
     parent_missing_since: datetime | None = None
+    contested: bool = False
     # What was applied so far to what it changes, when it was added; not read back.
     standing: Standing | None = field(default=None, repr=False)
 
@@ -196,25 +216,18 @@ class _Addition:
     keys: Sequence[Key]
 
 
-@dataclass(frozen=True)
-class _LookUp:
-    """What to look up at a destination of an environment."""
-
-    environment: str
-    destination: str
-    keys: Sequence[Key]
-
-
 class ActionLog:
     """One for each worker process."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._transactions = engine
+        self._settling = asyncio.Semaphore(SETTLING)
         self._pending: OrderedDict[UUID, StoredAction] = OrderedDict()
         self._adds: Batcher[_Addition, StoredAction] = Batcher(self._add, pace=PACE)
-        self._look_ups: Batcher[_LookUp, Standing] = Batcher(self._look_up)
+        self._look_ups: Batcher[LookUp, Standing] = Batcher(self._look_up)
         self._loads: Batcher[UUID, StoredAction | None] = Batcher(self._load)
-        self._records: Batcher[Attempt, Sequence[Key]] = Batcher(self._record, pace=PACE)
+        self._records: Batcher[Attempt, bool] = Batcher(self._record, pace=PACE)
 
     async def add(self, action: StoredAction, destination: str) -> StoredAction:
         """Add an action's row; the row that was there already, if it was. With what was applied so far to
@@ -252,14 +265,28 @@ class ActionLog:
         keys = keys_of(action_types()[action.action_type], action.payload)
         if not keys:
             return Standing()
-        return await self._look_ups.submit(_LookUp(environment, destination, keys))
+        return await self._look_ups.submit(LookUp(environment, destination, keys))
 
-    async def record(self, attempt: Attempt) -> Sequence[Key]:
-        """Write what came of an attempt; which of the rows that it changed were changed by other events
-        meanwhile."""
+    async def record(self, attempt: Attempt) -> bool:
+        """Write what came of an attempt; False when another event changed the same thing meanwhile, so that
+        the action is still pending."""
         if attempt.status is not ActionStatus.PENDING:
             self._pending.pop(attempt.action_id, None)
         return await self._records.submit(attempt)
+
+    @asynccontextmanager
+    async def alone(self, *name: str) -> AsyncIterator[None]:
+        """Let those who settle the same thing, in all processes, come one after the other."""
+        async with self._settling, self._transactions.begin() as connection:
+            await connection.execute(_ALONE, {"name": to_json(["settle", *name])})
+            yield
+
+    async def apply(self, applied: AppliedBy) -> bool:
+        """Note what was changed once more; False when another event changed the same thing meanwhile."""
+        nothing = Attempt(new_id(), ActionStatus.PENDING, None, None, 0, applied=applied)
+        async with self._engine.connect() as connection:
+            (is_settled,) = await _write(connection, [nothing])
+        return is_settled
 
     async def give_up(self, action_ids: Sequence[UUID]) -> Sequence[str]:
         """Mark actions as failed that are not tried again; the types of those that were pending."""
@@ -276,25 +303,24 @@ class ActionLog:
 
     async def _add(self, additions: list[_Addition]) -> list[StoredAction]:
         actions = [each.action for each in additions]
-        wanted = [_LookUp(each.action.environment or "", each.destination, each.keys) for each in additions]
+        wanted = [LookUp(each.action.environment or "", each.destination, each.keys) for each in additions]
         async with self._engine.connect() as connection:
             result = await connection.execute(
-                _ADD, {"rows": to_json([_row(each) for each in actions]), "keys": _wanted(wanted)}
+                _ADD, {"rows": to_json([_row(each) for each in actions]), "keys": wanted_rows(wanted)}
             )
             found = result.mappings().all()
         added = {row["added"] for row in found}
-        standings = _standings(wanted, [row for row in found if row["added"] is None])
+        found_standings = standings(wanted, [row for row in found if row["added"] is None])
         earlier = await self._load([each.id for each in actions if each.id not in added])
         rows = {each.id: each for each in earlier if each is not None}
         return [
             replace(rows.get(action.id, action), standing=standing)
-            for action, standing in zip(actions, standings, strict=True)
+            for action, standing in zip(actions, found_standings, strict=True)
         ]
 
-    async def _look_up(self, wanted: list[_LookUp]) -> list[Standing]:
+    async def _look_up(self, wanted: list[LookUp]) -> list[Standing]:
         async with self._engine.connect() as connection:
-            found = await connection.execute(_LOOK_UP, {"keys": _wanted(wanted)})
-            return _standings(wanted, found.mappings().all())
+            return await look_up(connection, wanted)
 
     async def _load(self, action_ids: list[UUID]) -> list[StoredAction | None]:
         if not action_ids:
@@ -304,29 +330,27 @@ class ActionLog:
         found = {row["id"]: _stored(row) for row in rows}
         return [found.get(action_id) for action_id in action_ids]
 
-    async def _record(self, batch: list[Attempt]) -> list[Sequence[Key]]:
-        changed: list[Sequence[Key]] = []
+    async def _record(self, batch: list[Attempt]) -> list[bool]:
         async with self._engine.connect() as connection:
-            for each in _without_repeats(batch):
-                changed += await _write(connection, each)
-        return changed
+            return [done for part in _without_repeats(batch) for done in await _write(connection, part)]
 
 
-async def _write(connection: AsyncConnection, batch: list[Attempt]) -> list[Sequence[Key]]:
+async def _write(connection: AsyncConnection, batch: list[Attempt]) -> list[bool]:
     """Write attempts of which no two change the same row."""
-    rows = await connection.execute(
-        _RECORD,
-        {
-            "rows": to_json([_attempt_row(each) for each in batch]),
-            "first": min(each.action_id for each in batch),
-            "last": max(each.action_id for each in batch),
-            "changes": to_json([row for each in batch for row in _changed_rows(each.applied)]),
-            "today": now().date(),
-            "maximum": MAXIMUM_PROPERTIES,
-        },
+    contested = set(
+        await connection.scalars(
+            _RECORD,
+            {
+                "rows": to_json([_attempt_row(each) for each in batch]),
+                "first": min(each.action_id for each in batch),
+                "last": max(each.action_id for each in batch),
+                "changes": to_json([row for each in batch for row in _changed_rows(each)]),
+                "today": now().date(),
+                "maximum": MAXIMUM_PROPERTIES,
+            },
+        )
     )
-    versions = {tuple(row[:5]): row.version for row in rows}
-    return [_changed_meanwhile(each.applied, versions) for each in batch]
+    return [each.action_id not in contested for each in batch]
 
 
 def _without_repeats(batch: list[Attempt]) -> list[list[Attempt]]:
@@ -350,60 +374,30 @@ def _row_keys(applied: AppliedBy | None) -> list[tuple[str, ...]]:
     return [(applied.environment, *key, applied.destination) for key in applied.keys]
 
 
-def _changed_meanwhile(applied: AppliedBy | None, versions: Mapping[tuple[str, ...], int]) -> Sequence[Key]:
-    if applied is None:
-        return ()
-    return [
-        key
-        for key in applied.keys
-        if versions[(applied.environment, *key, applied.destination)] != applied.before.of(key).version + 1
-    ]
-
-
-def _changed_rows(applied: AppliedBy | None) -> list[dict[str, object]]:
+def _changed_rows(attempt: Attempt) -> list[dict[str, object]]:
     """What an attempt changed, a row of the table each."""
+    applied = attempt.applied
     if applied is None:
         return []
-    mark = applied.position.as_mark()
+    mark, event_id = applied.position.as_mark(), applied.position.event_id
     properties: dict[Key, dict[str, object]] = {key: {} for key in applied.keys}
     deleted: set[Key] = set()
     for each in applied.changes:
         properties[each.key] |= dict.fromkeys(each.properties, mark)
         if each.deletes:
             deleted.add(each.key)
-    where = {"environment": applied.environment, "destination": applied.destination}
     return [
-        {**where, **key._asdict(), "properties": marks, "deleted": mark if key in deleted else None}
+        {
+            "action": attempt.action_id,
+            "environment": applied.environment,
+            **key._asdict(),
+            "destination": applied.destination,
+            "properties": marks,
+            "deleted": mark if key in deleted else None,
+            "version": applied.before.of(key).version_after(event_id),
+            "event": event_id,
+        }
         for key, marks in properties.items()
-    ]
-
-
-def _wanted(look_ups: Sequence[_LookUp]) -> str:
-    """The rows to look up, as JSON."""
-    found = {(each.environment, *key, each.destination) for each in look_ups for key in each.keys}
-    names = ("environment", *Key._fields, "destination")
-    return to_json([dict(zip(names, each, strict=True)) for each in found])
-
-
-def _standings(look_ups: Sequence[_LookUp], rows: Sequence[RowMapping]) -> list[Standing]:
-    """What was found, for each look-up."""
-    moment = now()
-    found = {
-        (row["environment"], row["destination"], Key(row["collection"], row["id"], row["target"])): Applied(
-            row["properties"], row["deleted"], row["version"]
-        )
-        for row in rows
-    }
-    return [
-        Standing(
-            {
-                key: found[each.environment, each.destination, key]
-                for key in each.keys
-                if (each.environment, each.destination, key) in found
-            },
-            moment,
-        )
-        for each in look_ups
     ]
 
 

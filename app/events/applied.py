@@ -5,19 +5,36 @@ It is written in the statement that records an action's success, and read before
 `app/events/superseded.py` decides with it what an older event may still change.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from app.actions.base import ActionType, Change, Effect, Payload, Subject
 from app.actions.effects import address_of, leaves_of, members_of, storable, subject_of
+from app.database.engine import to_json
 from app.models.types import now
 
 # What `properties` of a membership has as its only key.
 MEMBERSHIP = "member"
 # The words with which the types of events end that say that they create something.
 _CREATES = ("created", "create", "inserted", "insert")
+
+# An index finds each row, whatever the planner expects of the table.
+APPLIED_ROWS = """
+FROM json_to_recordset(CAST(:keys AS json)) AS wanted (
+    environment text, collection text, id text, target text, destination text)
+CROSS JOIN LATERAL (
+    SELECT * FROM applied_changes AS applied
+    WHERE applied.environment = wanted.environment AND applied.collection = wanted.collection
+      AND applied.id = wanted.id AND applied.target = wanted.target
+      AND applied.destination = wanted.destination LIMIT 1
+) AS found
+"""
+_LOOK_UP = text(f"SELECT found.* {APPLIED_ROWS}")
 
 Mark = Mapping[str, Any]
 
@@ -79,6 +96,11 @@ class Applied:
     properties: Mapping[str, Mark] = field(default_factory=dict)
     deleted: Mark | None = None
     version: int = 0
+    last_event: str = ""
+
+    def version_after(self, event_id: str) -> int:
+        """The version when an event changes the row as it is now."""
+        return self.version + (self.last_event != event_id)
 
 
 @dataclass(frozen=True)
@@ -99,6 +121,15 @@ class AppliedChange:
     key: Key
     properties: tuple[str, ...]
     deletes: bool = False
+
+
+@dataclass(frozen=True)
+class LookUp:
+    """What to look up at a destination of an environment."""
+
+    environment: str
+    destination: str
+    keys: Sequence[Key]
 
 
 def says_it_creates(event_type: str | None) -> bool:
@@ -163,3 +194,40 @@ def latest(positions: Iterable[Position]) -> Position | None:
 
 def _key(subject: Subject, target: str = "") -> Key:
     return Key(storable(subject.collection), storable(subject.id), target)
+
+
+async def look_up(connection: AsyncConnection, look_ups: Sequence[LookUp]) -> list[Standing]:
+    """What was applied by now, for each look-up."""
+    if not any(each.keys for each in look_ups):
+        return [Standing() for _ in look_ups]
+    found = await connection.execute(_LOOK_UP, {"keys": wanted_rows(look_ups)})
+    return standings(look_ups, found.mappings().all())
+
+
+def wanted_rows(look_ups: Sequence[LookUp]) -> str:
+    """The rows to look up, as JSON."""
+    found = {(each.environment, *key, each.destination) for each in look_ups for key in each.keys}
+    names = ("environment", *Key._fields, "destination")
+    return to_json([dict(zip(names, each, strict=True)) for each in found])
+
+
+def standings(look_ups: Sequence[LookUp], rows: Sequence[RowMapping]) -> list[Standing]:
+    """What was found, for each look-up."""
+    moment = now()
+    found = {
+        (row["environment"], row["destination"], Key(row["collection"], row["id"], row["target"])): Applied(
+            row["properties"], row["deleted"], row["version"], row["last_event"]
+        )
+        for row in rows
+    }
+    return [
+        Standing(
+            {
+                key: found[each.environment, each.destination, key]
+                for key in each.keys
+                if (each.environment, each.destination, key) in found
+            },
+            moment,
+        )
+        for each in look_ups
+    ]

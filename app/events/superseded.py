@@ -4,19 +4,41 @@ no later one set, with it nothing."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cmp_to_key
 from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.actions.base import ActionType, Change, Effect, Payload
 from app.actions.effects import address_of, ancestors_of, leaves_of, without_leaves
+from app.actions.registry import action_types
 from app.events.applied import (
     Applied,
+    LookUp,
     Mark,
     Position,
     Standing,
+    changes_of,
+    keys_of,
     latest,
+    look_up,
     membership_keys,
     subject_key,
 )
+from app.models.types import id_time_range
+
+# The actions of events as they were evaluated, which a replay sends again or evaluates anew.
+_ACTIONS = text("""
+SELECT action.* FROM unnest(CAST(:ids AS uuid[]), CAST(:firsts AS uuid[]), CAST(:ends AS uuid[])) AS event
+  (id, first, "end")
+CROSS JOIN LATERAL (
+    SELECT event_id, environment, action_type, payload, position FROM actions
+    WHERE actions.id >= event.first AND actions.id < event."end" AND actions.event_id = event.id
+      AND action_type = ANY(CAST(:types AS text[])) AND payload IS NOT NULL OFFSET 0
+) AS action
+""")
 
 # How many of the things that a call does not carry are named, each.
 MAXIMUM_NAMED = 100
@@ -42,6 +64,55 @@ def rest_of(action: ActionType, payload: Payload, position: Position, standing: 
     if effect.change is Change.DELETES:
         return _superseded(latest(_later(row, position).values()), "set it again")
     return _properties_left(effect, payload, position, row)
+
+
+def holders_of(action: ActionType, payload: Payload, standing: Standing) -> list[Position]:
+    """The events that hold what a payload changes, and what that is part of; the last one last."""
+    assert action.effect is not None
+    found: dict[str, Position] = {}
+    for change in changes_of(action, payload):
+        row = standing.of(change.key)
+        mine = set(change.properties) | {above for each in change.properties for above in ancestors_of(each)}
+        marks = [
+            mark
+            for name, mark in row.properties.items()
+            if change.deletes or not mine.isdisjoint([name, *ancestors_of(name)])
+        ]
+        if row.deleted is not None:
+            marks.append(row.deleted)
+        found |= {each["e"]: Position.of_mark(each) for each in marks}
+    return sorted(found.values(), key=cmp_to_key(_compared))
+
+
+async def count_superseded(connection: AsyncConnection, ids: Sequence[UUID], destination: str) -> int:
+    """How many of these events have an action of which a later success left something out, or all."""
+    types = action_types()
+    ranges = [id_time_range(each) for each in ids]
+    rows = await connection.execute(
+        _ACTIONS,
+        {
+            "ids": list(ids),
+            "firsts": [first for first, _ in ranges],
+            "ends": [end for _, end in ranges],
+            "types": [each.name for each in types.values() if each.effect is not None],
+        },
+    )
+    actions = rows.all()
+    look_ups = [
+        LookUp(each.environment, destination, keys_of(types[each.action_type], each.payload))
+        for each in actions
+    ]
+    older = set()
+    for each, standing in zip(actions, await look_up(connection, look_ups), strict=True):
+        position = Position(str(each.event_id)) if each.position is None else Position.of_mark(each.position)
+        rest = rest_of(types[each.action_type], each.payload, position, standing)
+        if rest.payload is None or rest.left_out:
+            older.add(each.event_id)
+    return len(older)
+
+
+def _compared(one: Position, other: Position) -> int:
+    return 1 if one.is_later_than(other) else -1
 
 
 def _properties_left(effect: Effect, payload: Payload, position: Position, row: Applied) -> Rest:

@@ -61,6 +61,7 @@ class LogAction:
     status: str
     result: dict[str, Any] | None
     error: str | None
+    left_out: list[dict[str, Any]] | None
     attempts: int
     calls: int
     started_at: datetime | None

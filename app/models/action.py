@@ -50,6 +50,8 @@ class Action(SQLModel, table=True):
     left_out: list[dict[str, Any]] | None = Field(sa_column=Column(JSONB(none_as_null=True)), default=None)
     # Where its event stands among those about the same thing (`app/events/applied.py`).
     position: dict[str, Any] | None = json_field(default=None)
+    # Whether other events changed the same thing while it ran, so that what holds is sent once more.
+    contested: bool = False
     # Since when it waits for what it adds to.
     parent_missing_since: datetime | None = time_field(default=None)
     attempts: int = 0

@@ -14,7 +14,8 @@ class AppliedChange(SQLModel, table=True):
     """One user, object or tenant at a destination; with a `target`, its membership in that.
 
     `properties` holds, for each property that an action set, the mark of the event (`app/events/applied.py`);
-    `deleted` the mark of the last event that deleted it. `version` counts the changes.
+    `deleted` the mark of the last event that deleted it. `version` counts the changes, those of one event in
+    a row as one; `last_event` made the last one.
     """
 
     __tablename__ = "applied_changes"
@@ -28,5 +29,6 @@ class AppliedChange(SQLModel, table=True):
     properties: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     deleted: dict[str, Any] | None = Field(sa_column=Column(JSONB), default=None)
     version: int = Field(sa_type=BigInteger)
+    last_event: str = text_field()
     # A day, not a time: an index on what changes at every update would cost each of them.
     last_on: date = Field(sa_type=Date)

@@ -5,6 +5,7 @@ the row off here. A chunk's new events and the row's new position are one transa
 that each original is replayed once, whichever worker crashes when.
 """
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +21,7 @@ from app.account.audit import note_change, snapshot
 from app.account.tokens import Access
 from app.core.errors import Permanent, RequestError
 from app.database.pages import Page, PageRequest, fetch_page
+from app.events.superseded import count_superseded
 from app.logs.filters import LogFilter
 from app.logs.listing import count_events, list_following
 from app.models.contracts import ReplayedChunk
@@ -40,6 +42,10 @@ MAXIMUM_RATE = 200
 # Failures whose reasons are kept; all are counted.
 MAXIMUM_FAILURES = 100
 SAMPLE_SIZE = 10
+# Of so many events at most is counted how many are older than what was applied since, for so long.
+MAXIMUM_OLDER = 1000
+OLDER_BATCH = 100
+OLDER_SECONDS = 2.0
 OPEN = (ReplayStatus.QUEUED, ReplayStatus.RUNNING)
 
 # What the audit log keeps of a replay.
@@ -74,6 +80,15 @@ class Matches:
     sample: list[UUID]
 
 
+@dataclass(frozen=True)
+class Older:
+    """How many of the first events that match are older than what was applied since, so that a replay of them
+    changes less or nothing; and how many were looked at."""
+
+    number: int
+    looked_at: int
+
+
 async def count_matches(
     session: AsyncSession, key: str, environment: str, wanted: ReplayFilter, *, at: datetime
 ) -> Matches:
@@ -87,6 +102,31 @@ async def count_matches(
     first = await list_following(session, matching, UUID(int=0), SAMPLE_SIZE)
     total = await count_events(session, matching) if len(first) == SAMPLE_SIZE else len(first)
     return Matches(total, [each.id for each in first])
+
+
+async def count_older(
+    session: AsyncSession,
+    runtime: Runtime,
+    key: str,
+    environment: str,
+    wanted: ReplayFilter,
+    *,
+    at: datetime,
+) -> Older:
+    """How many of the first events that a replay would replay are older than a later success."""
+    matching = _log_filter(key, environment, wanted, at)
+    destination = runtime.configuration.destination(environment).account or ""
+    connection = await session.connection()
+    position, number, looked_at = UUID(int=0), 0, 0
+    deadline = time.monotonic() + OLDER_SECONDS
+    while looked_at < MAXIMUM_OLDER and time.monotonic() < deadline:
+        events = await list_following(session, matching, position, OLDER_BATCH)
+        number += await count_superseded(connection, [each.id for each in events], destination)
+        looked_at += len(events)
+        if len(events) < OLDER_BATCH:
+            break
+        position = events[-1].id
+    return Older(number, looked_at)
 
 
 async def start_replay(

@@ -19,6 +19,7 @@ from app.account.environments import get_environment
 from app.core.errors import FieldError, Rejected, RequestError
 from app.core.secrets import SecretBox
 from app.core.validation import invalid_fields
+from app.events.applied import Position, event_time
 from app.events.assessment import Assessment, assess, assess_tracking, refusal, status_of
 from app.events.reception import (
     ReceivedEvent,
@@ -344,12 +345,20 @@ async def _copy_actions(session: AsyncSession, original: Event, event_id: UUID) 
             action_type=each.action_type,
             parameters=each.parameters,
             payload=each.payload,
+            position=each.position or _position(original),
             idempotency_key=each.idempotency_key
             if failed
             else digest_of(str(event_id), str(each.mapping_id)).hex(),
         )
         for each in actions
     )
+
+
+def _position(original: Event) -> dict[str, Any]:
+    """Where an event stands whose actions were stored without it."""
+    received_at = original.received_at
+    first = original.replay_of or original.id
+    return Position(str(first), event_time(original.occurred_at, received_at)).as_mark()
 
 
 async def _actions(session: AsyncSession, event_id: UUID) -> list[Action]:

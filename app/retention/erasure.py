@@ -245,6 +245,7 @@ async def _look_at_late_events(connection: AsyncConnection, work: _Work) -> None
 
 async def _look_through_directory(connection: AsyncConnection, work: _Work) -> None:
     whose = (work.row.environment, work.row.user_id)
+    work.counts.update(await event_erasure.forget_applied(connection, *whose, dry_run=work.row.dry_run))
     if work.row.dry_run:
         work.counts.update(await directory_erasure.count_user(connection, *whose))
         return work.go_on_with(Phase.DONE, work.cursor)

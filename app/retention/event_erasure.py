@@ -15,10 +15,12 @@ from uuid import UUID
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.actions.effects import storable
 from app.actions.registry import action_types
 from app.actions.subjects import users_of
 from app.database.engine import to_json
 from app.logs.needles import needles
+from app.models.directory import USERS
 from app.models.types import id_time_range
 
 # Rows that are looked at in one transaction.
@@ -70,7 +72,8 @@ WHERE actions.id >= event.first AND actions.id < event."end" AND actions.event_i
 _ERASE_EVENTS: dict[str, TextClause] = {
     "event_payloads": text("DELETE FROM event_payloads WHERE id = ANY(CAST(:ids AS uuid[]))"),
     "actions": text(
-        f"UPDATE actions SET parameters = '{{}}', payload = NULL, result = NULL, error = NULL {_ACTIONS_OF}"
+        f"UPDATE actions SET parameters = '{{}}', payload = NULL, result = NULL, error = NULL, "
+        f"left_out = NULL {_ACTIONS_OF}"
     ),
     "events": text("""
 UPDATE events SET erased_at = now(), error = NULL, verification_reason = NULL,
@@ -94,6 +97,10 @@ _COUNT_EVENTS: dict[str, TextClause] = {
     "events": text("SELECT count(*) FROM events WHERE id = ANY(CAST(:ids AS uuid[]))"),
 }
 
+_OF_USER = "FROM applied_changes WHERE environment = :environment AND collection = :collection AND id = :id"
+_FORGET_APPLIED = text(f"DELETE {_OF_USER}")
+_COUNT_APPLIED = text(f"SELECT count(*) {_OF_USER}")
+
 _COUNT_ONCE = text("""
 INSERT INTO erasure_events (erasure_id, event_id) SELECT :id, unnest(CAST(:ids AS uuid[]))
 ON CONFLICT DO NOTHING RETURNING event_id
@@ -102,7 +109,7 @@ _FORGET_COUNTED = text("DELETE FROM erasure_events WHERE erasure_id = :id")
 
 
 # What is counted, by table.
-TABLES = tuple(_ERASE_EVENTS)
+TABLES = (*_ERASE_EVENTS, "applied_changes")
 
 
 @dataclass(frozen=True)
@@ -187,6 +194,18 @@ async def count_events(connection: AsyncConnection, erasure_id: UUID, ids: Seque
             for table, count in _COUNT_EVENTS.items()
         }
     )
+
+
+async def forget_applied(
+    connection: AsyncConnection, environment: str, user_id: str, *, dry_run: bool
+) -> Counter[str]:
+    """Delete what is kept of which event set what of the user; how many rows."""
+    whose = {"environment": environment, "collection": USERS, "id": storable(user_id)}
+    if dry_run:
+        number = (await connection.execute(_COUNT_APPLIED, whose)).scalar_one()
+    else:
+        number = (await connection.execute(_FORGET_APPLIED, whose)).rowcount
+    return Counter({"applied_changes": number})
 
 
 async def forget_counted(connection: AsyncConnection, erasure_id: UUID) -> None:

@@ -67,6 +67,13 @@ DELETE FROM workflow_runs WHERE id IN (
     ORDER BY id LIMIT :size
 )""",
     ),
+    # Without its log, nothing that is older than what was applied can be replayed.
+    Kind.LOGS: (
+        """
+DELETE FROM applied_changes WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM applied_changes WHERE last_on < CAST(:moment AS date) ORDER BY last_on LIMIT :size
+))""",
+    ),
     Kind.BULK_OPERATIONS: (
         """
 DELETE FROM bulk_operations WHERE id IN (

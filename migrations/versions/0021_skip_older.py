@@ -31,6 +31,7 @@ CREATE TABLE applied_changes (
     properties jsonb NOT NULL,
     deleted jsonb,
     version bigint NOT NULL,
+    last_event text NOT NULL,
     last_on date NOT NULL,
     PRIMARY KEY (environment, collection, id, target, destination)
 ) WITH (fillfactor = 80);
@@ -40,7 +41,10 @@ CREATE INDEX applied_changes_by_day ON applied_changes (last_on);
 
 def upgrade() -> None:
     op.execute("ALTER TABLE mappings ADD COLUMN skip_older boolean NOT NULL DEFAULT false")
-    op.execute("ALTER TABLE actions ADD COLUMN position json, ADD COLUMN parent_missing_since timestamptz")
+    op.execute("""
+        ALTER TABLE actions ADD COLUMN position json, ADD COLUMN parent_missing_since timestamptz,
+            ADD COLUMN contested boolean NOT NULL DEFAULT false
+    """)
     op.execute(FUNCTIONS)
     op.execute(APPLIED)
 
@@ -48,5 +52,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("DROP TABLE applied_changes")
     op.execute("DROP FUNCTION doorbell_is_later")
-    op.execute("ALTER TABLE actions DROP COLUMN position, DROP COLUMN parent_missing_since")
+    op.execute("""
+        ALTER TABLE actions DROP COLUMN position, DROP COLUMN parent_missing_since, DROP COLUMN contested
+    """)
     op.execute("ALTER TABLE mappings DROP COLUMN skip_older")

@@ -135,12 +135,12 @@ async def test_a_refusal_in_mid_way_keeps_what_was_done(bench: Bench, knock: Kno
     knock.delay = 0.2
     identifier = await rung(bench, SUBSCRIBE, {"many": [f"u{n}" for n in range(250)]})
     await eventually(lambda: len(knock.calls) == 2)
-    knock.answers.append(error(404, "resource_missing", "no such object"))
+    knock.answers.append(error(422, "invalid_params", "no such object"))
     event = await bench.final(identifier)
     assert event["status"] == "failed"
     (action,) = await bench.actions(event["id"])
     assert action["status"] == "failed"
-    assert action["error"] == "404 resource_missing: no such object"
+    assert action["error"] == "422 invalid_params: no such object"
     assert (action["calls"], action["result"]) == (1, {"subscriptions": 100})
 
 

@@ -22,9 +22,11 @@ from app.replays.many import (
     MAXIMUM_RATE,
     OPEN,
     Matches,
+    Older,
     ReplayFilter,
     cancel_replay,
     count_matches,
+    count_older,
     count_outcomes,
     get_replay,
     list_replays,
@@ -115,10 +117,11 @@ async def _question(visit: Visit, key: str, query: LogQuery, errors: dict[str, s
     times = {"starting_at": query.wanted.starting_at, "ending_at": ending}
     given = {name: text for name, text in query.given.items() if name != "period"}
     given |= {name: moment.isoformat() for name, moment in times.items() if moment}
-    matches, refused = Matches(0, []), ""
+    matches, older, refused = Matches(0, []), Older(0, 0), ""
     try:
         wanted = _wanted(replace(query, wanted=replace(query.wanted, ending_at=ending)))
         matches = await count_matches(visit.session, key, visit.environment.slug, wanted, at=now())
+        older = await count_older(visit.session, visit.runtime, key, visit.environment.slug, wanted, at=now())
     except RequestError as error:
         refused = "; ".join(each.message for each in error.errors) or error.message
     return visit.part(
@@ -128,6 +131,7 @@ async def _question(visit: Visit, key: str, query: LogQuery, errors: dict[str, s
         query=query,
         given=given,
         matches=matches,
+        older=older,
         refused=refused,
         errors=errors,
         rate=DEFAULT_RATE,

@@ -34,6 +34,7 @@ _COUNTS = {
     "directory_audience_members": 0,
     "directory_recipients": 1,
     "bulk_operations": 0,
+    "applied_changes": 1,
     "unfinished_events": 0,
     "unfinished_runs": 0,
 }

@@ -31,6 +31,9 @@ class LogActionResponse(BaseModel):
     inserted_at: Timestamp | None
     mapping_id: UUID = Field(description="The mapping that it comes from.")
     error: str | None = Field(description="Why it failed or was skipped, or why the last attempt did.")
+    left_out: list[Json] | None = Field(
+        description="What its call did not carry: the `property`, or the `parameter`, and the `reason`."
+    )
     attempts: int = Field(description="How often it was tried.")
     started_at: Timestamp | None
     finished_at: Timestamp | None
@@ -218,6 +221,7 @@ def _action_response(action: LogAction, received_at: datetime) -> LogActionRespo
         inserted_at=action.started_at or action.finished_at or received_at,
         mapping_id=action.mapping_id,
         error=action.error,
+        left_out=action.left_out,
         attempts=action.attempts,
         started_at=action.started_at,
         finished_at=action.finished_at,

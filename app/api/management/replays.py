@@ -19,11 +19,14 @@ from app.models.types import now
 from app.replays.many import (
     DEFAULT_RATE,
     MAXIMUM_FAILURES,
+    MAXIMUM_OLDER,
     MAXIMUM_RATE,
     Matches,
+    Older,
     ReplayFilter,
     cancel_replay,
     count_matches,
+    count_older,
     count_outcomes,
     get_replay,
     list_replays,
@@ -169,17 +172,30 @@ class WrappedManyReplayResponse(BaseModel):
     replay: ManyReplayResponse
 
 
+class OlderResponse(BaseModel):
+    """Events that a replay would send in part or not at all, because later events changed the same thing."""
+
+    events: int = Field(description="How many of the first matches.")
+    looked_at: int = Field(
+        description=f"How many of the first matches were looked at: {MAXIMUM_OLDER} at most."
+    )
+
+
 class StartedReplayResponse(BaseModel):
     """What matches, and the replay of it unless it was a dry run."""
 
     model_config = example(
         total=200,
         sample=["01a20df0-1111-72f9-a988-19f172a42afd"],
+        older=None,
         replay={**_REPLAY, "status": "queued", "replayed": 0, "failed": 0, "failures": [], "outcomes": {}},
     )
 
     total: int = Field(description="How many events match.")
     sample: list[UUID] = Field(description="The first of them.")
+    older: OlderResponse | None = Field(
+        description="How many are older than what was applied since; null when the replay was started."
+    )
     replay: ManyReplayResponse | None = Field(description="Null for a dry run.")
 
 
@@ -187,9 +203,15 @@ def _response(replay: Replay, outcomes: dict[str, int] | None = None) -> ManyRep
     return ManyReplayResponse(**replay.model_dump(exclude={"position", "updated_at"}), outcomes=outcomes)
 
 
-def _started(matches: Matches, replay: Replay | None) -> StartedReplayResponse:
-    shown = None if replay is None else _response(replay, {})
-    return StartedReplayResponse(total=matches.total, sample=matches.sample, replay=shown)
+def _started(
+    matches: Matches, replay: Replay | None = None, older: Older | None = None
+) -> StartedReplayResponse:
+    return StartedReplayResponse(
+        total=matches.total,
+        sample=matches.sample,
+        older=None if older is None else OlderResponse(events=older.number, looked_at=older.looked_at),
+        replay=None if replay is None else _response(replay, {}),
+    )
 
 
 @router.post(
@@ -213,7 +235,10 @@ async def replay_events(
     wanted = asked.filter.wanted()
     if asked.dry_run:
         response.status_code = 200
-        return _started(await count_matches(session, key, environment, wanted, at=now()), None)
+        moment = now()
+        matches = await count_matches(session, key, environment, wanted, at=moment)
+        older = await count_older(session, runtime, key, environment, wanted, at=moment)
+        return _started(matches, older=older)
     replay, matches = await start_replay(
         session,
         runtime,

@@ -421,3 +421,44 @@ async def test_an_unknown_environment_is_named_with_everything_else_that_is_wron
         assert set(fields(answer)) == {"environment", *others}, path
         assert "development" in answer.text, "it says which there are"
     assert fields(await client.get("/v1/logs")) == ["environment"]
+
+
+async def test_skip_older_is_kept_until_it_is_named(client: httpx.AsyncClient) -> None:
+    """As Doorbell's own field: a request in Knock's shape leaves it as it is, null turns it off."""
+    setting = {"action_type": "users_identify", "action_parameters": {"id": "body.user"}}
+    answer = await client.post(MAPPINGS, params=DEVELOPMENT, json=mapping(skip_older=True, **setting))
+    assert (answer.status_code, answer.json()["mapping"]["skip_older"]) == (201, True)
+    path = f"{MAPPINGS}/{answer.json()['mapping']['id']}"
+    plain = await client.put(path, params=DEVELOPMENT, json=mapping("b", **setting))
+    assert plain.json()["mapping"]["skip_older"] is True
+    source = {
+        "name": "Shop",
+        "environment_settings": {"development": {"mappings": [mapping("b", **setting)["mapping"]]}},
+    }
+    await client.put("/v1/sources/shop", params=DEVELOPMENT, json={"source": source})
+    assert (await client.get(path, params=DEVELOPMENT)).json()["mapping"]["skip_older"] is True
+
+    promoted = await client.post(
+        "/v1/sources/shop/promote",
+        json={"promotion": {"from": "development", "to": "production", "dry_run": False}},
+    )
+    assert promoted.status_code == 200, promoted.text
+    there = (await client.get(MAPPINGS, params={"environment": "production"})).json()["entries"]
+    assert [each["skip_older"] for each in there] == [True]
+
+    off = await client.put(path, params=DEVELOPMENT, json=mapping("b", skip_older=None, **setting))
+    assert off.json()["mapping"]["skip_older"] is False
+    entry = (await audited(client, resource_key="shop"))[0]
+    assert (entry["before"]["skip_older"], entry["after"]["skip_older"]) == (True, False)
+    refused = await client.post(MAPPINGS, params=DEVELOPMENT, json=mapping("c", skip_older=True))
+    assert (refused.status_code, fields(refused)) == (422, ["mapping.skip_older"])
+    assert "workflows_trigger does not" in refused.text
+
+
+async def test_a_new_source_skips_older_events_where_the_payload_is_whole(put: Put) -> None:
+    source = await put("bills", {"name": "Bills", "preconfigured_provider": "stripe"})
+    mappings = source.json()["source"]["environment_settings"]["development"]["mappings"]
+    assert {each["action_type"]: each["skip_older"] for each in mappings} == {
+        "users_identify": True,
+        "workflows_trigger": False,
+    }

@@ -76,6 +76,12 @@ _ACTIONS: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
+# A membership carries its user and its group, which are set first: it may come before them.
+_SET_FIRST = {
+    "dsync.group.user_added": (_ACTIONS["dsync.user.created"], _ACTIONS["dsync.group.created"]),
+}
+
+
 def _verifies(body: bytes, headers: Headers, secret: str) -> object:
     return verify_header(event_body=body, event_signature=headers["workos-signature"], secret=secret)
 
@@ -85,7 +91,8 @@ case = Case(
     several=joined("workos-signature", ", "),
     outcomes={
         event_type: Outcome(
-            idempotency_key=provider.examples[event_type][0].body["id"], actions=(_ACTIONS[event_type],)
+            idempotency_key=provider.examples[event_type][0].body["id"],
+            actions=(*_SET_FIRST.get(event_type, ()), _ACTIONS[event_type]),
         )
         for event_type in _ACTIONS
     },

@@ -234,12 +234,8 @@ def _late_parent(action: ActionType) -> list[str]:
     if action.waits_for_parent is None:
         return []
     minutes = int(action.waits_for_parent.total_seconds() // 60)
-    return [
-        (
-            f"404 `resource_missing`: what it adds to may arrive later. The request is **retried** for {minutes} "
-            "minutes; then the action **fails**."
-        )
-    ]
+    retried = f"The request is **retried** for {minutes} minutes; then the action **fails**."
+    return [f"404 `resource_missing`: what it adds to may arrive later. {retried}"]
 
 
 def _json(value: Any) -> list[str]:

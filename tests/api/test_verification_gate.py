@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from app.commands.send import Output, send
 
+from app.cli.requests import Output, send
 from app.core.settings import Settings
 from app.models.types import now
 from app.providers.registry import providers
@@ -145,7 +145,8 @@ async def test_source_keys(bench: Bench, enforced: bool, secret: bool, script: b
 @pytest.fixture
 async def visitor(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody who is logged in to the dashboard."""
-    async with httpx.AsyncClient(base_url=bench.api.base_url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=bench.api.base_url, timeout=30, follow_redirects=True) as client:
+        client.headers["sec-fetch-site"] = "same-origin"
         await client.post("/login", data={"token": ADMIN_TOKEN})
         page = (await client.get("/sources", params={"environment": bench.environment})).text
         found = re.search(r'name="csrf-token" content="([^"]+)"', page)
@@ -183,7 +184,7 @@ async def test_events_of_people(
         environment=bench.environment,
         payload=None,
         count=1,
-        output=Output(as_json=True, wait=0),
+        output=Output(as_json=True),
     )
     assert sent is is_let_in
     events = await logged(source)

@@ -42,7 +42,8 @@ class Listener:
 
     async def _listen(self) -> None:
         connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=5)
-        async with connection:
+        # Not `async with`: it rolls back first. A task that is cancelled again then leaves it open.
+        try:
             for channel in {channel for channel, _ in self._subscribers}:
                 await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
             self._outage.is_over()
@@ -50,6 +51,8 @@ class Listener:
                 self._call(key)
             async for notification in connection.notifies():
                 self._call((notification.channel, notification.payload))
+        finally:
+            await connection.close()
 
     def _call(self, key: tuple[str, str]) -> None:
         for callback in self._subscribers.get(key, ()):

@@ -26,8 +26,9 @@ FINAL = ("succeeded", "failed", "idempotent", "rejected", "ignored")
 class Api(httpx.AsyncClient):
     """An HTTP client of the application. `token` is its service token."""
 
-    def __init__(self, base_url: str, token: str) -> None:
-        super().__init__(base_url=base_url, headers={"authorization": f"Bearer {token}"}, timeout=30)
+    def __init__(self, base_url: str, token: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        headers = {"authorization": f"Bearer {token}"}
+        super().__init__(base_url=base_url, headers=headers, timeout=30, transport=transport)
 
 
 @dataclass

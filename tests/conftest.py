@@ -5,6 +5,7 @@ and each that asks for `environment` gets an environment of its own, so that wor
 never meet.
 """
 
+import gc
 import os
 import secrets
 import shutil
@@ -32,6 +33,7 @@ from app.stack.postgres import EmbeddedPostgres
 from app.stack.temporal import EmbeddedTemporal
 from app.worker.main import run_workers
 from tests.bench import Api, Bench
+from tests.connections import Connections, report
 from tests.directory.runs.far import MailServer, WebServer, serve_mail
 from tests.knock import KnockServer
 from tests.node import Node, install
@@ -243,3 +245,26 @@ async def web() -> AsyncIterator[WebServer]:
     async with serve(server.app) as url:
         server.url = url
         yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def connections() -> Iterator[Connections]:
+    connections = Connections()
+    with connections.watched():
+        yield connections
+        gc.collect()
+        report(connections.still_open())
+
+
+@pytest.fixture(autouse=True)
+def connections_given_back(connections: Connections) -> Iterator[None]:
+    """A test fails that leaves a connection to Postgres behind."""
+    yield
+    report(connections.lost())
+
+
+@pytest.fixture
+def each_wait_is_an_await(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an event loop that was busy for some milliseconds: psycopg lets others run also where it has
+    nothing to wait for."""
+    monkeypatch.setattr(psycopg.waiting, "MAX_BUSY_TIME", 0)

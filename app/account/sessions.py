@@ -19,7 +19,7 @@ from app.account.tokens import Access, check_token, check_token_hash
 from app.core.errors import ConfigurationError, Permanent, RequestError
 from app.core.secrets import SecretBox, new_token, token_hash
 from app.core.settings import Settings
-from app.database.engine import open_engine
+from app.database.engine import close_engine, open_engine
 from app.models.dashboard import DashboardSession
 from app.models.types import now
 
@@ -106,7 +106,7 @@ async def issue_link(settings: Settings, token: str) -> str:
     except RequestError as error:
         raise ConfigurationError(error.message) from None
     finally:
-        await engine.dispose()
+        await close_engine(engine)
 
 
 async def use_link(session: AsyncSession, secret: str) -> UUID:

@@ -19,7 +19,7 @@ from app.core.errors import ConfigurationError, FieldError, RequestError
 from app.core.secrets import new_token, token_hash
 from app.core.settings import Settings
 from app.core.validation import invalid_fields
-from app.database.engine import open_engine
+from app.database.engine import close_engine, open_engine
 from app.models.credential import EnvironmentKey, ServiceToken
 from app.models.types import now
 
@@ -225,7 +225,7 @@ async def _session(settings: Settings) -> AsyncIterator[AsyncSession]:
         async with AsyncSession(engine) as session:
             yield session
     finally:
-        await engine.dispose()
+        await close_engine(engine)
 
 
 async def _note_use(session: AsyncSession, token: ServiceToken) -> None:

@@ -43,13 +43,13 @@ async def rotate(settings: Settings, console: Console, *, check: bool) -> int:
     """Rotate, or with `check` only look; 1 when the first key alone does not open everything."""
     from app.account.key_rotation import rotate_keys
     from app.core.secrets import SecretBox
-    from app.database.engine import open_engine
+    from app.database.engine import close_engine, open_engine
 
     engine, box = open_engine(settings), SecretBox(settings.secret_key)
     try:
         tallies = [tally async for tally in rotate_keys(engine, box, dry_run=check)]
     finally:
-        await engine.dispose()
+        await close_engine(engine)
     rows = [
         [each.column, *map(str, (each.current, each.outdated, each.rewritten, each.unreadable))]
         for each in tallies

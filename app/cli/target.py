@@ -12,7 +12,7 @@ from app.account.environments import get_environment
 from app.core.errors import ConfigurationError, RequestError
 from app.core.secrets import SecretBox
 from app.core.settings import Settings
-from app.database.engine import open_engine
+from app.database.engine import close_engine, open_engine
 from app.sources.live import Configuration, Endpoint
 from app.sources.store import get_configured
 from app.stack.installation import find_installation
@@ -41,7 +41,7 @@ async def open_target(settings: Settings, source: str, environment: str) -> Asyn
     try:
         yield await _look_up(found, engine, box, source, environment)
     finally:
-        await engine.dispose()
+        await close_engine(engine)
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import orjson
-from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection, IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
@@ -14,10 +16,12 @@ from app.database.partitions import create_partitions
 from app.models.types import now
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
+# The name of an isolation level among the options of an engine, and in what is known of a connection.
+_LEVEL = "doorbell_isolation"
 
 
 def open_engine(settings: Settings, *, plan_once: bool = False) -> AsyncEngine:
-    """The engine of a process. It connects when first used.
+    """The engine of a process. It connects when first used; `close_engine` ends it.
 
     `plan_once`: Postgres plans a statement when a connection prepares it and not each time. For processes
     whose statements have one good plan whatever their parameters: planning over all partitions costs more
@@ -48,6 +52,7 @@ def open_engine(settings: Settings, *, plan_once: bool = False) -> AsyncEngine:
             "tcp_user_timeout": 15_000,
         },
     )
+    event.listen(engine.sync_engine, "engine_connect", _set_isolation)
     if plan_once:
         event.listen(engine.sync_engine, "connect", _plan_once)
     return engine
@@ -57,6 +62,46 @@ def _plan_once(connection: DBAPIConnection, _: object) -> None:
     with closing(connection.cursor()) as cursor:
         cursor.execute("SET plan_cache_mode = force_generic_plan")
     connection.commit()
+
+
+async def close_engine(engine: AsyncEngine) -> None:
+    """Close the connections of an engine: those in its pool now, and those that are out when they come back.
+
+    A task that was told to end may still be giving its connection back. The pool that it came from is gone by
+    then, and nobody else would close it.
+    """
+    event.listen(engine.sync_engine, "checkin", _close_returned)
+    await engine.dispose()
+
+
+def _close_returned(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+    entry.invalidate()
+
+
+def with_isolation(engine: AsyncEngine, level: IsolationLevel) -> AsyncEngine:
+    """The same pool, for transactions with this isolation level. The engine is one of `open_engine`."""
+    return engine.execution_options(**{_LEVEL: level})
+
+
+def _set_isolation(connection: Connection) -> None:
+    """Give a connection that was just taken the isolation level that its engine asks for. It keeps it in the
+    pool: whoever takes it next often needs the same.
+
+    Not SQLAlchemy's option `isolation_level`: a task that is cancelled while it sets a level, or sets it
+    back, leaves the connection to the garbage collector, and its place in the pool too.
+    """
+    default = connection.dialect.default_isolation_level
+    wanted: Any = connection.get_execution_options().get(_LEVEL, default)
+    pooled = connection.connection
+    if pooled.info.get(_LEVEL, default) == wanted:
+        return
+    try:
+        connection.dialect.set_isolation_level(pooled, wanted)
+    except BaseException:
+        # It may be half set: nobody is to use this connection again.
+        connection.invalidate()
+        raise
+    pooled.info[_LEVEL] = wanted
 
 
 def to_json(value: object) -> str:

@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database.batching import PACE, Batcher
+from app.database.engine import with_isolation
 from app.directory.recipients import Profile, Recipient, Reference, properties_of, set_recipients
 from app.directory.workflow_runs import KeyedTrigger, record_first
 
@@ -29,7 +30,7 @@ class BatchedWrites:
     """One for each process that has actions to run."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = with_isolation(engine, "AUTOCOMMIT")
         self._identifications: Batcher[Identification, Recipient] = Batcher(
             self._identify, weigh=lambda identification: identification.size, pace=PACE
         )

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.actions.registry import action_types
 from app.core.errors import Permanent
 from app.database.batching import PACE, Batcher
-from app.database.engine import to_json
+from app.database.engine import to_json, with_isolation
 from app.events.applied import (
     APPLIED_ROWS,
     AppliedChange,
@@ -220,7 +220,7 @@ class ActionLog:
     """One for each worker process."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = with_isolation(engine, "AUTOCOMMIT")
         self._transactions = engine
         self._settling = asyncio.Semaphore(SETTLING)
         self._pending: OrderedDict[UUID, StoredAction] = OrderedDict()

@@ -21,6 +21,7 @@ from app.actions.sensitive import withheld
 from app.core.errors import Permanent
 from app.core.secrets import SecretBox
 from app.database.batching import PACE, Batcher
+from app.database.engine import with_isolation
 from app.events.channel import CHANNEL
 from app.events.ordering import QUEUE, let_go, wake_waiting
 from app.models.status import EventStatus
@@ -171,7 +172,7 @@ class EventLog:
     """One for each worker process."""
 
     def __init__(self, engine: AsyncEngine, box: SecretBox) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = with_isolation(engine, "AUTOCOMMIT")
         self._box = box
         self._loaded: OrderedDict[UUID, StoredEvent] = OrderedDict()
         self._loaded_bytes = 0

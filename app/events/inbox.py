@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database.batching import Batcher
+from app.database.engine import with_isolation
 from app.events.reception import ReceivedEvent
 from app.events.writer import write_events
 from app.runtime import metrics
@@ -32,7 +33,7 @@ class Inbox:
     """Writes received events. Bounded: when Postgres does not keep up, `accept` refuses."""
 
     def __init__(self, engine: AsyncEngine, *, maximum_queued: int, maximum_bytes: int) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = with_isolation(engine, "AUTOCOMMIT")
         self._batcher: Batcher[ReceivedEvent, None] = Batcher(
             self._write,
             maximum_batch=500,

@@ -17,6 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.core.errors import Retryable
+from app.database.engine import with_isolation
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class RateLimits:
     """One for each worker process. `factor` times the limits is what it uses; 0 is no limit."""
 
     def __init__(self, engine: AsyncEngine, factor: float) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = with_isolation(engine, "AUTOCOMMIT")
         self._factor = factor
         self._queues: dict[Limit, _Queue] = {}
 

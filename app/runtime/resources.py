@@ -3,7 +3,7 @@ fresh."""
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,7 +14,7 @@ from app.core.background import background
 from app.core.errors import Permanent
 from app.core.secrets import SecretBox
 from app.core.settings import Settings
-from app.database.engine import open_engine
+from app.database.engine import close_engine, open_engine
 from app.database.listener import Listener
 from app.scripting.pool import Scripts
 from app.sources.live import Configuration
@@ -44,14 +44,13 @@ async def open_runtime(settings: Settings, *, plan_once: bool = False) -> AsyncI
     configuration = Configuration(engine, box, settings.config_max_age)
     listener = Listener(settings)
     scripts = Scripts(settings.script_processes)
-    try:
-        async with background(
-            configuration.keep_fresh(listener), listener.run(), _warm_up(configuration, scripts)
-        ):
-            yield Runtime(settings, engine, box, configuration, scripts)
-    finally:
-        await scripts.close()
-        await engine.dispose()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(close_engine, engine)
+        stack.push_async_callback(scripts.close)
+        await stack.enter_async_context(
+            background(configuration.keep_fresh(listener), listener.run(), _warm_up(configuration, scripts))
+        )
+        yield Runtime(settings, engine, box, configuration, scripts)
 
 
 async def _warm_up(configuration: Configuration, scripts: Scripts) -> None:

@@ -23,6 +23,7 @@ from app.account.variables import Variables, read_variables
 from app.core.errors import Permanent
 from app.core.outages import Outage
 from app.core.secrets import SecretBox, token_hash
+from app.database.engine import with_isolation
 from app.database.listener import Listener
 from app.models.environment import Environment
 from app.models.source import (
@@ -87,7 +88,7 @@ class Configuration:
 
     def __init__(self, engine: AsyncEngine, box: SecretBox, max_age: timedelta) -> None:
         # One snapshot for all tables: what is saved between two statements must not be seen in half.
-        self._engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        self._engine = with_isolation(engine, "REPEATABLE READ")
         self._box = box
         self._max_age = max_age
         self._by_token: dict[str, Endpoint] = {}
@@ -149,10 +150,7 @@ class Configuration:
 
     async def refresh(self) -> None:
         """Read everything again, now."""
-        # One state of all tables: a source that is being added is there with all that belongs to it, or not
-        # at all.
-        engine = self._engine.execution_options(isolation_level="REPEATABLE READ")
-        async with AsyncSession(engine) as session:
+        async with AsyncSession(self._engine) as session:
             environments = (
                 await session.exec(select(Environment).where(col(Environment.deleted_at).is_(None)))
             ).all()

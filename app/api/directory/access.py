@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.account.tokens import TOKEN_PREFIX
 from app.core.errors import RequestError
 from app.core.secrets import token_hash
+from app.database.engine import with_isolation
 from app.runtime.resources import Runtime
 
 BEARER = HTTPBearer(auto_error=False, scheme_name="Environment key", description="`doorbell key create`")
@@ -37,7 +38,7 @@ class Caller:
     def statement(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A connection for one statement, which is a transaction by itself: one round trip instead of
         three."""
-        return self.engine.execution_options(isolation_level="AUTOCOMMIT").connect()
+        return with_isolation(self.engine, "AUTOCOMMIT").connect()
 
 
 async def authorised_caller(

@@ -203,7 +203,9 @@ def _stale(action: ActionType) -> list[str]:
         return []
     later = "[late and stale events](../late-and-stale.md)"
     texts = {
-        Change.SETS: f"A property that a later event set is left out; `skip_older` skips all: {later}.",
+        Change.SETS: (
+            f"A property that a later event set is left out; `skip_older` skips the action: {later}."
+        ),
         Change.DELETES: f"Skipped when a later event set the same thing again: {later}.",
         Change.ADDS: f"A member whom a later event added or removed is left out: {later}.",
         Change.REMOVES: f"A member whom a later event added or removed is left out: {later}.",
@@ -232,9 +234,8 @@ def _late_parent(action: ActionType) -> list[str]:
     if action.waits_for_parent is None:
         return []
     minutes = int(action.waits_for_parent.total_seconds() // 60)
-    return [
-        f"404 `resource_missing`: what it adds to may arrive later. It is **retried** for {minutes} minutes."
-    ]
+    retried = f"The request is **retried** for {minutes} minutes; then the action **fails**."
+    return [f"404 `resource_missing`: what it adds to may arrive later. {retried}"]
 
 
 def _json(value: Any) -> list[str]:

@@ -73,6 +73,7 @@ def test_which_users_a_payload_names() -> None:
             },
             {"a", "b"},
         ),
+        "users_merge": ({"id": "a", "from_user_id": "b"}, {"a", "b"}),
         "workflows_cancel": ({"key": "k", "cancellation_key": "x", "recipients": ["a"]}, {"a"}),
     }
     for name, (payload, users) in named.items():
@@ -165,8 +166,8 @@ async def test_a_user_is_erased_and_others_are_not(bench: Bench, temporal: Clien
         assert done["counts"] == {
             "event_payloads": 5, "actions": 9, "events": 5, "messages": 1, "workflow_recipient_runs": 1,
             "workflow_runs": 2, "directory_subscriptions": 1, "directory_audience_members": 1,
-            "directory_recipients": 1, "bulk_operations": 0,
-            "applied_changes": 3, "unfinished_events": 0, "unfinished_runs": 0,
+            "directory_recipients": 1, "bulk_operations": 0, "applied_changes": 3,
+            "unfinished_events": 0, "unfinished_runs": 0,
         }  # fmt: skip
 
         for identifier in (first, repeated, again, team, bob, unnamed, failed):

@@ -21,6 +21,7 @@ class Call:
     body: Any
     headers: dict[str, str]
     query: str = ""
+    raw: bytes = b""
 
     @property
     def idempotency_key(self) -> str:
@@ -52,6 +53,7 @@ class KnockServer:
                 orjson.loads(body) if body else None,
                 dict(request.headers),
                 request.url.query,
+                body,
             )
         )
         if self.delay:

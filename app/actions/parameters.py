@@ -19,12 +19,13 @@ from app.actions.paths import (
     paths_in,
 )
 from app.core.errors import DoorbellError, FieldError
+from app.core.identifiers import identifier_of, may_be_rounded
 from app.database.engine import to_json
 from app.models.status import ActionStatus
 
-# JSON has one type of number: a whole one may have been written as 7.0. Beyond this a float is not exact.
-EXACT = 2**53
 MAXIMUM_SHOWN = 60
+_ID = "an id: a non-empty string or a whole number"
+_ROUNDED = f"{_ID}; with a fraction or an exponent a number this large is rounded, send its digits alone"
 _RECIPIENT = "a recipient: an id, or an object with an id"
 _TENANT = "a tenant: an id, or an object with an id"
 _NO_EVENT = DecodedEvent(body={})
@@ -230,13 +231,10 @@ class _Mismatch(Exception):
 
 
 def _id(value: Any) -> str:
-    if isinstance(value, str) and value:
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT:
-        return str(int(value))
-    raise _Mismatch(value, "an id: a non-empty string or a whole number")
+    identifier = identifier_of(value)
+    if identifier is None:
+        raise _Mismatch(value, _ROUNDED if may_be_rounded(value) else _ID)
+    return identifier
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ with examples, is in `docs/mappings.md`.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final
@@ -84,8 +84,14 @@ def parse_path(text: str) -> Path:
     if len(keys) > MAXIMUM_PATH_KEYS:
         raise PathError(f"a path has at most {MAXIMUM_PATH_KEYS} keys, this one {len(keys)}")
     if keys[0].name in ROOTS and not text.startswith('"'):
-        return Path(text, keys[0].name, keys[1:])
+        root, keys = keys[0].name, keys[1:]
+        return Path(text, root, _header_name(keys) if root == "headers" else keys)
     return Path(text, "body", keys)
+
+
+def _header_name(keys: tuple["Key", ...]) -> tuple["Key", ...]:
+    """Header names compare without case; those of an event are lower-case."""
+    return tuple(replace(each, name=each.name.lower()) for each in keys)
 
 
 def child_path(path: str, name: str) -> str:

@@ -56,6 +56,8 @@ NOT_KEPT = (QueueFull, DBAPIError, PoolTimeout, OSError, ValueError, TypeError)
 REFUSALS_PER_MINUTE = 120
 
 
+# A redirect would lose the event with senders that follow none.
+@router.post("/integrations/receive/{token}/", include_in_schema=False)
 @router.post(
     "/integrations/receive/{token}",
     summary="Receive an event",

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from app.api.errors import RESPONSES, error_response
 from app.api.receive import RETRY_AFTER, keep, limit_rate, note_refusal, read_body, unavailable
+from app.core import exact_json
 from app.core.errors import Rejected
 from app.events.assessment import Assessment, assess_tracking, refusal
 from app.events.reception import ReceivedEvent, events_of_request, refused_request
@@ -114,7 +115,9 @@ for _path in PATHS:
             "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
         },
     )
-    router.add_api_route(_path, preflight, methods=["OPTIONS"], include_in_schema=False)
+    router.add_api_route(f"{_path}/", track, methods=["POST"], include_in_schema=False)
+    for _each in (_path, f"{_path}/"):
+        router.add_api_route(_each, preflight, methods=["OPTIONS"], include_in_schema=False)
 
 
 def _cors(request: Request) -> dict[str, str]:
@@ -146,7 +149,7 @@ async def _accept(request: Request) -> None:
         _check_size(body, limits)
         assessment = await assess_tracking(endpoint, delivery, runtime.scripts)
         _check_verified(endpoint, assessment)
-        kind = _TYPE_OF[request.url.path.rsplit("/", 1)[1]]
+        kind = _TYPE_OF[request.url.path.rstrip("/").rsplit("/", 1)[1]]
         events = list(events_of(body, decoded, kind, limits))
     except ScriptsBusy as error:
         raise unavailable(error) from error
@@ -189,7 +192,7 @@ async def _read(request: Request) -> bytes:
 def _decode(body: bytes) -> Any:
     """The body as JSON, None when it is none: who sent it is told apart first."""
     try:
-        return orjson.loads(body)
+        return exact_json.loads(body)
     except orjson.JSONDecodeError:
         return None
 

@@ -15,6 +15,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.cli.printing import print_line
 from app.cli.target import Target
+from app.core import exact_json
 from app.database.pages import PageRequest
 from app.logs.entries import LogEntry
 from app.logs.filters import LogFilter
@@ -50,7 +51,7 @@ class Result:
                 "preprocess_output": entry.preprocess_output,
                 "actions": actions,
             }
-        return orjson.dumps(
+        return exact_json.dumps(
             {"status": self.status, "answer": self.answer, "event": event}, default=str
         ).decode()
 
@@ -118,7 +119,7 @@ async def _newest(target: Target, wanted: LogFilter) -> LogEntry | None:
 
 def _decoded(content: bytes) -> Any:
     try:
-        return orjson.loads(content)
+        return exact_json.loads(content)
     except orjson.JSONDecodeError:
         return content.decode("utf-8", "replace")[:1000]
 
@@ -136,7 +137,7 @@ def _colored(text: str, good: bool) -> Text:
 
 def _short(result: Any) -> str:
     """The beginning of what a destination answered: enough to know it by."""
-    text = orjson.dumps(result, default=str).decode()
+    text = exact_json.dumps(result, default=str).decode()
     return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}…"
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from app.core import exact_json
+
 # A number too long for Python's int is no reason to refuse what `orjson` reads.
 _DECODER = json.JSONDecoder(parse_int=float)
 # Levels of nesting that a body has at most. What is stored and sent has more around it, and `orjson` writes
@@ -49,7 +51,7 @@ def is_too_deep(text: bytes, value: Any) -> bool:
     for _ in range(_WRITTEN_DEPTH - MAXIMUM_DEPTH):
         value = [value]
     try:
-        orjson.dumps(value)
+        exact_json.dumps(value)
     except orjson.JSONEncodeError:
         return True
     return False

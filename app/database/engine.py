@@ -8,6 +8,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from app.core import exact_json
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
 from app.database.partitions import create_partitions
@@ -36,7 +37,7 @@ def open_engine(settings: Settings, *, plan_once: bool = False) -> AsyncEngine:
         # An error of the database is logged, and shown in Temporal: without what was written.
         hide_parameters=True,
         json_serializer=to_json,
-        json_deserializer=orjson.loads,
+        json_deserializer=exact_json.loads,
         connect_args={
             "connect_timeout": 5,
             "application_name": "doorbell",
@@ -61,7 +62,7 @@ def _plan_once(connection: DBAPIConnection, _: object) -> None:
 
 def to_json(value: object) -> str:
     """JSON text as it is stored: compact, keys as they came."""
-    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+    return exact_json.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def upgrade(url: str) -> None:

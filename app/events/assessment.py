@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import orjson
 
+from app.core import exact_json
 from app.core.errors import Rejected
 from app.models.status import VerificationStatus
 from app.providers.verification import Delivery, FirstEventHmac, Scheme, Verdict, verify
@@ -141,6 +142,6 @@ def _verdict(run: ScriptRun, own: Verdict) -> Verdict:
 
 def _is_json(body: bytes) -> bool:
     try:
-        return isinstance(orjson.loads(body), dict | list)
+        return isinstance(exact_json.loads(body), dict | list)
     except orjson.JSONDecodeError:
         return False

@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.actions.paths import DecodedEvent
 from app.actions.sensitive import withheld
+from app.core import exact_json
 from app.core.errors import Permanent
 from app.core.secrets import SecretBox
 from app.database.batching import PACE, Batcher
@@ -145,7 +145,7 @@ class StoredEvent:
 
     def decoded(self, sensitive_paths: Sequence[str] = ()) -> DecodedEvent:
         """What paths are read from: all but the values at these paths. Raises as `received_body` does."""
-        body = withheld(orjson.loads(self.received_body()), sensitive_paths)
+        body = withheld(exact_json.loads(self.received_body()), sensitive_paths)
         return DecodedEvent(body, self.headers, self.preprocess_output)
 
 
@@ -242,7 +242,7 @@ class EventLog:
         row["headers"] = row["headers"] or {}
         sensitive = row.pop("sensitive_headers")
         if sensitive is not None:
-            row["headers"] |= orjson.loads(self._box.decrypt(sensitive))
+            row["headers"] |= exact_json.loads(self._box.decrypt(sensitive))
         return StoredEvent(**row)
 
     async def _finish(self, batch: list[Finished]) -> list[None]:

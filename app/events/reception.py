@@ -13,15 +13,18 @@ from uuid import UUID
 
 import orjson
 
-from app.actions.paths import MISSING, DecodedEvent, PathError, parse_path, resolve
+from app.actions.paths import MISSING, DecodedEvent, Path, PathError, parse_path, resolve
+from app.core import exact_json
 from app.core.errors import Rejected
+from app.core.identifiers import identifier_of, may_be_rounded
 from app.core.raw_json import MAXIMUM_DEPTH, is_too_deep
 from app.core.secrets import SecretBox
 from app.events.assessment import Assessment, assess, hidden_values, refusal, status_of
 from app.models.status import EventStatus, Origin, ReceivedThrough, ReplayMappings, VerificationStatus
 from app.models.types import new_id, now
-from app.providers.verification import Delivery, FirstEventHmac, verify
+from app.providers.verification import Delivery, FirstEventHmac, StandardWebhook, Verdict, verify
 from app.runtime import tracing
+from app.scripting.numbers import rounded_in_javascript
 from app.scripting.pool import MINIMUM_MASKED_LENGTH, ScriptRun, Scripts
 from app.sources.live import Endpoint
 
@@ -30,6 +33,7 @@ MAXIMUM_NAME_LENGTH = 255
 MAXIMUM_REJECTED_BODY = 16 * 1024
 # Segment's largest batch.
 MAXIMUM_EVENTS = 4000
+UNREAD = "the request was refused before its signature was checked"
 TOO_DEEP = f"the body is nested more than {MAXIMUM_DEPTH} levels deep"
 CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "x-write-key"})
 
@@ -99,7 +103,7 @@ async def receive_events(
     if not assessment.malformed and (rejected := refusal(endpoint, assessment)):
         return _refuse(event, rejected.status, rejected.code, rejected.message)
     try:
-        decoded = orjson.loads(body)
+        decoded = exact_json.loads(body)
     except orjson.JSONDecodeError as error:
         return _refuse(event, 400, "invalid_json", f"the body is not JSON: {error}")
     if is_too_deep(body, decoded):
@@ -151,7 +155,7 @@ def events_of_request(
     request = replace(row, signing_secret_id=verdict.secret_id)
     events = [
         _identify(
-            replace(request, id=new_id(), body=orjson.dumps(body), batch_id=batch_id),
+            replace(request, id=new_id(), body=exact_json.dumps(body), batch_id=batch_id),
             endpoint,
             body,
             headers,
@@ -181,7 +185,7 @@ def received_part(
     row = _row(endpoint, body, headers, box, VerificationStatus(status), reason, through)
     was_run = endpoint.script is not None and through is not ReceivedThrough.SOURCE_KEY
     run = ScriptRun(output=preprocess_output or {}) if was_run else None
-    return _identify(row, endpoint, orjson.loads(body), headers, run)
+    return _identify(row, endpoint, exact_json.loads(body), headers, run)
 
 
 def refused_request(
@@ -196,11 +200,10 @@ def refused_request(
 ) -> ReceivedEvent:
     """What to log of a request that is refused, without `assessment` before its signature, if it has one, is
     looked at."""
-    status, reason = VerificationStatus.NOT_ENFORCED_UNVERIFIED, None
-    if assessment is not None:
-        status, reason = status_of(endpoint, assessment.verdict), assessment.verdict.reason
+    verdict = assessment.verdict if assessment else Verdict(None, UNREAD)
+    status = status_of(endpoint, verdict)
     return replace(
-        _row(endpoint, body, headers, box, status, reason, through),
+        _row(endpoint, body, headers, box, status, verdict.reason, through),
         status=EventStatus.REJECTED,
         error=rejected.message,
         body=body[:MAXIMUM_REJECTED_BODY],
@@ -245,7 +248,7 @@ def _fan_out(
     if len(bodies) > MAXIMUM_EVENTS:
         message = f"the batch has {len(bodies)} events, allowed are {MAXIMUM_EVENTS}"
         return _refuse(event, 413, "batch_too_large", message)
-    decoded = [orjson.loads(body) for body in bodies]
+    decoded = [exact_json.loads(body) for body in bodies]
     wrong = next((position for position, each in enumerate(decoded) if not isinstance(each, dict)), None)
     if wrong is not None:
         return _refuse(event, 400, "invalid_batch", f"event {wrong} of the batch is not an object")
@@ -312,15 +315,18 @@ def _identify(
         preprocess = {**(preprocess or {}), **run.output}
     decoded = DecodedEvent(body, headers, preprocess)
     event_type, unidentified = read_event_type(endpoint.event_type_path, decoded)
+    key, keyless = _idempotency_key(_key_path(endpoint, headers), decoded)
+    moment, timeless = _occurred_at(endpoint.timestamp_path, decoded)
+    rounded = None if run is None else rounded_in_javascript(event.body, body)
     unmapped = event_type is None or event_type not in endpoint.mappings
     return replace(
         event,
         status=EventStatus.IGNORED if unmapped and not endpoint.start_unmapped else EventStatus.RECEIVED,
         event_type=event_type,
-        idempotency_key=_idempotency_key(endpoint.idempotency_key_path, decoded),
-        occurred_at=_time(_value(endpoint.timestamp_path, decoded)),
+        idempotency_key=key,
+        occurred_at=moment,
         preprocess_output=preprocess,
-        error="; ".join(filter(None, (unidentified, problem))) or None,
+        error="; ".join(filter(None, (unidentified, keyless, timeless, problem, rounded))) or None,
     )
 
 
@@ -333,7 +339,7 @@ def _preprocess(
     try:
         output = endpoint.provider.preprocess(body, headers)
         # What cannot be stored, for how deep it is, fails here and not at the inbox.
-        orjson.dumps(output)
+        exact_json.dumps(output)
         return output, None
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         return (
@@ -354,10 +360,60 @@ def read_event_type(path: str | None, event: DecodedEvent) -> tuple[str | None, 
     return value, None
 
 
-def _idempotency_key(path: str | None, event: DecodedEvent) -> str | None:
-    """The key when it is valid. An invalid one is dropped and the event processed without."""
+def _key_path(endpoint: Endpoint, headers: dict[str, str]) -> str | None:
+    """Where the idempotency key is. Where that is the id of a signed message, it is the header that the
+    signature covers: the same service sends `webhook-id` or `svix-id`."""
+    path, scheme = endpoint.idempotency_key_path, endpoint.provider.scheme
+    if path is None or not isinstance(scheme, StandardWebhook):
+        return path
+    parsed = _parsed(path)
+    is_id = (
+        parsed
+        and parsed.root == "headers"
+        and [each.name for each in parsed.keys] in ([name] for name in scheme.id_headers)
+    )
+    signed = scheme.id_header(headers) if is_id else None
+    return f"headers.{signed}" if signed else path
+
+
+def _idempotency_key(path: str | None, event: DecodedEvent) -> tuple[str | None, str | None]:
+    """The key, or why there is none though its path is set: the event is processed without. The reason does
+    not repeat the value."""
+    if path is None:
+        return None, None
     value = _value(path, event)
-    return value if _is_name(value) else None
+    key = None if value is MISSING else identifier_of(value)
+    if key is not None and _is_name(key):
+        return key, None
+    return None, f"idempotency key: {path} {_unfit_key(value, key)}"
+
+
+def _unfit_key(value: Any, key: str | None) -> str:
+    if value is MISSING:
+        return "has no value in this event"
+    if value is None:
+        return "is null in this event"
+    if value == "":
+        return "is empty in this event"
+    if key is None:
+        rounded = "is a number too large to keep its digits; send it as a string"
+        return rounded if may_be_rounded(value) else "is not a string or a whole number"
+    if len(key) > MAXIMUM_NAME_LENGTH:
+        return f"is longer than {MAXIMUM_NAME_LENGTH} characters"
+    return "holds the character U+0000"
+
+
+def _occurred_at(path: str | None, event: DecodedEvent) -> tuple[datetime | None, str | None]:
+    """The time that the event names, or why there is none though its path is set."""
+    if path is None:
+        return None, None
+    value = _value(path, event)
+    moment = None if value is MISSING else _time(value)
+    if moment is not None:
+        return moment, None
+    if value is MISSING or value is None:
+        return None, f"time: {path} {'has no value' if value is MISSING else 'is null'} in this event"
+    return None, f"time: {path} is not a time in seconds, in milliseconds or in ISO 8601"
 
 
 def _is_name(value: Any) -> bool:
@@ -365,12 +421,15 @@ def _is_name(value: Any) -> bool:
 
 
 def _value(path: str | None, event: DecodedEvent) -> Any:
-    if path is None:
-        return MISSING
+    parsed = None if path is None else _parsed(path)
+    return MISSING if parsed is None else resolve(parsed, event)
+
+
+def _parsed(path: str) -> Path | None:
     try:
-        return resolve(parse_path(path), event)
+        return parse_path(path)
     except PathError:
-        return MISSING
+        return None
 
 
 def _time(value: Any) -> datetime | None:
@@ -396,4 +455,4 @@ def _moment(value: Any) -> datetime | None:
 
 
 def _encrypted(headers: dict[str, str], box: SecretBox) -> bytes | None:
-    return box.encrypt(orjson.dumps(headers)) if headers else None
+    return box.encrypt(exact_json.dumps(headers)) if headers else None

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
-import orjson
-
+from app.core import exact_json
 from app.core.errors import Rejected
 from app.core.raw_json import is_too_deep
 from app.events.reception import MAXIMUM_EVENTS, TOO_DEEP
@@ -39,7 +38,7 @@ def events_of(sent: bytes, body: Any, kind: str, limits: Tracking) -> Iterator[d
             400, "batch_too_large", f"the batch has {len(items)} events, allowed are {MAXIMUM_EVENTS}"
         )
     for position, item in enumerate(items):
-        if (size := len(orjson.dumps(item))) > limits.maximum_event:
+        if (size := len(exact_json.dumps(item))) > limits.maximum_event:
             message = f"event {position} has {size} bytes, allowed are {limits.maximum_event}"
             raise Rejected(400, "event_too_large", message)
         yield _complete(item, common, kind)

@@ -15,6 +15,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.actions.registry import action_types
 from app.actions.sensitive import redacted
+from app.core import exact_json
 from app.core.errors import Permanent
 from app.core.secrets import REDACTED, SecretBox
 from app.models.event import Event
@@ -127,7 +128,7 @@ async def _sensitive_paths(session: AsyncSession, keys: set[str]) -> dict[str, t
 
 def _object(body: bytes) -> dict[str, Any] | None:
     try:
-        parsed = orjson.loads(body)
+        parsed = exact_json.loads(body)
     except orjson.JSONDecodeError:
         return None
     return _writable(parsed) if isinstance(parsed, dict) else None
@@ -137,7 +138,7 @@ def _writable(value: dict[str, Any] | None) -> dict[str, Any] | None:
     """The value, unless it is nested too deep to stand in an answer: JSON is read to a depth that cannot be
     written."""
     try:
-        orjson.dumps([[[[[value]]]]])
+        exact_json.dumps([[[[[value]]]]])
     except orjson.JSONEncodeError:
         return None
     return value
@@ -148,7 +149,7 @@ def _redacted(sensitive: bytes | None, box: SecretBox) -> dict[str, str]:
     if sensitive is None:
         return {}
     try:
-        return dict.fromkeys(orjson.loads(box.decrypt(sensitive)), REDACTED)
+        return dict.fromkeys(exact_json.loads(box.decrypt(sensitive)), REDACTED)
     except Permanent:
         return {}
 

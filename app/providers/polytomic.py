@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from app.core import exact_json
 from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
 from app.providers.verification import SharedSecret
 
@@ -31,7 +32,7 @@ def _split(body: bytes, decoded: Any) -> Sequence[bytes] | None:
         raise ValueError("object.records holds something that is not a record")
     common = {**decoded, "object": {name: value for name, value in synced.items() if name != "records"}}
     try:
-        return [orjson.dumps({**record, **common}) for record in records]
+        return [exact_json.dumps({**record, **common}) for record in records]
     except orjson.JSONEncodeError:
         raise ValueError("a record is nested too deep") from None
 

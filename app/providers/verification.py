@@ -231,6 +231,15 @@ class StandardWebhook:
     )
     secret_headers: tuple[str, ...] = ()
 
+    def id_header(self, headers: Headers) -> str | None:
+        """The header whose id is signed: the first one of those that were sent."""
+        return next((name for name in self.id_headers if headers.get(name)), None)
+
+    @property
+    def id_headers(self) -> tuple[str, ...]:
+        """The headers that the id may be in."""
+        return tuple(f"{prefix}-id" for prefix in self.prefixes)
+
     def check(self, delivery: Delivery, secret: str) -> bool:
         identifier, stamp_text, entries = (
             self._header(delivery, name) for name in ("id", "timestamp", "signature")

@@ -16,6 +16,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.account.environments import get_environment
+from app.core import exact_json
 from app.core.errors import FieldError, Rejected, RequestError
 from app.core.secrets import SecretBox
 from app.core.validation import invalid_fields
@@ -109,7 +110,7 @@ def delivery_in(payload: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
         RequestError: 422, it is neither.
     """
     if "body" not in payload:
-        return orjson.dumps(payload), {}
+        return exact_json.dumps(payload), {}
     body, headers = payload["body"], payload.get("headers") or {}
     errors = [
         FieldError(f"payload.{name}", "is not known here") for name in payload.keys() - {"body", "headers"}
@@ -126,7 +127,7 @@ def delivery_in(payload: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
         ]
     if errors:
         raise invalid_fields(errors)
-    return orjson.dumps(body), {name.lower(): value for name, value in headers.items()}
+    return exact_json.dumps(body), {name.lower(): value for name, value in headers.items()}
 
 
 async def _finished(engine: AsyncEngine, event_id: UUID) -> bool:
@@ -275,7 +276,7 @@ def _tracked(
         raise _cannot_run(f"came from a library, from which {endpoint.provider.name} takes no events")
     try:
         # The path, which may have said the type, is not stored.
-        bodies = list(events_of(payload.body, orjson.loads(payload.body), "", limits))
+        bodies = list(events_of(payload.body, exact_json.loads(payload.body), "", limits))
     except orjson.JSONDecodeError:
         raise _cannot_run("is not JSON: of a large request that is rejected the beginning is kept") from None
     except Rejected as rejected:
@@ -321,7 +322,7 @@ def _headers(box: SecretBox, payload: EventPayload) -> dict[str, str]:
     """All headers that an event came with, those with credentials too."""
     if payload.sensitive_headers is None:
         return dict(payload.headers)
-    return {**payload.headers, **orjson.loads(box.decrypt(payload.sensitive_headers))}
+    return {**payload.headers, **exact_json.loads(box.decrypt(payload.sensitive_headers))}
 
 
 async def _copy_actions(session: AsyncSession, original: Event, event_id: UUID) -> None:

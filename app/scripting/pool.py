@@ -21,6 +21,7 @@ from typing import Any
 
 import orjson
 
+from app.core import exact_json
 from app.core.errors import Retryable
 
 TIME_LIMIT = 0.5
@@ -79,7 +80,7 @@ class ScriptInput:
             "secrets": self.secrets,
             "verification": self.verification,
         }
-        return orjson.dumps(context).decode()
+        return exact_json.dumps(context).decode()
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Scripts:
             await self._free.acquire()
         finally:
             self._waiting -= 1
-        request = orjson.dumps(
+        request = exact_json.dumps(
             {
                 "source": source,
                 "input": given,
@@ -193,8 +194,8 @@ def _run_of(answer: dict[str, Any]) -> ScriptRun:
     error, output = _error_of(answer), {}
     if error is None:
         try:
-            output = orjson.loads(answer["result"])
-            orjson.dumps(output)
+            output = exact_json.loads(answer["result"])
+            exact_json.dumps(output)
         except (orjson.JSONDecodeError, orjson.JSONEncodeError) as problem:
             # Nested too deep, or with half of a surrogate pair in a text.
             error = ScriptError("InvalidOutput", f"main returned what cannot be stored as JSON: {problem}")
@@ -272,7 +273,7 @@ async def _exchange(process: Process, request: bytes) -> dict[str, Any]:
     assert process.stdin is not None
     process.stdin.write(struct.pack(">I", len(request)) + request)
     await process.stdin.drain()
-    answer: dict[str, Any] = orjson.loads(await _receive(process))
+    answer: dict[str, Any] = exact_json.loads(await _receive(process))
     return answer
 
 

@@ -24,6 +24,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from app.actions.parameters import check_parameters
 from app.actions.paths import PathError, parse_path
 from app.actions.registry import action_types
+from app.core import exact_json
 from app.core.changes import Change, ReadOnly, Text
 from app.core.errors import FieldError
 from app.core.validation import field_errors
@@ -380,7 +381,7 @@ def _repeats(mappings: object, field: str) -> Iterator[FieldError]:
 
 def canonical(value: Any) -> bytes:
     """JSON by which two values are compared: the order of keys is no difference, `1` and `true` are."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return exact_json.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def _is_deep(value: Any, levels: int) -> bool:

@@ -13,6 +13,7 @@ from app.actions.paths import is_constant
 from app.actions.registry import action_types
 from app.api.dashboard.forms import Form, field_messages
 from app.api.dashboard.json_view import json_text
+from app.core import exact_json
 from app.core.validation import field_errors, invalid_fields
 from app.models.source import Mapping
 from app.sources.changes import MappingChange
@@ -110,7 +111,7 @@ def form_of(mapping: Mapping, version: str) -> MappingForm:
         mapping.skip_older,
         identifier=str(mapping.id),
         version=version,
-        base=orjson.dumps(state_of(mapping)).decode(),
+        base=exact_json.dumps(state_of(mapping)).decode(),
     )
 
 
@@ -193,7 +194,7 @@ def _saved(form: Form) -> dict[str, Any]:
 def parse_base(text: str) -> dict[str, Any]:
     """What an editor began with, empty when a form does not say."""
     try:
-        base = orjson.loads(text)
+        base = exact_json.loads(text)
     except orjson.JSONDecodeError:
         return {}
     return base if isinstance(base, dict) else {}
@@ -229,7 +230,7 @@ def _template(field: ParameterField) -> Any:
         orjson.JSONDecodeError: it is not the JSON that it should be.
     """
     if field.mode == "json":
-        return orjson.loads(field.text)
+        return exact_json.loads(field.text)
     text = field.text.strip()
     is_literal = field.parameter.is_literal(text)
     if field.mode == "fixed":

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from app.core import exact_json
 from app.core.errors import DoorbellError
 
 Json = dict[str, Any]
@@ -26,7 +27,7 @@ class InvalidParams(DoorbellError):
 async def answer(body: bytes, methods: Mapping[str, Method]) -> Json:
     """The answer to a request, whatever the request is."""
     try:
-        request = orjson.loads(body)
+        request = exact_json.loads(body)
     except orjson.JSONDecodeError as error:
         return _error(None, PARSE_ERROR, f"the body is not JSON: {error}")
     if not isinstance(request, dict):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 from uuid import UUID
 
-import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import ValidationError
 from starlette.datastructures import State
@@ -23,6 +22,7 @@ from app.api.directory.parameters import in_query
 from app.api.receive import keep, limit_rate
 from app.api.request import DirectoryRoute
 from app.api.reverse_etl.knock_calls import CALLS, ID, Arguments, Call, invalid, operation
+from app.core import exact_json
 from app.core.errors import FieldError, RequestError
 from app.directory.recipients import Json
 from app.events.assessment import assess_source_call
@@ -140,7 +140,7 @@ async def _body(request: Request) -> Json:
         body = await request.json()
         return body if isinstance(body, dict) else {}
     members = request.query_params.get("members")
-    return {"members": orjson.loads(members)} if members and members.startswith("[") else {}
+    return {"members": exact_json.loads(members)} if members and members.startswith("[") else {}
 
 
 async def _checked(call: Call, request: Request) -> Any:

@@ -4,7 +4,7 @@ Values are coerced only where Knock's API does; anything else that does not fit 
 parameter, the path, what was found and what was expected.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from app.actions.base import ActionType, Kind, Parameter, Payload
@@ -15,9 +15,9 @@ from app.actions.paths import (
     TemplateError,
     evaluate,
     is_constant,
-    parse_path,
     paths_in,
 )
+from app.actions.spelling import advice_on, check_path, looks_like_a_path
 from app.core.errors import DoorbellError, FieldError
 from app.core.identifiers import identifier_of, may_be_rounded
 from app.database.engine import to_json
@@ -81,6 +81,14 @@ def evaluate_parameter(parameter: Parameter, configured: dict[str, Any], event: 
     return _coerce(parameter, template, value)
 
 
+def paths_of(action: ActionType, configured: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The paths of a saved mapping's parameters, each with the parameter's name."""
+    for name, template in configured.items():
+        parameter = action.parameter(name)
+        if parameter is not None and template != "" and not parameter.is_literal(template):
+            yield from ((name, path) for path in paths_in(template))
+
+
 def check_parameters(action: ActionType, configured: dict[str, Any], field: str) -> list[FieldError]:
     """Everything that is wrong with a mapping's parameters before any event arrives."""
     errors = []
@@ -102,6 +110,8 @@ def check_parameters(action: ActionType, configured: dict[str, Any], field: str)
 
 
 def _template_errors(parameter: Parameter, template: Any) -> list[str]:
+    if parameter.is_literal(template) and looks_like_a_path(template):
+        return [advice_on(template)]
     try:
         paths = [] if parameter.is_literal(template) or template == "" else list(paths_in(template))
     except TemplateError as error:
@@ -113,7 +123,7 @@ def _path_errors(paths: list[str]) -> list[str]:
     errors = []
     for path in paths:
         try:
-            parse_path(path)
+            check_path(path)
         except PathError as error:
             errors.append(str(error))
     return errors

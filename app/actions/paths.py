@@ -23,6 +23,11 @@ MAXIMUM_PATH_LENGTH = 1024
 MAXIMUM_PATH_KEYS = 100
 MAXIMUM_TEMPLATE_DEPTH = 32
 
+# What is no part of a key unless it stands in quotes: it is how other languages write indexes, templates and
+# operators. Saved paths are held to it (`app/actions/spelling.py`), the event path reads any key.
+OTHER_SYNTAX = re.compile(r"""[\s\[\](){}<>=+?|&;,'"`\\^!%~/*]|^-\d+$""")
+COUNTED_BACK = re.compile(r"-\d+")
+QUOTED_KEY = re.compile(r'"(?:[^"\\]|\\.)*"')
 _SEGMENT = re.compile(r'"((?:[^"\\]|\\.)*)"|([^."]+)')
 
 
@@ -96,7 +101,7 @@ def _header_name(keys: tuple["Key", ...]) -> tuple["Key", ...]:
 
 def child_path(path: str, name: str) -> str:
     """The path of a key below a path; a name that would be read otherwise is quoted."""
-    is_bare = bool(name) and name == name.strip() and name != "*" and not {".", '"'} & set(name)
+    is_bare = bool(name) and "." not in name and name not in ("$", "@") and not OTHER_SYNTAX.search(name)
     step = name if is_bare else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return f"{path}.{step}" if path else step
 

@@ -8,7 +8,7 @@ import orjson
 from pydantic import ValidationError
 
 from app.actions.base import PREFIXES, ActionType, Kind, Parameter
-from app.actions.parameters import template_of
+from app.actions.parameters import check_parameters, template_of
 from app.actions.paths import is_constant
 from app.actions.registry import action_types
 from app.api.dashboard.forms import Form, field_messages
@@ -179,6 +179,17 @@ def messages_of(error: Any, action_type: str) -> dict[str, str]:
     if repeated := messages.pop("mapping", None):
         messages[""] = f"This mapping {repeated}"
     return messages
+
+
+def problems_of(action_type: str, parameters: dict[str, Any]) -> dict[str, str]:
+    """What keeps a mapping's parameters from being saved, by field of the form: an earlier version may have
+    saved them."""
+    action = action_types().get(action_type)
+    found: dict[str, str] = {}
+    for error in check_parameters(action, parameters, "") if action else ():
+        parameter = action.parameter(error.field.lstrip(".")) if action else None
+        found.setdefault(field_name(parameter.name) if parameter else "", error.message)
+    return found
 
 
 def _modes(parameter: Parameter) -> Sequence[Mode]:

@@ -38,6 +38,7 @@ class RecordOutcome:
             error=await self._error(event, outcome),
             workflow_id=info.workflow_id,
             run_id=info.workflow_run_id,
+            ran_nothing=outcome.ran_nothing,
         )
         await self._events.finish(finished)
         metrics.count_finished(event.environment, event.source_key, outcome.status, event.received_at)

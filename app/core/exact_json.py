@@ -16,17 +16,19 @@ _DECODER = json.JSONDecoder()
 # What 64 bits do not hold has 19 digits at least; with a sign or not, all of 20 or more are beyond.
 _DIGITS = bytes(ord("0") if chr(each).isdigit() and each < 128 else each for each in range(256))
 _MANY_DIGITS = b"0" * 19
+# What some editors and libraries of Microsoft's put before a text; it is no part of it.
+BYTE_ORDER_MARK = "\ufeff".encode()
 _LARGEST, _SMALLEST = 2**64 - 1, -(2**63)
 
 
 def loads(text: bytes | str) -> Any:
-    """The value that a JSON text writes.
+    """The value that a JSON text writes. A byte order mark before it is skipped.
 
     Raises:
         JSONDecodeError: it is not JSON.
     """
-    value = orjson.loads(text)
-    sent = text.encode() if isinstance(text, str) else bytes(text)
+    sent = (text.encode() if isinstance(text, str) else bytes(text)).removeprefix(BYTE_ORDER_MARK)
+    value = orjson.loads(sent)
     if _MANY_DIGITS not in sent.translate(_DIGITS):
         return value
     try:

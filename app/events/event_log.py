@@ -32,9 +32,6 @@ MAXIMUM_CACHED_BODY = 256 * 1024
 # What a row costs besides its body, roughly.
 ROW_BYTES = 4096
 
-# The outcomes that an event's duplicates share.
-SUCCESSFUL = frozenset({EventStatus.SUCCEEDED, EventStatus.IGNORED})
-
 _LOAD = text("""
 SELECT e.id, e.environment, e.source_key, e.event_type, e.idempotency_key, e.verification_status,
        e.verification_reason, e.received_at, e.occurred_at, e.error, e.origin, e.replay_of,
@@ -67,14 +64,15 @@ WHERE events.id = v.id AND events.id >= :first AND events.id <= :last
   AND events.status IN ('received', 'processing')
 """)
 
-# Those that wait for a run whose event has its outcome: they share a success; after a failure they go back,
-# and the next one executes (`app/worker/start.py`).
+# Those that wait for a run whose event has its outcome: they share a success. After a failure, and after a
+# run in which nothing ran, they go back, and the next one executes (`app/worker/start.py`).
 _SETTLE = text("""
 WITH ended AS (
     SELECT events.id, events.finished_at, v.workflow_id, v.run_id,
-           events.status = ANY(CAST(:successful AS text[])) AS is_shared
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:workflow_ids AS text[]), CAST(:run_ids AS text[]))
-        AS v (id, workflow_id, run_id)
+           events.status = 'succeeded' AND NOT v.ran_nothing AS is_shared
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:workflow_ids AS text[]), CAST(:run_ids AS text[]),
+                CAST(:ran_nothing AS boolean[]))
+        AS v (id, workflow_id, run_id, ran_nothing)
     JOIN events ON events.id = v.id
     WHERE events.id >= :first AND events.id <= :last
       AND events.status IN ('succeeded', 'ignored', 'failed', 'rejected')
@@ -160,6 +158,8 @@ class Finished:
     workflow_id: str | None = None
     run_id: str | None = None
     duplicate_of: UUID | None = None
+    # That it is no success which those that wait for its run share.
+    ran_nothing: bool = False
 
 
 class EventLog:
@@ -270,7 +270,7 @@ class EventLog:
                         "ids": [each.id for each in runs],
                         "workflow_ids": [each.workflow_id for each in runs],
                         "run_ids": [each.run_id for each in runs],
-                        "successful": [each.value for each in SUCCESSFUL],
+                        "ran_nothing": [each.ran_nothing for each in runs],
                         "channel": CHANNEL,
                     },
                 )

@@ -6,7 +6,7 @@ too, with its reason.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -17,11 +17,12 @@ from app.actions.paths import MISSING, DecodedEvent, Path, PathError, parse_path
 from app.core import exact_json
 from app.core.errors import Rejected
 from app.core.identifiers import identifier_of, may_be_rounded
-from app.core.raw_json import MAXIMUM_DEPTH, is_too_deep
+from app.core.raw_json import Part, is_too_deep, loads_loosely, part_of, too_deep
 from app.core.secrets import SecretBox
 from app.events.assessment import Assessment, assess, hidden_values, refusal, status_of
 from app.models.status import EventStatus, Origin, ReceivedThrough, ReplayMappings, VerificationStatus
 from app.models.types import new_id, now
+from app.providers.base import Split
 from app.providers.verification import Delivery, FirstEventHmac, StandardWebhook, Verdict, verify
 from app.runtime import tracing
 from app.scripting.numbers import rounded_in_javascript
@@ -34,7 +35,6 @@ MAXIMUM_REJECTED_BODY = 16 * 1024
 # Segment's largest batch.
 MAXIMUM_EVENTS = 4000
 UNREAD = "the request was refused before its signature was checked"
-TOO_DEEP = f"the body is nested more than {MAXIMUM_DEPTH} levels deep"
 CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "x-write-key"})
 
 
@@ -86,7 +86,9 @@ async def receive_events(
     """
     received_at = now()
     delivery = Delivery(body, headers, received_at)
-    assessment = await assess(endpoint, delivery, scripts)
+    # A script judges the events, so it needs to know them; else who is not verified is not read.
+    content = _read(endpoint, body) if endpoint.script else None
+    assessment = await assess(endpoint, delivery, scripts, content.bodies if content else ())
     verdict = assessment.verdict
     row = _row(
         endpoint,
@@ -101,25 +103,71 @@ async def receive_events(
     event = replace(row, received_at=received_at, signing_secret_id=verdict.secret_id)
     # A malformed body is refused below, with what is wrong with it.
     if not assessment.malformed and (rejected := refusal(endpoint, assessment)):
-        return _refuse(event, rejected.status, rejected.code, rejected.message)
+        return _refuse(event, rejected)
+    content = content or _read(endpoint, body)
+    if content.problem is not None:
+        return _refuse(event, content.problem)
+    if content.parts is not None:
+        return _fan_out(event, endpoint, delivery, content.parts, assessment)
+    return [_identify(event, endpoint, content.decoded, headers, assessment.run)]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a delivery holds: one event, or `parts`, or nothing that can be taken."""
+
+    decoded: dict[str, Any] = field(default_factory=dict)
+    parts: list[Part] | None = None
+    problem: Rejected | None = None
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """The events of a delivery of several that can be taken."""
+        return [each.body for each in self.parts or () if each.problem is None]
+
+
+def _read(endpoint: Endpoint, body: bytes) -> Content:
+    """Decode a delivery."""
+    split = endpoint.provider.split
     try:
         decoded = exact_json.loads(body)
     except orjson.JSONDecodeError as error:
-        return _refuse(event, 400, "invalid_json", f"the body is not JSON: {error}")
-    if is_too_deep(body, decoded):
-        return _refuse(event, 400, "json_too_deep", TOO_DEEP)
+        rejected = Rejected(400, "invalid_json", f"the body is not JSON: {error}")
+        return _loosely_read(split, body, rejected) if split else Content(problem=rejected)
     try:
-        bodies = endpoint.provider.split(body, decoded) if endpoint.provider.split else None
+        bodies = split(body, decoded) if split else None
     except ValueError as error:
-        return _refuse(event, 400, "invalid_batch", f"the batch cannot be read: {error}")
+        return Content(problem=Rejected(400, "invalid_batch", f"the batch cannot be read: {error}"))
     if bodies is not None:
-        return _fan_out(event, endpoint, delivery, bodies, assessment)
+        return _parts(bodies)
+    if is_too_deep(body, decoded):
+        return Content(problem=Rejected(400, "json_too_deep", too_deep("the body")))
     if not isinstance(decoded, dict):
-        return _refuse(
-            event, 400, "invalid_json", "the body is JSON but not an object: send one event as {...}"
-        )
-    received = _identify(event, endpoint, decoded, headers, assessment.run)
-    return [replace(received, error=received.error or assessment.problem)]
+        message = "the body is JSON but not an object: send one event as {...}"
+        return Content(problem=Rejected(400, "invalid_json", message))
+    return Content(decoded)
+
+
+def _loosely_read(split: Split, body: bytes, rejected: Rejected) -> Content:
+    """A batch of which a part is not JSON: the other parts are events all the same."""
+    try:
+        bodies = split(body, loads_loosely(body))
+    except ValueError:
+        return Content(problem=rejected)
+    return Content(problem=rejected) if bodies is None else _parts(bodies)
+
+
+def _parts(bodies: Sequence[bytes]) -> Content:
+    if len(bodies) > MAXIMUM_EVENTS:
+        message = f"the batch has {len(bodies)} events, allowed are {MAXIMUM_EVENTS}"
+        return Content(problem=Rejected(413, "batch_too_large", message))
+    parts = [part_of(body, f"event {position} of the batch") for position, body in enumerate(bodies)]
+    return Content(parts=parts, problem=none_taken(parts) if parts else None)
+
+
+def none_taken(parts: Sequence[Part]) -> Rejected | None:
+    """Why a request is refused as a whole: none of its events can be taken."""
+    return None if any(each.problem is None for each in parts) else parts[0].problem
 
 
 async def receive_event(
@@ -135,12 +183,12 @@ async def receive_event(
     status = VerificationStatus.NOT_ENFORCED_UNVERIFIED
     event = _row(endpoint, body, headers, box, status, None, ReceivedThrough.WEBHOOK)
     message = f"this is a batch of {len(received)} events; send one of them at a time"
-    return _refuse(event, 400, "invalid_batch", message)
+    return _refuse(event, Rejected(400, "invalid_batch", message))
 
 
 def events_of_request(
     endpoint: Endpoint,
-    bodies: Sequence[dict[str, Any]],
+    parts: Sequence[Part],
     headers: dict[str, str],
     box: SecretBox,
     assessment: Assessment,
@@ -149,21 +197,30 @@ def events_of_request(
     batch_id: UUID | None = None,
 ) -> list[ReceivedEvent]:
     """The events of a request that is no delivery to the ingestion URL, after it has passed the gate."""
-    batch_id = batch_id or (new_id() if len(bodies) > 1 else None)
+    batch_id = batch_id or (new_id() if len(parts) > 1 else None)
     verdict = assessment.verdict
     row = _row(endpoint, b"", headers, box, status_of(endpoint, verdict), verdict.reason, through)
-    request = replace(row, signing_secret_id=verdict.secret_id)
-    events = [
-        _identify(
-            replace(request, id=new_id(), body=exact_json.dumps(body), batch_id=batch_id),
-            endpoint,
-            body,
-            headers,
-            assessment.run,
-        )
-        for body in bodies
-    ]
-    return [replace(each, error=each.error or assessment.problem) for each in events]
+    request = replace(row, signing_secret_id=verdict.secret_id, batch_id=batch_id)
+    return _events(request, endpoint, headers, parts, assessment)
+
+
+def _events(
+    request: ReceivedEvent,
+    endpoint: Endpoint,
+    headers: dict[str, str],
+    parts: Sequence[Part],
+    assessment: Assessment,
+) -> list[ReceivedEvent]:
+    """A row for each part of a request: an event, or what is wrong with the part."""
+    events, taken = [], 0
+    for part in parts:
+        event = replace(request, id=new_id(), body=part.body)
+        if part.problem is not None:
+            events.append(_rejected(event, part.problem))
+            continue
+        events.append(_identify(event, endpoint, part.decoded, headers, assessment.run_of(taken)))
+        taken += 1
+    return events
 
 
 def received_part(
@@ -178,7 +235,7 @@ def received_part(
 ) -> ReceivedEvent:
     """An event that came in a request of its own kind, identified once more by what is stored of it.
 
-    A script saw the request whole, as it is not stored, or no script did: what came of it is in
+    A script saw the request as it came, which is not stored, or no script did: what came of it is in
     `preprocess_output`.
     """
     status, reason = verification
@@ -240,37 +297,17 @@ def _fan_out(
     event: ReceivedEvent,
     endpoint: Endpoint,
     delivery: Delivery,
-    bodies: Sequence[bytes],
+    parts: Sequence[Part],
     assessment: Assessment,
-) -> list[ReceivedEvent] | Refusal:
-    """An event for each body of a delivery. The delivery's verdict is that of all: none is stored as it was
+) -> list[ReceivedEvent]:
+    """An event for each part of a delivery. The delivery's verdict is that of all: none is stored as it was
     signed."""
-    if len(bodies) > MAXIMUM_EVENTS:
-        message = f"the batch has {len(bodies)} events, allowed are {MAXIMUM_EVENTS}"
-        return _refuse(event, 413, "batch_too_large", message)
-    decoded = [exact_json.loads(body) for body in bodies]
-    wrong = next((position for position, each in enumerate(decoded) if not isinstance(each, dict)), None)
-    if wrong is not None:
-        return _refuse(event, 400, "invalid_batch", f"event {wrong} of the batch is not an object")
-    batch_id = new_id()
+    request = replace(event, received_through=ReceivedThrough.BATCH, batch_id=new_id())
+    events = _events(request, endpoint, delivery.headers, parts, assessment)
     unsigned = _unsigned_reason(event, endpoint, delivery)
-    return [
-        _identify(
-            replace(
-                event,
-                id=new_id(),
-                body=body,
-                received_through=ReceivedThrough.BATCH,
-                batch_id=batch_id,
-                verification_reason=unsigned if position and unsigned else event.verification_reason,
-            ),
-            endpoint,
-            each,
-            delivery.headers,
-            assessment.run,
-        )
-        for position, (body, each) in enumerate(zip(bodies, decoded, strict=True))
-    ]
+    if unsigned is None:
+        return events
+    return [*events[:1], *(replace(each, verification_reason=unsigned) for each in events[1:])]
 
 
 def _unsigned_reason(event: ReceivedEvent, endpoint: Endpoint, delivery: Delivery) -> str | None:
@@ -297,9 +334,13 @@ def _telling_header_names(endpoint: Endpoint, headers: dict[str, str]) -> frozen
     return frozenset(name for name, sent in headers.items() if any(value in sent for value in hidden))
 
 
-def _refuse(event: ReceivedEvent, status: int, code: str, message: str) -> Refusal:
-    kept = replace(event, status=EventStatus.REJECTED, error=message, body=event.body[:MAXIMUM_REJECTED_BODY])
-    return Refusal(Rejected(status, code, message), kept)
+def _refuse(event: ReceivedEvent, rejected: Rejected) -> Refusal:
+    return Refusal(rejected, _rejected(event, rejected))
+
+
+def _rejected(event: ReceivedEvent, why: Rejected) -> ReceivedEvent:
+    body = event.body[:MAXIMUM_REJECTED_BODY]
+    return replace(event, status=EventStatus.REJECTED, error=why.message, body=body)
 
 
 def _identify(
@@ -317,7 +358,7 @@ def _identify(
     event_type, unidentified = read_event_type(endpoint.event_type_path, decoded)
     key, keyless = _idempotency_key(_key_path(endpoint, headers), decoded)
     moment, timeless = _occurred_at(endpoint.timestamp_path, decoded)
-    rounded = None if run is None else rounded_in_javascript(event.body, body)
+    notes = [] if run is None else [_script_problem(run), rounded_in_javascript(event.body, body)]
     unmapped = event_type is None or event_type not in endpoint.mappings
     return replace(
         event,
@@ -326,8 +367,13 @@ def _identify(
         idempotency_key=key,
         occurred_at=moment,
         preprocess_output=preprocess,
-        error="; ".join(filter(None, (unidentified, keyless, timeless, problem, rounded))) or None,
+        error="; ".join(filter(None, (unidentified, keyless, timeless, problem, *notes))) or None,
     )
+
+
+def _script_problem(run: ScriptRun) -> str | None:
+    """Why there is nothing of the script."""
+    return None if run.error is None else f"the source's script failed: {run.error}"
 
 
 def _preprocess(

@@ -6,9 +6,7 @@ https://apidocs.polytomic.com/guides/syncing-to-custom-webhooks
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
-from app.core import exact_json
+from app.core.raw_json import as_sent
 from app.providers.base import DefaultMapping, Example, Provider, SecretField, Sending, here, there
 from app.providers.verification import SharedSecret
 
@@ -28,13 +26,8 @@ def _split(body: bytes, decoded: Any) -> Sequence[bytes] | None:
     records = synced.get("records") if isinstance(synced, dict) else None
     if not isinstance(synced, dict) or not isinstance(records, list):
         return None
-    if not all(isinstance(record, dict) for record in records):
-        raise ValueError("object.records holds something that is not a record")
     common = {**decoded, "object": {name: value for name, value in synced.items() if name != "records"}}
-    try:
-        return [exact_json.dumps({**record, **common}) for record in records]
-    except orjson.JSONEncodeError:
-        raise ValueError("a record is nested too deep") from None
+    return [as_sent({**record, **common} if isinstance(record, dict) else record) for record in records]
 
 
 def _preprocess(body: Any, headers: dict[str, str]) -> dict[str, Any]:

@@ -48,7 +48,8 @@ async def rehearse(runtime: Runtime, environment: str, key: str, wanted: Rehears
     delivery = Delivery(wanted.body, headers, now())
     own = verify(endpoint.provider.scheme, delivery, endpoint.secrets)
     try:
-        return _masked(await run_script(endpoint, source, delivery, own, runtime.scripts), endpoint)
+        [run] = await run_script(endpoint, source, delivery, own, runtime.scripts)
+        return _masked(run, endpoint)
     except ScriptsBusy as error:
         raise RequestError(503, error.code, str(error), headers={"retry-after": "1"}) from error
 

@@ -13,6 +13,7 @@ import struct
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +26,9 @@ from app.core import exact_json
 from app.core.errors import Retryable
 
 TIME_LIMIT = 0.5
+# For all events of one delivery: its sender waits for an answer.
+DELIVERY_TIME_LIMIT = 5.0
+MAXIMUM_CHUNK = 200
 OUTPUT_LIMIT = 256 * 1024
 MAXIMUM_WAITING = 200
 START_DEADLINE = 30.0
@@ -75,7 +79,8 @@ class ScriptInput:
     def to_json(self) -> str:
         context = {
             "vars": self.variables,
-            "rawBody": self.body.decode(),
+            # Bytes that are not UTF-8 may be in a part that is refused.
+            "rawBody": self.body.decode(errors="replace"),
             "headers": self.headers,
             "secrets": self.secrets,
             "verification": self.verification,
@@ -93,6 +98,14 @@ class ScriptRun:
     console: list[str] = field(default_factory=list)
     error: ScriptError | None = None
     duration_ms: float = 0.0
+
+
+_OUT_OF_TIME = ScriptRun(
+    error=ScriptError(
+        "TimeLimitExceeded",
+        f"the events of the delivery took longer than {DELIVERY_TIME_LIMIT:.0f} s together: send fewer",
+    )
+)
 
 
 class Scripts:
@@ -116,6 +129,23 @@ class Scripts:
         answer = await self._call(source, given.to_json(), received_at)
         return _run_of(answer)
 
+    async def run_each(self, source: str, given: ScriptInput, events: Sequence[bytes]) -> list[ScriptRun]:
+        """Call `main` for each event of a delivery, whose bytes are `given.body`. The calls share a context
+        with each other and with nothing else; all of them together have `DELIVERY_TIME_LIMIT`.
+
+        Raises:
+            ScriptsBusy: too many calls wait already.
+        """
+        received_at = int(given.received_at.timestamp() * 1000)
+        end = time.monotonic() + DELIVERY_TIME_LIMIT
+        runs: list[ScriptRun] = []
+        while len(runs) < len(events) and time.monotonic() < end:
+            chunk = [each.decode() for each in events[len(runs) : len(runs) + MAXIMUM_CHUNK]]
+            answer = await self._call(source, given.to_json(), received_at, chunk)
+            # An answer without runs is the end of the process, at the first event of the chunk.
+            runs += map(_run_of, answer.get("runs", [answer]))
+        return [*runs, *(_OUT_OF_TIME for _ in events[len(runs) :])]
+
     async def check(self, source: str) -> ScriptError | None:
         """What keeps a script from running at all: its syntax, its first steps, no function `main`."""
         return _error_of(await self._call(source, None, int(time.time() * 1000)))
@@ -133,7 +163,9 @@ class Scripts:
             await _end(process)
         self._idle.clear()
 
-    async def _call(self, source: str, given: str | None, received_at: int) -> dict[str, Any]:
+    async def _call(
+        self, source: str, given: str | None, received_at: int, events: list[str] | None = None
+    ) -> dict[str, Any]:
         if self._free.locked() and self._waiting >= self._maximum_waiting:
             raise ScriptsBusy("too many scripts are waiting")
         self._waiting += 1
@@ -148,6 +180,7 @@ class Scripts:
                 "received_at": received_at,
                 "time_limit": TIME_LIMIT,
                 "output_limit": OUTPUT_LIMIT,
+                **({} if events is None else {"events": events}),
             }
         )
         try:

@@ -269,14 +269,14 @@ export default function begin(receivedAt) {
     Object.defineProperty(FixedDate, name, { value, writable: true, configurable: true });
   define("Date", FixedDate);
 
-  return async function run(json) {
+  return async function run(json, event) {
     // Nothing of the script runs before this: only what comes after is under the time limit.
     await null;
     const main = globalEval("typeof main === 'function' ? main : undefined");
     if (main === undefined) return '"main"';
     if (json === null) return '"ok"';
     const ctx = parse(json);
-    ctx.body = parse(ctx.rawBody);
+    ctx.body = parse((event ?? ctx.rawBody).replace(/^\ufeff/, ""));
     let output;
     try {
       output = await main(ctx);

@@ -24,6 +24,7 @@ from app.api.request import DirectoryRoute
 from app.api.reverse_etl.knock_calls import CALLS, ID, Arguments, Call, invalid, operation
 from app.core import exact_json
 from app.core.errors import FieldError, RequestError
+from app.core.raw_json import Part
 from app.directory.recipients import Json
 from app.events.assessment import assess_source_call
 from app.events.reception import ReceivedEvent, events_of_request
@@ -91,7 +92,7 @@ async def accept_calls(
     limit_rate(request, endpoint)
     events = events_of_request(
         endpoint,
-        bodies,
+        [Part(exact_json.dumps(body), body) for body in bodies],
         dict(request.headers),
         request.app.state.runtime.box,
         assess_source_call(),

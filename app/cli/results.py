@@ -96,6 +96,11 @@ def show(result: Result, console: Console) -> None:
             _took(action),
             action.error or _short(action.result),
         )
+        for each in action.left_out or ():
+            what = (
+                each.get("parameter") or each.get("property") or exact_json.dumps(each.get("member")).decode()
+            )
+            print_line(console, Text("    left out", style="yellow"), what, each["reason"])
 
 
 async def _finished(target: Target, identifier: UUID, wait: float) -> LogEntry | None:

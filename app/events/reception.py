@@ -7,7 +7,7 @@ too, with its reason.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import MAXYEAR, MINYEAR, UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from app.actions.paths import MISSING, DecodedEvent, Path, PathError, parse_path
 from app.core import exact_json
 from app.core.errors import Rejected
 from app.core.identifiers import identifier_of, may_be_rounded
+from app.core.moments import moment_of
 from app.core.raw_json import Part, is_too_deep, loads_loosely, part_of, too_deep
 from app.core.secrets import SecretBox
 from app.events.assessment import Assessment, assess, hidden_values, refusal, status_of
@@ -357,6 +358,9 @@ def _identify(
     decoded = DecodedEvent(body, headers, preprocess)
     event_type, unidentified = read_event_type(endpoint.event_type_path, decoded)
     key, keyless = _idempotency_key(_key_path(endpoint, headers), decoded)
+    if event.received_through is ReceivedThrough.SOURCE_KEY and "idempotency-key" not in headers:
+        # In Knock's API the header is optional: a call without it means to have no key.
+        keyless = None
     moment, timeless = _occurred_at(endpoint.timestamp_path, decoded)
     notes = [] if run is None else [_script_problem(run), rounded_in_javascript(event.body, body)]
     unmapped = event_type is None or event_type not in endpoint.mappings
@@ -454,7 +458,7 @@ def _occurred_at(path: str | None, event: DecodedEvent) -> tuple[datetime | None
     if path is None:
         return None, None
     value = _value(path, event)
-    moment = None if value is MISSING else _time(value)
+    moment = None if value is MISSING else moment_of(value)
     if moment is not None:
         return moment, None
     if value is MISSING or value is None:
@@ -476,28 +480,6 @@ def _parsed(path: str) -> Path | None:
         return parse_path(path)
     except PathError:
         return None
-
-
-def _time(value: Any) -> datetime | None:
-    """A moment from seconds, milliseconds (1e12 and more) or ISO 8601 text; None for anything else."""
-    try:
-        moment = _moment(value)
-    except (ValueError, OverflowError, OSError):
-        return None
-    # At the ends of the calendar another time zone has no date: Postgres would take it, and Python not read
-    # it.
-    return moment if moment is not None and MINYEAR < moment.year < MAXYEAR else None
-
-
-def _moment(value: Any) -> datetime | None:
-    if isinstance(value, str) and not value.replace(".", "", 1).isdigit():
-        moment = datetime.fromisoformat(value)
-        # In UTC: Postgres takes no offset of 16 hours and more.
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        number = float(value)
-        return datetime.fromtimestamp(number / 1000 if number >= 1e12 else number, UTC)
-    return None
 
 
 def _encrypted(headers: dict[str, str], box: SecretBox) -> bytes | None:

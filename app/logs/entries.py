@@ -62,10 +62,17 @@ class LogAction:
     status: str
     result: dict[str, Any] | None
     error: str | None
+    left_out: list[dict[str, Any]] | None
     attempts: int
     calls: int
     started_at: datetime | None
     finished_at: datetime | None
+
+
+def named(left_out: dict[str, Any]) -> str:
+    """What an entry of `left_out` is about: a parameter, a property, or a member of a list."""
+    what: str = left_out.get("parameter") or left_out["property"]
+    return f"{what}: {left_out['member']}" if "member" in left_out else what
 
 
 @dataclass

@@ -188,9 +188,9 @@ async def _receive(
 def try_mapping(mapping: ActiveMapping, event: DecodedEvent, *, active: bool) -> TriedMapping:
     """What would come of a mapping, saved or not."""
     action = action_types()[mapping.action_type]
-    status, payload, error = outcome_of(action, mapping.parameters, event)
+    outcome = outcome_of(action, mapping.parameters, event)
     parameters = list(_parameters(action.parameters, mapping.parameters, event))
-    return TriedMapping(mapping, active, status, payload, error, parameters)
+    return TriedMapping(mapping, active, outcome.status, outcome.payload, outcome.error, parameters)
 
 
 def _parameters(

@@ -27,7 +27,7 @@ from app.core.errors import Retryable
 
 TIME_LIMIT = 0.5
 # For all events of one delivery: its sender waits for an answer.
-DELIVERY_TIME_LIMIT = 5.0
+DELIVERY_TIME_LIMIT = 8.0
 MAXIMUM_CHUNK = 200
 OUTPUT_LIMIT = 256 * 1024
 MAXIMUM_WAITING = 200

@@ -334,7 +334,8 @@ KIND = "function main({ body, rawBody }) { return { verified: rawBody.startsWith
 @pytest.mark.usefixtures("worker")
 async def test_a_part_of_a_batch_keeps_on_replay_what_the_script_made_of_it(bench: Bench) -> None:
     source = await bench.source("segment", secret=None, preprocess_script=KIND)
-    batch = [{"type": "identify", "userId": f"u{n}", "messageId": f"m{n}"} for n in range(3)]
+    common = {"type": "identify", "timestamp": "2026-01-01T00:00:00Z"}
+    batch = [{**common, "userId": f"u{n}", "messageId": f"m{n}"} for n in range(3)]
     answer = await source.post(orjson.dumps(batch), {})
     replayed = await replay(source, answer.json()["ids"][1])
     assert (replayed["status"], replayed["error"]) == ("succeeded", None)
@@ -441,11 +442,11 @@ async def test_the_script_runs_for_each_event_of_a_library(bench: Bench, path: s
 
 async def test_a_large_batch_costs_a_few_calls(bench: Bench) -> None:
     source = await deriving(bench, start_unmapped=False)
-    names = [f"N{number}" for number in range(500)]
+    names = [f"N{number}" for number in range(60)]
     answer = await source.post(orjson.dumps(derived(*names)), {"x-key": "open-sesame"})
     assert answer.status_code == 200, answer.text
-    assert len(answer.json()["ids"]) == 500
-    assert (await types_of(bench, source))[-1] == ("track/n499", "ignored")
+    assert len(answer.json()["ids"]) == 60
+    assert (await types_of(bench, source))[-1] == ("track/n59", "ignored")
 
 
 async def test_a_batch_that_takes_its_script_too_long_is_refused_with_the_limit(bench: Bench) -> None:

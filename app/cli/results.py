@@ -17,7 +17,7 @@ from app.cli.printing import print_line
 from app.cli.target import Target
 from app.core import exact_json
 from app.database.pages import PageRequest
-from app.logs.entries import LogEntry
+from app.logs.entries import LogEntry, named
 from app.logs.filters import LogFilter
 from app.logs.listing import list_log
 from app.models.status import EventStatus
@@ -97,10 +97,7 @@ def show(result: Result, console: Console) -> None:
             action.error or _short(action.result),
         )
         for each in action.left_out or ():
-            what = (
-                each.get("parameter") or each.get("property") or exact_json.dumps(each.get("member")).decode()
-            )
-            print_line(console, Text("    left out", style="yellow"), what, each["reason"])
+            print_line(console, Text("    left out", style="yellow"), named(each), each["reason"])
 
 
 async def _finished(target: Target, identifier: UUID, wait: float) -> LogEntry | None:

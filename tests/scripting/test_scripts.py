@@ -381,9 +381,8 @@ function main({ body, rawBody, headers, verification }) {
 
 
 def derived(*names: str) -> list[dict[str, str]]:
-    return [
-        {"type": "Track", "name": name, "userId": f"u-{name}", "messageId": f"m-{name}"} for name in names
-    ]
+    common = {"type": "Track", "timestamp": "2026-01-01T00:00:00Z"}
+    return [{**common, "name": each, "userId": f"u-{each}", "messageId": f"m-{each}"} for each in names]
 
 
 async def deriving(bench: Bench, provider: str = "segment", **settings: Any) -> BenchSource:

@@ -34,7 +34,8 @@ INTRODUCTION = (
 SKIPPED = "(nothing at the path, null, empty text or an empty list): the action is **skipped**."
 MISMATCH = (
     "A value that does not fit: the action **fails** before any call, with parameter, path, what was found "
-    "and what was expected."
+    "and what was expected. An optional one is **left out** of the call, and the action log names it in "
+    "`left_out`."
 )
 
 TAKES = {
@@ -43,7 +44,8 @@ TAKES = {
         "`preprocess.`"
     ),
     Kind.ID: "An id: text, or a whole number, which becomes text",
-    Kind.TEXT: "Text",
+    Kind.TEXT: "Text, or a number, which becomes text",
+    Kind.MOMENT: "A moment: ISO 8601, or seconds or milliseconds since 1970, which become ISO 8601",
     Kind.OBJECT: "An object",
     Kind.BOOLEAN: "`true` or `false`",
     Kind.RECIPIENT: (

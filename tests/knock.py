@@ -22,6 +22,7 @@ class Call:
     body: Any
     headers: dict[str, str]
     query: str = ""
+    raw: bytes = b""
 
     @property
     def idempotency_key(self) -> str:
@@ -65,6 +66,7 @@ class KnockServer:
             orjson.loads(body) if body else None,
             dict(request.headers),
             request.url.query,
+            body,
         )
         self.calls.append(call)
         if self.delay:

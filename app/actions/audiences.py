@@ -51,6 +51,7 @@ TENANT = Parameter(
     "Tenant",
     "The id of the tenant within which they are members, unless a member names its own.",
     aliases=("tenant_id",),
+    narrows=True,
     placeholder="body.tenant_id",
 )
 

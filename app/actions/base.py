@@ -4,8 +4,8 @@ To add one, write a decorated function in the file of its kind (`users.py`, `wor
 finds it, and validation, execution order, the Temporal activity and the API's answers follow from it.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple
@@ -17,7 +17,6 @@ Payload = dict[str, Any]
 # The evaluated parameters and the idempotency key in, Knock's answer as plain data out.
 Call = Callable[[Knock, Payload, str], Awaitable[dict[str, Any] | None]]
 
-MAXIMUM_RECIPIENTS = 1000
 # The longest list that one event may bring to an action that is sent in chunks.
 MAXIMUM_LISTED = 10_000
 MAXIMUM_DATA_BYTES = 10 * 1024 * 1024
@@ -60,6 +59,7 @@ class Kind(StrEnum):
     KEY = "key"
     ID = "id"
     TEXT = "text"
+    MOMENT = "moment"
     OBJECT = "object"
     BOOLEAN = "boolean"
     RECIPIENT = "recipient"
@@ -75,7 +75,9 @@ class Parameter:
 
     `literal`: a string in the mapping is the value itself, not a path, unless it starts with `body.`,
     `headers.` or `preprocess.`. `limit`: how many values at most. `maximum_bytes`: its size as JSON.
-    `names_user`: the value is the id of a user, which its kind does not tell.
+    `names_user`: the value is the id of a user, which its kind does not tell. `clears`: null is sent, and
+    removes the present value. `narrows`: without it the action would do more than is meant, so a value that
+    does not fit fails the action though it is optional.
     """
 
     name: str
@@ -89,6 +91,8 @@ class Parameter:
     limit: int | None = None
     maximum_bytes: int | None = None
     names_user: bool = False
+    clears: bool = False
+    narrows: bool = False
 
     def is_literal(self, template: Any) -> bool:
         """Whether the mapping holds the value itself."""
@@ -130,7 +134,8 @@ class ActionType:
 
     `order`: kinds run in ascending order. `tier`: how often Knock takes its call; each type has an endpoint
     of its own. `give_up_after`: how long Temporal retries it. `waits_for_parent`: how long it is retried
-    while what it adds to does not exist.
+    while what it adds to does not exist. `fields`: what the destination reads beside custom properties in the
+    same body. A property with the name of one is held to its kind, and none reaches an object.
     """
 
     name: str
@@ -145,6 +150,7 @@ class ActionType:
     give_up_after: timedelta
     effect: Effect | None = None
     waits_for_parent: timedelta | None = None
+    fields: Mapping[str, Kind] = field(default_factory=dict)
 
     def parameter(self, name: str) -> Parameter | None:
         """The parameter of that name or alias."""
@@ -156,7 +162,7 @@ class ActionType:
         They follow from the payload alone: an attempt that goes on where an earlier one stopped makes the
         same.
         """
-        if self.chunk is None:
+        if self.chunk is None or self.chunk.parameter not in payload:
             return [(payload, idempotency_key)]
         values, size = payload[self.chunk.parameter], self.chunk.size
         return [
@@ -180,6 +186,7 @@ def action(
     give_up_after: timedelta = timedelta(days=3),
     effect: Effect | None = None,
     waits_for_parent: timedelta | None = None,
+    fields: Mapping[str, Kind] | None = None,
 ) -> Callable[[Call], ActionType]:
     """Declare the decorated function as the call of an action type. Its docstring is the description."""
 
@@ -197,6 +204,7 @@ def action(
             give_up_after=give_up_after,
             effect=effect,
             waits_for_parent=waits_for_parent,
+            fields=fields or {},
         )
 
     return declare

@@ -16,7 +16,7 @@ from app.actions.base import (
     Tier,
     action,
 )
-from app.actions.profiles import CHANNEL_DATA, PREFERENCES, upserted
+from app.actions.profiles import CHANNEL_DATA, FIELDS, NAME, PREFERENCES, upserted
 from app.outbound.destinations import Knock, as_data, count
 
 # What Knock takes in one call.
@@ -51,6 +51,7 @@ def _object(payload: Payload) -> Subject:
     "objects_set",
     title="Set object",
     order=30,
+    fields=FIELDS,
     tier=Tier.THREE,
     effect=Effect(Change.SETS, _object),
     example=Example(
@@ -65,9 +66,13 @@ def _object(payload: Payload) -> Subject:
     parameters=(
         COLLECTION,
         OBJECT_ID,
-        Parameter("name", Kind.TEXT, "Name", "Display name.", placeholder="body.name"),
-        Parameter("timezone", Kind.TEXT, "Timezone", "A tz database name.", placeholder="body.timezone"),
-        Parameter("locale", Kind.TEXT, "Locale", "For example en-GB.", placeholder="body.locale"),
+        NAME,
+        Parameter(
+            "timezone", Kind.TEXT, "Timezone", "A tz database name.", placeholder="body.timezone", clears=True
+        ),
+        Parameter(
+            "locale", Kind.TEXT, "Locale", "For example en-GB.", placeholder="body.locale", clears=True
+        ),
         CHANNEL_DATA,
         PREFERENCES,
         Parameter(

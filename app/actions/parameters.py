@@ -4,7 +4,9 @@ Values are coerced only where Knock's API does; anything else that does not fit 
 parameter, the path, what was found and what was expected.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from app.actions.base import ActionType, Kind, Parameter, Payload
@@ -15,16 +17,21 @@ from app.actions.paths import (
     TemplateError,
     evaluate,
     is_constant,
-    parse_path,
     paths_in,
 )
+from app.actions.spelling import advice_on, check_path, looks_like_a_path
 from app.core.errors import DoorbellError, FieldError
+from app.core.identifiers import identifier_of, may_be_rounded
+from app.core.moments import moment_of
 from app.database.engine import to_json
 from app.models.status import ActionStatus
 
-# JSON has one type of number: a whole one may have been written as 7.0. Beyond this a float is not exact.
-EXACT = 2**53
 MAXIMUM_SHOWN = 60
+# Of what is left out, so many are named.
+MAXIMUM_NAMED = 100
+_ITEM_NAMES = {Kind.RECIPIENTS: "recipient", Kind.REFERENCES: "recipient", Kind.MEMBERS: "member"}
+_ID = "an id: a non-empty string or a whole number"
+_ROUNDED = f"{_ID}; with a fraction or an exponent a number this large is rounded, send its digits alone"
 _RECIPIENT = "a recipient: an id, or an object with an id"
 _TENANT = "a tenant: an id, or an object with an id"
 _NO_EVENT = DecodedEvent(body={})
@@ -38,46 +45,124 @@ class InvalidParameter(DoorbellError):
     """A parameter's value is not of the kind that the action needs: the action fails."""
 
 
-def outcome_of(
-    action: ActionType, configured: dict[str, Any], event: DecodedEvent
-) -> tuple[ActionStatus, Payload | None, str | None]:
+@dataclass(frozen=True)
+class Evaluated:
+    """The payload of an action, and what of the mapping is not in it: a parameter, or an item of a list, with
+    the reason."""
+
+    payload: Payload
+    left_out: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outcome:
     """What comes of a mapping before its action runs: pending with a payload, or skipped or failed with the
     reason."""
+
+    status: ActionStatus
+    payload: Payload | None = None
+    error: str | None = None
+    left_out: list[dict[str, Any]] = field(default_factory=list)
+
+
+def outcome_of(action: ActionType, configured: dict[str, Any], event: DecodedEvent) -> Outcome:
+    """What comes of a mapping before its action runs."""
     try:
-        return ActionStatus.PENDING, evaluate_parameters(action, configured, event), None
+        evaluated = evaluate_action(action, configured, event)
     except MissingParameter as error:
-        return ActionStatus.SKIPPED, None, str(error)
+        return Outcome(ActionStatus.SKIPPED, error=str(error))
     except InvalidParameter as error:
-        return ActionStatus.FAILED, None, str(error)
+        return Outcome(ActionStatus.FAILED, error=str(error))
+    return Outcome(ActionStatus.PENDING, evaluated.payload, left_out=evaluated.left_out)
 
 
-def evaluate_parameters(action: ActionType, configured: dict[str, Any], event: DecodedEvent) -> Payload:
-    """The payload of an action: its parameters by name, evaluated and coerced.
+def evaluate_action(action: ActionType, configured: dict[str, Any], event: DecodedEvent) -> Evaluated:
+    """The parameters of an action by name, evaluated and coerced. An optional value that does not fit is left
+    out, and named.
 
     Raises:
         MissingParameter: a required parameter has no value.
-        InvalidParameter: a value does not fit, or a path is not written as one.
+        InvalidParameter: a value does not fit that the action cannot do without.
     """
     payload: Payload = {}
+    left_out: list[dict[str, Any]] = []
     for parameter in action.parameters:
-        value = evaluate_parameter(parameter, configured, event)
+        try:
+            value = _evaluated(parameter, configured, event, left_out)
+        except InvalidParameter as error:
+            if parameter.required or parameter.narrows:
+                raise
+            left_out.append(_left_out(parameter.name, str(error).removeprefix(f"{parameter.name}: ")))
+            continue
         if value is not MISSING:
             payload[parameter.name] = value
-    return payload
+    return Evaluated(_with_fitting_properties(action, payload, left_out), left_out[:MAXIMUM_NAMED])
+
+
+def evaluate_parameters(action: ActionType, configured: dict[str, Any], event: DecodedEvent) -> Payload:
+    """The payload of an action. Raises as `evaluate_action` does."""
+    return evaluate_action(action, configured, event).payload
+
+
+def _with_fitting_properties(action: ActionType, payload: Payload, left_out: list[dict[str, Any]]) -> Payload:
+    """The payload, whose custom properties stand beside the fields of the action: one that has the name of a
+    field is held to what the field takes, and none reaches a structured field."""
+    properties = payload.get("properties")
+    if not isinstance(properties, dict):
+        return payload
+    kept = {}
+    for name, value in properties.items():
+        kind = action.fields.get(name)
+        try:
+            kept[name] = value if kind is None or value is None else _as_property(kind, name, value)
+        except InvalidParameter as error:
+            left_out.append(_left_out(f"properties.{name}", str(error)))
+    return {**payload, "properties": kept}
+
+
+def _as_property(kind: Kind, name: str, value: Any) -> Any:
+    if kind is Kind.OBJECT:
+        raise InvalidParameter(f"is no custom property: to set it, map the parameter {name}")
+    try:
+        return _COERCIONS[kind](value)
+    except _Mismatch as mismatch:
+        raise InvalidParameter(_storable(_why(f"properties.{name}", mismatch))) from None
+
+
+def _left_out(what: str, reason: str) -> dict[str, Any]:
+    return {"parameter": what, "reason": reason}
 
 
 def evaluate_parameter(parameter: Parameter, configured: dict[str, Any], event: DecodedEvent) -> Any:
     """The value of one parameter, evaluated and coerced; MISSING when it has none and needs none.
 
-    Raises as `evaluate_parameters` does.
+    Raises:
+        MissingParameter: it is required and has no value.
+        InvalidParameter: its value does not fit.
     """
+    return _evaluated(parameter, configured, event, [])
+
+
+def _evaluated(
+    parameter: Parameter, configured: dict[str, Any], event: DecodedEvent, left_out: list[dict[str, Any]]
+) -> Any:
     template = template_of(parameter, configured)
     value = _evaluate(parameter, template, event)
+    if value is None and parameter.clears:
+        return None
     if value is MISSING or _is_empty(value):
         if parameter.required:
             raise MissingParameter(_missing_message(parameter, template, value))
         return MISSING
-    return _coerce(parameter, template, value)
+    return _coerce(parameter, template, value, left_out)
+
+
+def paths_of(action: ActionType, configured: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The paths of a saved mapping's parameters, each with the parameter's name."""
+    for name, template in configured.items():
+        parameter = action.parameter(name)
+        if parameter is not None and template != "" and not parameter.is_literal(template):
+            yield from ((name, path) for path in paths_in(template))
 
 
 def check_parameters(action: ActionType, configured: dict[str, Any], field: str) -> list[FieldError]:
@@ -101,6 +186,8 @@ def check_parameters(action: ActionType, configured: dict[str, Any], field: str)
 
 
 def _template_errors(parameter: Parameter, template: Any) -> list[str]:
+    if parameter.is_literal(template) and looks_like_a_path(template):
+        return [advice_on(template)]
     try:
         paths = [] if parameter.is_literal(template) or template == "" else list(paths_in(template))
     except TemplateError as error:
@@ -112,7 +199,7 @@ def _path_errors(paths: list[str]) -> list[str]:
     errors = []
     for path in paths:
         try:
-            parse_path(path)
+            check_path(path)
         except PathError as error:
             errors.append(str(error))
     return errors
@@ -175,17 +262,25 @@ def _missing_message(parameter: Parameter, template: Any, value: Any) -> str:
     return _storable(f"{parameter.name} is required and {_shown_template(template)} {found} in this event")
 
 
-def _coerce(parameter: Parameter, template: Any, value: Any) -> Any:
+def _coerce(
+    parameter: Parameter, template: Any, value: Any, left_out: list[dict[str, Any]] | None = None
+) -> Any:
+    """The value as the parameter takes it. Items of a list that do not fit are added to `left_out`.
+
+    Raises:
+        InvalidParameter: it does not fit, or no item of it does.
+    """
     shown = _shown_template(template)
     try:
-        coerced = _COERCIONS[parameter.kind](value)
+        if parameter.kind in _ITEMS and isinstance(value, list):
+            coerced: Any = _coerce_items(parameter, shown, value, left_out)
+        elif parameter.kind in _ITEMS:
+            coerced = [_ITEMS[parameter.kind](value)]
+        else:
+            coerced = _COERCIONS[parameter.kind](value)
         size = len(_json(coerced))
     except _Mismatch as mismatch:
-        which = f"item {mismatch.position} of {shown}" if mismatch.position else shown
-        found, expected = _shown(mismatch.found), mismatch.expected
-        raise InvalidParameter(
-            _storable(f"{parameter.name}: {which} is {found}, expected {expected}")
-        ) from None
+        raise InvalidParameter(_storable(f"{parameter.name}: {_why(shown, mismatch)}")) from None
     if parameter.limit is not None and len(coerced) > parameter.limit:
         raise InvalidParameter(
             _storable(
@@ -200,6 +295,37 @@ def _coerce(parameter: Parameter, template: Any, value: Any) -> Any:
             )
         )
     return coerced
+
+
+def _coerce_items(
+    parameter: Parameter, shown: str, values: list[Any], left_out: list[dict[str, Any]] | None
+) -> list[Any]:
+    """The items of a list that fit, without repeats.
+
+    Raises:
+        _Mismatch: none does; it is the first one's. So it is with any item of a list that must be whole.
+    """
+    found: dict[bytes, Any] = {}
+    first: _Mismatch | None = None
+    for position, item in enumerate(values, start=1):
+        try:
+            coerced = _ITEMS[parameter.kind](item)
+            found.setdefault(_json(coerced), coerced)
+        except _Mismatch as mismatch:
+            mismatch.item = f"{_ITEM_NAMES[parameter.kind]} {position}"
+            if parameter.narrows:
+                raise
+            first = first or mismatch
+            if left_out is not None:
+                left_out.append(_left_out(parameter.name, _storable(_why(shown, mismatch))))
+    if first is not None and not found:
+        raise first
+    return list(found.values())
+
+
+def _why(shown: str, mismatch: "_Mismatch") -> str:
+    which = f"{mismatch.item} of {shown}" if mismatch.item else shown
+    return f"{which} is {_shown(mismatch.found)}, expected {mismatch.expected}"
 
 
 def _json(value: Any) -> bytes:
@@ -220,29 +346,48 @@ def _storable(text: str) -> str:
 
 
 class _Mismatch(Exception):
-    """Carries what was found, what was expected and, within a list, the position counted from 1."""
+    """Carries what was found and what was expected. `item` names the item of a list that it is about."""
 
-    def __init__(self, found: Any, expected: str, position: int = 0) -> None:
+    def __init__(self, found: Any, expected: str) -> None:
         super().__init__(expected)
         self.found = found
         self.expected = expected
-        self.position = position
+        self.item = ""
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What was found, in words."""
+
+    text: str
 
 
 def _id(value: Any) -> str:
-    if isinstance(value, str) and value:
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT:
-        return str(int(value))
-    raise _Mismatch(value, "an id: a non-empty string or a whole number")
+    identifier = identifier_of(value)
+    if identifier is None:
+        raise _Mismatch(value, _ROUNDED if may_be_rounded(value) else _ID)
+    return identifier
 
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, float) and not value.is_integer():
+        return repr(value)
+    if isinstance(value, int | float) and (digits := identifier_of(value)) is not None:
+        return digits
     raise _Mismatch(value, "a string")
+
+
+def _moment(value: Any) -> str:
+    """A moment in ISO 8601."""
+    moment = moment_of(value)
+    if moment is None:
+        raise _Mismatch(value, "a moment: ISO 8601 text, or seconds or milliseconds since 1970")
+    is_complete = (
+        isinstance(value, str) and value[10:11] in ("T", "t") and datetime.fromisoformat(value).tzinfo
+    )
+    return value if is_complete else moment.isoformat().replace("+00:00", "Z")
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -262,7 +407,9 @@ def _recipient(value: Any) -> Any:
     try:
         if not isinstance(value, dict):
             return _id(value)
-        recipient = {**value, "id": _id(value.get("id"))}
+        if value.get("id") in (None, ""):
+            raise _Mismatch(_Described("an object without an id"), _RECIPIENT)
+        recipient = {**value, "id": _id(value["id"])}
         return {**recipient, "collection": _id(value["collection"])} if "collection" in value else recipient
     except _Mismatch as mismatch:
         raise _Mismatch(mismatch.found, _RECIPIENT) from None
@@ -299,36 +446,23 @@ def _user(value: Any) -> dict[str, Any]:
     return recipient if isinstance(recipient, dict) else {"id": recipient}
 
 
-def _many(one: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
-    """One value or a list of them, as a list without repeats."""
-
-    def coerce(value: Any) -> list[Any]:
-        found: dict[bytes, Any] = {}
-        for position, item in enumerate(value if isinstance(value, list) else [value], start=1):
-            try:
-                coerced = one(item)
-                found.setdefault(_json(coerced), coerced)
-            except _Mismatch as mismatch:
-                position = position if isinstance(value, list) else 0
-                raise _Mismatch(mismatch.found, mismatch.expected, position) from None
-        return list(found.values())
-
-    return coerce
-
-
 _COERCIONS: dict[Kind, Callable[[Any], Any]] = {
     Kind.KEY: _id,
     Kind.ID: _id,
     Kind.TEXT: _text,
+    Kind.MOMENT: _moment,
     Kind.OBJECT: _object,
     Kind.BOOLEAN: _boolean,
     Kind.RECIPIENT: _recipient,
-    Kind.RECIPIENTS: _many(_recipient),
-    Kind.REFERENCES: _many(_reference),
-    Kind.MEMBERS: _many(_member),
     Kind.TENANT: _tenant,
 }
-LIST_KINDS = frozenset({Kind.RECIPIENTS, Kind.REFERENCES, Kind.MEMBERS})
+# Of parameters that take one value or many, how each is coerced.
+_ITEMS: dict[Kind, Callable[[Any], Any]] = {
+    Kind.RECIPIENTS: _recipient,
+    Kind.REFERENCES: _reference,
+    Kind.MEMBERS: _member,
+}
+LIST_KINDS = frozenset(_ITEMS)
 
 
 def _shown_template(template: Any) -> str:
@@ -339,6 +473,8 @@ def _shown_template(template: Any) -> str:
 
 def _shown(value: Any) -> str:
     """The value's type, and the value itself as JSON when it is short and plain."""
+    if isinstance(value, _Described):
+        return value.text
     if value is None:
         return "null"
     if isinstance(value, list):

@@ -10,7 +10,7 @@ with examples, is in `docs/mappings.md`.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final
@@ -23,6 +23,11 @@ MAXIMUM_PATH_LENGTH = 1024
 MAXIMUM_PATH_KEYS = 100
 MAXIMUM_TEMPLATE_DEPTH = 32
 
+# What is no part of a key unless it stands in quotes: it is how other languages write indexes, templates and
+# operators. Saved paths are held to it (`app/actions/spelling.py`), the event path reads any key.
+OTHER_SYNTAX = re.compile(r"""[\s\[\](){}<>=+?|&;,'"`\\^!%~/*]|^-\d+$""")
+COUNTED_BACK = re.compile(r"-\d+")
+QUOTED_KEY = re.compile(r'"(?:[^"\\]|\\.)*"')
 _SEGMENT = re.compile(r'"((?:[^"\\]|\\.)*)"|([^."]+)')
 
 
@@ -84,13 +89,19 @@ def parse_path(text: str) -> Path:
     if len(keys) > MAXIMUM_PATH_KEYS:
         raise PathError(f"a path has at most {MAXIMUM_PATH_KEYS} keys, this one {len(keys)}")
     if keys[0].name in ROOTS and not text.startswith('"'):
-        return Path(text, keys[0].name, keys[1:])
+        root, keys = keys[0].name, keys[1:]
+        return Path(text, root, _header_name(keys) if root == "headers" else keys)
     return Path(text, "body", keys)
+
+
+def _header_name(keys: tuple["Key", ...]) -> tuple["Key", ...]:
+    """Header names compare without case; those of an event are lower-case."""
+    return tuple(replace(each, name=each.name.lower()) for each in keys)
 
 
 def child_path(path: str, name: str) -> str:
     """The path of a key below a path; a name that would be read otherwise is quoted."""
-    is_bare = bool(name) and name == name.strip() and name != "*" and not {".", '"'} & set(name)
+    is_bare = bool(name) and "." not in name and name not in ("$", "@") and not OTHER_SYNTAX.search(name)
     step = name if is_bare else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return f"{path}.{step}" if path else step
 

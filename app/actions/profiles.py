@@ -5,6 +5,23 @@ from collections.abc import Collection
 
 from app.actions.base import Kind, Parameter, Payload
 
+NAME = Parameter("name", Kind.TEXT, "Name", "Display name.", placeholder="body.name", clears=True)
+TIMEZONE = Parameter(
+    "timezone",
+    Kind.TEXT,
+    "Timezone",
+    "A tz database name.",
+    placeholder="body.timezone",
+    clears=True,
+)
+LOCALE = Parameter(
+    "locale",
+    Kind.TEXT,
+    "Locale",
+    "For example en-GB.",
+    placeholder="body.locale",
+    clears=True,
+)
 CHANNEL_DATA = Parameter(
     "channel_data",
     Kind.OBJECT,
@@ -19,6 +36,16 @@ PREFERENCES = Parameter(
     "An object by preference set id, usually `default`.",
     placeholder="body.preferences",
 )
+
+# What every recipient has beside custom properties.
+FIELDS = {
+    "name": Kind.TEXT,
+    "timezone": Kind.TEXT,
+    "locale": Kind.TEXT,
+    "created_at": Kind.MOMENT,
+    "channel_data": Kind.OBJECT,
+    "preferences": Kind.OBJECT,
+}
 
 
 def upserted(payload: Payload, *, address: Collection[str]) -> Payload:

@@ -13,7 +13,7 @@ from app.actions.base import (
     Tier,
     action,
 )
-from app.actions.profiles import CHANNEL_DATA, upserted
+from app.actions.profiles import CHANNEL_DATA, FIELDS, NAME, upserted
 from app.models.directory import TENANTS
 from app.outbound.destinations import Knock, as_data
 
@@ -36,6 +36,7 @@ def _tenant(payload: Payload) -> Subject:
     "tenants_set",
     title="Set tenant",
     order=50,
+    fields={**FIELDS, "settings": Kind.OBJECT},
     tier=Tier.THREE,
     effect=Effect(Change.SETS, _tenant),
     example=Example(
@@ -49,7 +50,7 @@ def _tenant(payload: Payload) -> Subject:
     ),
     parameters=(
         TENANT_ID,
-        Parameter("name", Kind.TEXT, "Name", "Display name.", placeholder="body.name"),
+        NAME,
         Parameter(
             "settings",
             Kind.OBJECT,

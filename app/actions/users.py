@@ -13,7 +13,7 @@ from app.actions.base import (
     Tier,
     action,
 )
-from app.actions.profiles import CHANNEL_DATA, PREFERENCES, upserted
+from app.actions.profiles import CHANNEL_DATA, FIELDS, NAME, PREFERENCES, upserted
 from app.core.errors import Refused
 from app.models.directory import USERS
 from app.outbound.destinations import Knock, as_data
@@ -38,6 +38,7 @@ def _user(payload: Payload) -> Subject:
     "users_identify",
     title="Identify user",
     order=10,
+    fields={**FIELDS, "email": Kind.TEXT, "phone_number": Kind.TEXT, "avatar": Kind.TEXT},
     tier=Tier.THREE,
     effect=Effect(Change.SETS, _user),
     example=Example(
@@ -51,23 +52,33 @@ def _user(payload: Payload) -> Subject:
     ),
     parameters=(
         USER_ID,
-        Parameter("name", Kind.TEXT, "Name", "Display name.", placeholder="body.name"),
-        Parameter("email", Kind.TEXT, "Email", "Primary email address.", placeholder="body.email"),
+        NAME,
+        Parameter(
+            "email", Kind.TEXT, "Email", "Primary email address.", placeholder="body.email", clears=True
+        ),
         Parameter(
             "phone_number",
             Kind.TEXT,
             "Phone number",
             "In E.164, for example +15550100100.",
+            clears=True,
             placeholder="body.phone",
         ),
-        Parameter("avatar", Kind.TEXT, "Avatar", "URL of a picture.", placeholder="body.avatar_url"),
-        Parameter("timezone", Kind.TEXT, "Timezone", "A tz database name.", placeholder="body.timezone"),
-        Parameter("locale", Kind.TEXT, "Locale", "For example en-GB.", placeholder="body.locale"),
+        Parameter(
+            "avatar", Kind.TEXT, "Avatar", "URL of a picture.", placeholder="body.avatar_url", clears=True
+        ),
+        Parameter(
+            "timezone", Kind.TEXT, "Timezone", "A tz database name.", placeholder="body.timezone", clears=True
+        ),
+        Parameter(
+            "locale", Kind.TEXT, "Locale", "For example en-GB.", placeholder="body.locale", clears=True
+        ),
         Parameter(
             "created_at",
-            Kind.TEXT,
+            Kind.MOMENT,
             "Created at",
-            "When the user was created in your system, in ISO 8601.",
+            "When the user was created in your system: ISO 8601, or seconds or milliseconds since 1970.",
+            clears=True,
             placeholder="body.created_at",
         ),
         CHANNEL_DATA,

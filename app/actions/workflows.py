@@ -5,7 +5,8 @@ from typing import Any
 
 from app.actions.base import (
     MAXIMUM_DATA_BYTES,
-    MAXIMUM_RECIPIENTS,
+    MAXIMUM_LISTED,
+    Chunk,
     Example,
     Kind,
     Parameter,
@@ -14,6 +15,10 @@ from app.actions.base import (
     action,
 )
 from app.outbound.destinations import Knock, as_data
+
+# What Knock takes in one call.
+RECIPIENTS_A_CALL = 1000
+CHUNK = Chunk("recipients", RECIPIENTS_A_CALL)
 
 KEY = Parameter(
     "key",
@@ -36,6 +41,7 @@ KEY = Parameter(
         {"key": "order-reminder", "cancellation_key": "body.order_id", "recipients": "body.user_id"},
         {"order_id": 9001, "user_id": "ada"},
     ),
+    chunk=CHUNK,
     parameters=(
         KEY,
         Parameter(
@@ -50,8 +56,9 @@ KEY = Parameter(
             "recipients",
             Kind.REFERENCES,
             "Recipients",
-            "Cancel for these recipients only.",
-            limit=MAXIMUM_RECIPIENTS,
+            f"Cancel for these recipients only. More than {RECIPIENTS_A_CALL} go in several calls.",
+            limit=MAXIMUM_LISTED,
+            narrows=True,
             placeholder="body.user_id",
         ),
     ),
@@ -86,15 +93,17 @@ async def workflows_cancel(knock: Knock, payload: Payload, idempotency_key: str)
     ),
     # Knock remembers an idempotency key for 24 hours: a retry after that could notify twice.
     give_up_after=timedelta(hours=23),
+    chunk=CHUNK,
     parameters=(
         KEY,
         Parameter(
             "recipients",
             Kind.RECIPIENTS,
             "Recipients",
-            "Who is notified: user ids, users to identify, or objects with a collection.",
+            "Who is notified: user ids, users to identify, or objects with a collection. "
+            f"More than {RECIPIENTS_A_CALL} go in several calls.",
             required=True,
-            limit=MAXIMUM_RECIPIENTS,
+            limit=MAXIMUM_LISTED,
             placeholder="body.user_id",
         ),
         Parameter(
@@ -120,6 +129,7 @@ async def workflows_cancel(knock: Knock, payload: Payload, idempotency_key: str)
             "Settings",
             "An object with `sandbox_mode` (deliver nothing) or `skip_delay` (pass over delay steps), true "
             "or false.",
+            narrows=True,
             placeholder='{"sandbox_mode": true}',
         ),
     ),

@@ -12,6 +12,7 @@ from temporalio import activity
 
 from app.activities.failures import tried_later
 from app.activities.follow_run import verdict_on
+from app.core import exact_json
 from app.core.errors import Permanent, Retryable
 from app.directory.definition import FetchStep
 from app.directory.recipients import Json
@@ -82,7 +83,7 @@ class Deliver:
         if not answer.body.strip():
             return None
         merged = _merged(run.data or {}, _object(answer.body), fetch.settings.response_path)
-        if len(orjson.dumps(merged)) > MAXIMUM_DATA_BYTES:
+        if len(exact_json.dumps(merged)) > MAXIMUM_DATA_BYTES:
             raise Permanent("the run's data would have more than 10 MB")
         return merged
 
@@ -115,7 +116,7 @@ class Deliver:
 
 def _object(body: bytes) -> Json:
     try:
-        answer = orjson.loads(body)
+        answer = exact_json.loads(body)
     except orjson.JSONDecodeError:
         raise Permanent("the answer is not JSON") from None
     if not isinstance(answer, dict):

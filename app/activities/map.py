@@ -63,7 +63,8 @@ def evaluate_mapping(
     """The action that a mapping makes of an event: pending, skipped or failed. `original`: the event that it
     replays, or itself."""
     action = action_types()[mapping.action_type]
-    status, payload, error = outcome_of(action, mapping.parameters, decoded)
+    outcome = outcome_of(action, mapping.parameters, decoded)
+    payload = outcome.payload
     return StoredAction(
         id=derived_id(event.id, str(mapping.id)),
         event_id=event.id,
@@ -72,9 +73,10 @@ def evaluate_mapping(
         parameters=mapping.parameters,
         payload=payload,
         idempotency_key=None if payload is None else _idempotency_key(event, mapping, payload),
-        status=status,
-        error=error,
-        finished_at=None if status is ActionStatus.PENDING else now(),
+        status=outcome.status,
+        error=outcome.error,
+        finished_at=None if outcome.status is ActionStatus.PENDING else now(),
+        left_out=outcome.left_out or None,
         environment=event.environment,
         source_key=event.source_key,
         position=_position(event, mapping, original),

@@ -38,6 +38,7 @@ class RecordOutcome:
             error=await self._error(event, outcome),
             workflow_id=info.workflow_id,
             run_id=info.workflow_run_id,
+            ran_nothing=outcome.ran_nothing,
         )
         await self._events.finish(finished)
         metrics.count_finished(event.environment, event.source_key, outcome.status, event.received_at)
@@ -46,10 +47,15 @@ class RecordOutcome:
         return outcome
 
     async def _error(self, event: StoredEvent, outcome: EventOutcome) -> str | None:
+        """Why the event is as it is, and what its reception noted."""
+        problem = await self._problem(event, outcome)
+        return None if problem is None else "; ".join(filter(None, (problem, event.error)))
+
+    async def _problem(self, event: StoredEvent, outcome: EventOutcome) -> str | None:
         """Why the event is as it is; of failed actions the first one's cause, in the destination's own
         words."""
         if outcome.status is not EventStatus.FAILED or outcome.cancelled or outcome.problem is not None:
-            return _error(event, outcome)
+            return _problem(event, outcome)
         failed = [
             f"{each.action_type}: {each.error}"
             for each in await self._actions.of_event(event.id)
@@ -62,14 +68,15 @@ def _failures(actions: int) -> str:
     return "1 action failed" if actions == 1 else f"{actions} actions failed"
 
 
-def _error(event: StoredEvent, outcome: EventOutcome) -> str | None:
+def _problem(event: StoredEvent, outcome: EventOutcome) -> str | None:
     if outcome.cancelled:
         return "the workflow was cancelled in Temporal"
     if outcome.problem is not None:
         return outcome.problem
     if outcome.status is EventStatus.REJECTED:
         return "the event could not be verified when it was processed; see verification_reason"
-    if outcome.status is EventStatus.IGNORED and event.error is None:
+    # Why there is no event type, reception has noted.
+    if outcome.status is EventStatus.IGNORED and event.event_type is not None:
         return "no active mapping for this event type"
     return None
 

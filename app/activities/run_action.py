@@ -83,7 +83,7 @@ class Progress:
         return self.reason is not None and not self.changes and self.result is None
 
     def add(self, rest: Rest, result: dict[str, Any] | None, changes: Sequence[AppliedChange]) -> None:
-        """Count a call that succeeded. The results of several are numbers, and are summed."""
+        """Count a call that succeeded. Of the results of several, numbers are summed, and ids are listed."""
         earlier = self.result
         self.result = _sum(earlier, result) if earlier and result else result
         self.changes += changes
@@ -407,4 +407,12 @@ def _waited_enough(action_type: ActionType, action: StoredAction, error: ParentM
 
 
 def _sum(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    return {name: first.get(name, 0) + value for name, value in second.items()}
+    """The results of several calls as one: `{name}s` lists what is no number, beside the first one's."""
+    result = dict(first)
+    for name, value in second.items():
+        if isinstance(value, int):
+            result[name] = first.get(name, 0) + value
+        else:
+            listed = first.get(f"{name}s", [first[name]] if name in first else [])
+            result |= {name: first.get(name, value), f"{name}s": [*listed, value]}
+    return result

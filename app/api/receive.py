@@ -24,7 +24,7 @@ from app.core.errors import Rejected
 from app.database.batching import QueueFull, is_about_content
 from app.events.reception import ReceivedEvent, Refusal, receive_events, refused_request
 from app.events.scripted_answers import scripted_answer
-from app.models.status import ReceivedThrough
+from app.models.status import EventStatus, ReceivedThrough
 from app.models.types import now
 from app.providers.base import Provider
 from app.providers.handshakes import Probe, answer_of
@@ -59,6 +59,8 @@ NOT_KEPT = (QueueFull, DBAPIError, PoolTimeout, OSError, ValueError, TypeError)
 REFUSALS_PER_MINUTE = 120
 
 
+# A redirect would lose the event with senders that follow none.
+@router.post("/integrations/receive/{token}/", include_in_schema=False)
 @router.post(
     "/integrations/receive/{token}",
     summary="Receive an event",
@@ -164,13 +166,20 @@ async def take_in(
 
 
 def _accepted(provider: Provider, events: list[ReceivedEvent]) -> Response:
-    """The answer, with the ids of all events when they came as a batch."""
+    """The answer, with the ids of all events when they came as a batch, and what was rejected of it."""
     if provider.success_status == 204:
         return Response(status_code=204)
-    ids = [str(each.id) for each in events]
+    ids = [str(each.id) for each in events if each.status is not EventStatus.REJECTED]
     if len(ids) == 1 and events[0].batch_id is None:
         return Response(b'{"success":true,"id":"%s"}' % ids[0].encode(), media_type="application/json")
-    answer = {"success": True, "id": ids[0] if ids else None, "ids": ids}
+    answer: dict[str, Any] = {"success": True, "id": ids[0] if ids else None, "ids": ids}
+    rejected = [
+        {"position": position, "id": str(each.id), "message": each.error}
+        for position, each in enumerate(events)
+        if each.status is EventStatus.REJECTED
+    ]
+    if rejected:
+        answer["rejected"] = rejected
     return Response(orjson.dumps(answer), media_type="application/json")
 
 

@@ -14,6 +14,7 @@ from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.storable import MAXIMUM_BODY_BYTES, check_storable, unstorable
+from app.core import exact_json
 from app.core.errors import FieldError, RequestError
 from app.models.types import new_id
 
@@ -43,7 +44,7 @@ class DirectoryRequest(Request):
         if not hasattr(self, "_json"):
             body = await self.body()
             try:
-                self._json = orjson.loads(body)
+                self._json = exact_json.loads(body)
             except orjson.JSONDecodeError as error:
                 raise RequestError(400, "invalid_json", f"The body is not JSON: {error}") from None
             check_storable(body, self._json)
@@ -121,7 +122,7 @@ def plain_query(query: str) -> Iterator[tuple[str, str]]:
     for base, members in objects.items():
         for place in range(max(map(len, members.values()))):
             parts = {name: values[place] for name, values in members.items() if place < len(values)}
-            yield base, orjson.dumps(parts).decode()
+            yield base, exact_json.dumps(parts).decode()
 
 
 def invalid_parameters(error: RequestValidationError) -> RequestError:

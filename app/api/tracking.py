@@ -18,7 +18,9 @@ from starlette.requests import ClientDisconnect
 
 from app.api.errors import RESPONSES, error_response
 from app.api.receive import RETRY_AFTER, keep, limit_rate, note_refusal, read_body, unavailable
+from app.core import exact_json
 from app.core.errors import Rejected
+from app.core.raw_json import Part, loads_loosely
 from app.events.assessment import Assessment, assess_tracking, refusal
 from app.events.reception import ReceivedEvent, events_of_request, refused_request
 from app.events.tracking import events_of
@@ -121,7 +123,9 @@ for _path in PATHS:
             "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
         },
     )
-    router.add_api_route(_path, preflight, methods=["OPTIONS"], include_in_schema=False)
+    router.add_api_route(f"{_path}/", track, methods=["POST"], include_in_schema=False)
+    for _each in (_path, f"{_path}/"):
+        router.add_api_route(_each, preflight, methods=["OPTIONS"], include_in_schema=False)
 
 
 def _cors(request: Request) -> dict[str, str]:
@@ -152,10 +156,14 @@ async def _accept(request: Request) -> None:
     assessment: Assessment | None = None
     try:
         _check_size(body, limits)
-        assessment = await assess_tracking(endpoint, delivery, runtime.scripts)
+        kind = _TYPE_OF[request.url.path.rstrip("/").rsplit("/", 1)[1]]
+        events, unfit = _events_of(decoded, kind, limits)
+        assessment = await assess_tracking(
+            endpoint, delivery, runtime.scripts, [each.body for each in events if each.problem is None]
+        )
         _check_verified(endpoint, assessment)
-        kind = _TYPE_OF[request.url.path.rsplit("/", 1)[1]]
-        events = list(events_of(body, decoded, kind, limits))
+        if unfit is not None:
+            raise unfit
     except ScriptsBusy as error:
         raise unavailable(error) from error
     except Rejected as rejected:
@@ -166,6 +174,14 @@ async def _accept(request: Request) -> None:
     )
     await keep(request, accepted)
     request.app.state.secret_uses.note(assessment.verdict.secret_id, delivery.received_at)
+
+
+def _events_of(decoded: Any, kind: str, limits: Tracking) -> tuple[list[Part], Rejected | None]:
+    """The events of a request, or what is wrong with it: who is not verified does not learn that."""
+    try:
+        return events_of(decoded, kind, limits), None
+    except Rejected as rejected:
+        return [], rejected
 
 
 def _refused(
@@ -197,8 +213,12 @@ async def _read(request: Request) -> bytes:
 def _decode(body: bytes) -> Any:
     """The body as JSON, None when it is none: who sent it is told apart first."""
     try:
-        return orjson.loads(body)
+        return exact_json.loads(body)
     except orjson.JSONDecodeError:
+        pass
+    try:
+        return loads_loosely(body)
+    except ValueError:
         return None
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from app.cli.management import ManagementClient, source_path
 from app.cli.options import AsJson, Connection, Yes, grouped
-from app.cli.printing import agrees, print_json
+from app.cli.printing import agrees, print_json, print_line
 from app.cli.source_files import FOLDER, SourceFile, from_answer, plan_files, read_files, write_files
 from app.core.errors import CommandError
 
@@ -182,11 +182,13 @@ def push_sources(
     for each in track(changes, "Sources", console=progress, transient=True, disable=not progress.is_terminal):
         assert each.file is not None
         try:
-            client.put(source_path(each.key), each.file.request(), environment=environment)
+            saved = client.put(source_path(each.key), each.file.request(), environment=environment)
         except CommandError as error:
             raise type(error)(f"{directory / FOLDER / each.key}.yaml: {error}") from None
         if not as_json:
             console.print(f"{'changed' if each.server else 'created'} {each.key}", highlight=False)
+            for warning in saved.get("warnings", []):
+                print_line(console, Text("warning", style="yellow"), warning)
     return 0
 
 

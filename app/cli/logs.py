@@ -135,6 +135,8 @@ def show_entry(entry: dict[str, Any], console: Console, *, as_json: bool) -> Non
             _took(action),
             plain(result),
         )
+        for each in action.get("left_out", []):
+            print_line(console, "      left out", each["parameter"], plain(each["reason"]))
 
 
 def find_entry(client: ManagementClient, wanted: WantedEntries, identifier: str) -> dict[str, Any] | None:

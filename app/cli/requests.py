@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import orjson
 from rich.console import Console
 
 from app.cli.results import Result, result_of, show
 from app.cli.target import Target, open_target
+from app.core import exact_json
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
 from app.models.types import now
@@ -69,7 +69,7 @@ def record_of(request: Request) -> bytes:
         body = {"body": request.body.decode()}
     except UnicodeDecodeError:
         body = {"body_base64": base64.b64encode(request.body).decode()}
-    return orjson.dumps({"headers": request.headers, **body}) + b"\n"
+    return exact_json.dumps({"headers": request.headers, **body}) + b"\n"
 
 
 def forwarded_headers(headers: dict[str, str]) -> dict[str, str]:
@@ -156,7 +156,7 @@ def _requests(target: Target, event_type: str | None, payload: Path | None, coun
 
 def _recorded(line: bytes, where: str) -> Request:
     try:
-        entry = orjson.loads(line)
+        entry = exact_json.loads(line)
         headers = entry.get("headers") or {}
         body = base64.b64decode(entry["body_base64"]) if "body_base64" in entry else entry["body"]
         if not all(isinstance(value, str) for value in headers.values()):
@@ -165,5 +165,6 @@ def _recorded(line: bytes, where: str) -> Request:
         raise ConfigurationError(
             f'{where} is not {{"headers": {{"name": "text"}}, "body": ...}} in JSON'
         ) from None
-    raw = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else orjson.dumps(body)
+    raw = body.encode() if isinstance(body, str) else body
+    raw = raw if isinstance(raw, bytes) else exact_json.dumps(raw)
     return Request(raw, forwarded_headers(headers))

@@ -15,8 +15,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.cli.printing import print_line
 from app.cli.target import Target
+from app.core import exact_json
 from app.database.pages import PageRequest
-from app.logs.entries import LogEntry
+from app.logs.entries import LogEntry, named
 from app.logs.filters import LogFilter
 from app.logs.listing import list_log
 from app.models.status import EventStatus
@@ -50,7 +51,7 @@ class Result:
                 "preprocess_output": entry.preprocess_output,
                 "actions": actions,
             }
-        return orjson.dumps(
+        return exact_json.dumps(
             {"status": self.status, "answer": self.answer, "event": event}, default=str
         ).decode()
 
@@ -95,6 +96,8 @@ def show(result: Result, console: Console) -> None:
             _took(action),
             action.error or _short(action.result),
         )
+        for each in action.left_out or ():
+            print_line(console, Text("    left out", style="yellow"), named(each), each["reason"])
 
 
 async def _finished(target: Target, identifier: UUID, wait: float) -> LogEntry | None:
@@ -118,7 +121,7 @@ async def _newest(target: Target, wanted: LogFilter) -> LogEntry | None:
 
 def _decoded(content: bytes) -> Any:
     try:
-        return orjson.loads(content)
+        return exact_json.loads(content)
     except orjson.JSONDecodeError:
         return content.decode("utf-8", "replace")[:1000]
 
@@ -136,7 +139,7 @@ def _colored(text: str, good: bool) -> Text:
 
 def _short(result: Any) -> str:
     """The beginning of what a destination answered: enough to know it by."""
-    text = orjson.dumps(result, default=str).decode()
+    text = exact_json.dumps(result, default=str).decode()
     return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}…"
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from app.core import exact_json
 from app.core.errors import CommandError
 
 FOLDER = "sources"
@@ -180,7 +181,7 @@ def _mapping(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _canonical(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return exact_json.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def _request_environment(configured: dict[str, Any]) -> dict[str, Any]:

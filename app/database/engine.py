@@ -10,6 +10,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app.core import exact_json
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
 from app.database.partitions import create_partitions
@@ -40,7 +41,7 @@ def open_engine(settings: Settings, *, plan_once: bool = False) -> AsyncEngine:
         # An error of the database is logged, and shown in Temporal: without what was written.
         hide_parameters=True,
         json_serializer=to_json,
-        json_deserializer=orjson.loads,
+        json_deserializer=exact_json.loads,
         connect_args={
             "connect_timeout": 5,
             "application_name": "doorbell",
@@ -106,7 +107,7 @@ def _set_isolation(connection: Connection) -> None:
 
 def to_json(value: object) -> str:
     """JSON text as it is stored: compact, keys as they came."""
-    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+    return exact_json.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def upgrade(url: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import model_validator
 
+from app.core import exact_json
 from app.core.changes import Change
 
 MAXIMUM_CONDITIONS = 100
@@ -126,7 +127,7 @@ def _argument(text: str | None, scope: Mapping[str, Any]) -> Any:
     if _is_path(text):
         return look_up(text, scope)
     try:
-        return orjson.loads(text)
+        return exact_json.loads(text)
     except orjson.JSONDecodeError:
         return text
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core import exact_json
 from app.core.errors import FieldError, RequestError
 from app.core.secrets import SecretBox
 from app.core.validation import field_errors, invalid_fields
@@ -54,7 +55,7 @@ async def save_workflow(
         raise invalid_fields([FieldError("workflow_key", "is 3 to 255 of a-z, 0-9, _ and -")])
     workflow = _parsed(body)
     definition = workflow.model_dump(mode="json", exclude_none=True)
-    sha = hashlib.sha256(orjson.dumps(definition, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    sha = hashlib.sha256(exact_json.dumps(definition, option=orjson.OPT_SORT_KEYS)).hexdigest()
     moment = now()
     version = WorkflowVersion(
         environment=environment, key=key, definition=definition, sha=sha, created_at=moment

@@ -9,12 +9,12 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import orjson
 from liquid import Environment, Mode
 from liquid.exceptions import LiquidError, ResourceLimitError
 from liquid.filter import liquid_filter
 from markupsafe import Markup
 
+from app.core import exact_json
 from app.core.errors import InvalidTemplate, Permanent
 
 MAXIMUM_OUTPUT_BYTES = 1024 * 1024
@@ -61,7 +61,7 @@ def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 @liquid_filter
 def _json(value: object) -> str:
     """Knock's `json`: the value as JSON."""
-    return orjson.dumps(value, default=str).decode()
+    return exact_json.dumps(value, default=str).decode()
 
 
 @liquid_filter

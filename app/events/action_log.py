@@ -45,13 +45,13 @@ _ADD = text(
     """
 WITH added AS (
     INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, payload, idempotency_key, status,
-                         error, attempts, finished_at, environment, source_key, position)
+                         error, attempts, finished_at, environment, source_key, position, left_out)
     SELECT id, event_id, mapping_id, action_type, parameters::json, payload::json, idempotency_key, status,
-           error, 0, finished_at, environment, source_key, position::json
+           error, 0, finished_at, environment, source_key, position::json, left_out
     FROM json_to_recordset(CAST(:rows AS json)) AS given (
         id uuid, event_id uuid, mapping_id uuid, action_type text, parameters text, payload text,
         idempotency_key text, status text, error text, finished_at timestamptz, environment text,
-        source_key text, position text)
+        source_key text, position text, left_out jsonb)
     ON CONFLICT (id) DO NOTHING
     RETURNING id
 )
@@ -417,6 +417,7 @@ def _row(action: StoredAction) -> dict[str, object]:
         "environment": action.environment,
         "source_key": action.source_key,
         "position": None if action.position is None else to_json(action.position.as_mark()),
+        "left_out": action.left_out,
     }
 
 

@@ -6,10 +6,12 @@ The same for every way in (`app/events/reception.py`) and for the verdict of rec
 it came on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import orjson
 
+from app.core import exact_json
 from app.core.errors import Rejected
 from app.events.bodies import as_json
 from app.models.status import VerificationStatus
@@ -24,24 +26,29 @@ SENT_WITH_WRITE_KEY = "sent with the write key, which is not a signature"
 
 @dataclass(frozen=True)
 class Assessment:
-    """The verdict on a delivery. `run` is there when a script made it, `malformed` says why none could.
+    """The verdict on a delivery. `runs` are there when a script made it: one for each of its events, in their
+    order. `malformed` says that none could.
 
     `told` is the verdict's reason as the sender may know it: what a script throws can tell of its inside.
     """
 
     verdict: Verdict
-    run: ScriptRun | None = None
+    runs: tuple[ScriptRun, ...] = ()
     malformed: bool = False
+
+    @property
+    def run(self) -> ScriptRun | None:
+        """The run that decided: all must verify, so the first that does not."""
+        return next((each for each in self.runs if not each.verified), self.runs[0] if self.runs else None)
 
     @property
     def told(self) -> str:
         failed = self.run.error if self.run else None
         return f"the source's script failed with {failed.name}" if failed else self.verdict.reason
 
-    @property
-    def problem(self) -> str | None:
-        """Why there is no preprocess output, for the log."""
-        return self.verdict.reason if self.run and self.run.error else None
+    def run_of(self, position: int) -> ScriptRun | None:
+        """The run on the event at this place of the delivery."""
+        return self.runs[position] if position < len(self.runs) else None
 
 
 def refusal(endpoint: Endpoint, assessment: Assessment) -> Rejected | None:
@@ -57,24 +64,31 @@ def status_of(endpoint: Endpoint, verdict: Verdict) -> VerificationStatus:
     return verdict.status(enforced=endpoint.enforce_verification)
 
 
-async def assess(endpoint: Endpoint, delivery: Delivery, scripts: Scripts) -> Assessment:
-    """Judge a delivery to the ingestion URL. Never raises for what a sender can send.
+async def assess(
+    endpoint: Endpoint, delivery: Delivery, scripts: Scripts, events: Sequence[bytes] = ()
+) -> Assessment:
+    """Judge a delivery to the ingestion URL. Never raises for what a sender can send. `events` are the bodies
+    of its events where it has several: a script runs for each.
 
     Raises:
         ScriptsBusy: too many scripts wait; nothing is known of this delivery.
     """
-    return await _assess(endpoint, delivery, verify(scheme_of(endpoint), delivery, endpoint.secrets), scripts)
+    own = verify(scheme_of(endpoint), delivery, endpoint.secrets)
+    return await _assess(endpoint, delivery, own, scripts, events)
 
 
-async def assess_tracking(endpoint: Endpoint, delivery: Delivery, scripts: Scripts) -> Assessment:
-    """Judge a request of a library. It may be signed as a delivery is; the write key alone is no signature.
+async def assess_tracking(
+    endpoint: Endpoint, delivery: Delivery, scripts: Scripts, events: Sequence[bytes] = ()
+) -> Assessment:
+    """Judge a request of a library, as `assess` else. It may be signed as a delivery is; the write key alone
+    is no signature.
 
     Raises:
         ScriptsBusy: as `assess`.
     """
     signed = verify(scheme_of(endpoint), delivery, endpoint.secrets)
     own = signed if signed.verified else Verdict(None, SENT_WITH_WRITE_KEY)
-    return await _assess(endpoint, delivery, own, scripts)
+    return await _assess(endpoint, delivery, own, scripts, events)
 
 
 def assess_source_call() -> Assessment:
@@ -83,20 +97,30 @@ def assess_source_call() -> Assessment:
     return Assessment(Verdict(True, CALLED_WITH_SOURCE_KEY))
 
 
-async def _assess(endpoint: Endpoint, delivery: Delivery, own: Verdict, scripts: Scripts) -> Assessment:
+async def _assess(
+    endpoint: Endpoint, delivery: Delivery, own: Verdict, scripts: Scripts, events: Sequence[bytes]
+) -> Assessment:
     if endpoint.script is None:
         return Assessment(own)
-    if not _is_json(as_json(delivery.body, delivery.headers)):
+    if not events and not _is_json(as_json(delivery.body, delivery.headers)):
         reason = "the body is not a JSON object, so the source's script did not run"
         return Assessment(Verdict(None, reason), malformed=True)
-    run = await run_script(endpoint, endpoint.script, delivery, own, scripts)
-    return Assessment(_verdict(run, own), run)
+    runs = await run_script(endpoint, endpoint.script, delivery, own, scripts, events)
+    judged = Assessment(own, tuple(runs))
+    assert judged.run is not None
+    return replace(judged, verdict=_verdict(judged.run, own))
 
 
 async def run_script(
-    endpoint: Endpoint, source: str, delivery: Delivery, own: Verdict, scripts: Scripts
-) -> ScriptRun:
-    """Run a script on a delivery as the source's. `own` is the verdict of the source's own scheme.
+    endpoint: Endpoint,
+    source: str,
+    delivery: Delivery,
+    own: Verdict,
+    scripts: Scripts,
+    events: Sequence[bytes] = (),
+) -> list[ScriptRun]:
+    """Run a script on a delivery as the source's: once, or for each of its events where it has several. `own`
+    is the verdict of the source's own scheme.
 
     The error of a script goes into logs: it does not repeat a secret.
     """
@@ -110,7 +134,11 @@ async def run_script(
         secrets=secrets,
         verification={"verified": own.verified, "reason": own.reason},
     )
-    run = await scripts.run(source, given)
+    runs = await scripts.run_each(source, given, events) if events else [await scripts.run(source, given)]
+    return [_masked(run, endpoint) for run in runs]
+
+
+def _masked(run: ScriptRun, endpoint: Endpoint) -> ScriptRun:
     if run.error is None:
         return run
     message = mask(run.error.message, hidden_values(endpoint))
@@ -143,6 +171,6 @@ def _verdict(run: ScriptRun, own: Verdict) -> Verdict:
 
 def _is_json(body: bytes) -> bool:
     try:
-        return isinstance(orjson.loads(body), dict | list)
+        return isinstance(exact_json.loads(body), dict | list)
     except orjson.JSONDecodeError:
         return False

@@ -71,7 +71,7 @@ WITH RECURSIVE backlog (source_key) AS (
           AND original.source_key = judged.source_key AND original.origin IS NULL
           AND original.event_type IS NOT DISTINCT FROM judged.event_type
           AND original.received_order < judged.received_order
-          AND original.status IN ('succeeded', 'ignored', 'processing', 'received')
+          AND original.status IN ('succeeded', 'processing', 'received')
         ORDER BY original.status = 'received', original.received_order DESC LIMIT 1
     ) AS original ON judged.blocker IS NOT NULL AND judged.origin IS NULL
         AND judged.source_key <> ALL(CAST(:repeating AS text[]))

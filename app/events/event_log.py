@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.actions.paths import DecodedEvent
 from app.actions.sensitive import withheld
+from app.core import exact_json
 from app.core.errors import Permanent
 from app.core.secrets import SecretBox
 from app.database.batching import PACE, Batcher
@@ -32,9 +32,6 @@ MAXIMUM_CACHED = 16 * 1024 * 1024
 MAXIMUM_CACHED_BODY = 256 * 1024
 # What a row costs besides its body, roughly.
 ROW_BYTES = 4096
-
-# The outcomes that an event's duplicates share.
-SUCCESSFUL = frozenset({EventStatus.SUCCEEDED, EventStatus.IGNORED})
 
 _LOAD = text("""
 SELECT e.id, e.environment, e.source_key, e.event_type, e.idempotency_key, e.verification_status,
@@ -70,14 +67,15 @@ WHERE events.id = v.id AND events.id >= :first AND events.id <= :last
 RETURNING events.id, events.ordering_keys IS NOT NULL AS is_ordered
 """)
 
-# Those that wait for a run whose event has its outcome: they share a success; after a failure they go back,
-# and the next one executes (`app/worker/start.py`).
+# Those that wait for a run whose event has its outcome: they share a success. After a failure, and after a
+# run in which nothing ran, they go back, and the next one executes (`app/worker/start.py`).
 _SETTLE = text(f"""
 WITH ended AS (
     SELECT events.id, events.finished_at, v.workflow_id, v.run_id,
-           events.status = ANY(CAST(:successful AS text[])) AS is_shared
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:workflow_ids AS text[]), CAST(:run_ids AS text[]))
-        AS v (id, workflow_id, run_id)
+           events.status = 'succeeded' AND NOT v.ran_nothing AS is_shared
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:workflow_ids AS text[]), CAST(:run_ids AS text[]),
+                CAST(:ran_nothing AS boolean[]))
+        AS v (id, workflow_id, run_id, ran_nothing)
     JOIN events ON events.id = v.id
     WHERE events.id >= :first AND events.id <= :last
       AND events.status IN ('succeeded', 'ignored', 'failed', 'rejected')
@@ -151,7 +149,7 @@ class StoredEvent:
 
     def decoded(self, sensitive_paths: Sequence[str] = ()) -> DecodedEvent:
         """What paths are read from: all but the values at these paths. Raises as `received_body` does."""
-        body = withheld(orjson.loads(self.received_body()), sensitive_paths)
+        body = withheld(exact_json.loads(self.received_body()), sensitive_paths)
         return DecodedEvent(body, self.headers, self.preprocess_output)
 
 
@@ -166,6 +164,8 @@ class Finished:
     workflow_id: str | None = None
     run_id: str | None = None
     duplicate_of: UUID | None = None
+    # That it is no success which those that wait for its run share.
+    ran_nothing: bool = False
 
 
 class EventLog:
@@ -249,7 +249,7 @@ class EventLog:
         row["headers"] = row["headers"] or {}
         sensitive = row.pop("sensitive_headers")
         if sensitive is not None:
-            row["headers"] |= orjson.loads(self._box.decrypt(sensitive))
+            row["headers"] |= exact_json.loads(self._box.decrypt(sensitive))
         return StoredEvent(**row)
 
     async def _finish(self, batch: list[Finished]) -> list[None]:
@@ -292,7 +292,7 @@ class EventLog:
                 "ids": [each.id for each in runs],
                 "workflow_ids": [each.workflow_id for each in runs],
                 "run_ids": [each.run_id for each in runs],
-                "successful": [each.value for each in SUCCESSFUL],
+                "ran_nothing": [each.ran_nothing for each in runs],
                 "channel": CHANNEL,
             },
         )

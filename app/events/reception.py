@@ -6,25 +6,29 @@ too, with its reason.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import MAXYEAR, MINYEAR, UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
 
-from app.actions.paths import MISSING, DecodedEvent, PathError, parse_path, resolve
+from app.actions.paths import MISSING, DecodedEvent, Path, PathError, parse_path, resolve
+from app.core import exact_json
 from app.core.errors import Rejected
-from app.core.raw_json import MAXIMUM_DEPTH, is_too_deep
+from app.core.identifiers import identifier_of, may_be_rounded
+from app.core.moments import moment_of
+from app.core.raw_json import Part, is_too_deep, loads_loosely, part_of, too_deep
 from app.core.secrets import SecretBox
 from app.events.assessment import Assessment, assess, hidden_values, refusal, status_of
 from app.events.bodies import as_json
 from app.events.library_calls import by_our_clock, exclusion
 from app.models.status import EventStatus, Origin, ReceivedThrough, ReplayMappings, VerificationStatus
 from app.models.types import digest_of, new_id, now
-from app.providers.base import ORDERING_KEYS_PATH, OrderingKeys
-from app.providers.verification import Delivery, FirstEventHmac, verify
+from app.providers.base import ORDERING_KEYS_PATH, OrderingKeys, Split
+from app.providers.verification import Delivery, FirstEventHmac, StandardWebhook, Verdict, verify
 from app.runtime import tracing
+from app.scripting.numbers import rounded_in_javascript
 from app.scripting.pool import MINIMUM_MASKED_LENGTH, ScriptRun, Scripts
 from app.sources.live import Endpoint
 
@@ -35,7 +39,7 @@ MAXIMUM_ORDERING_KEYS = 1000
 MAXIMUM_REJECTED_BODY = 16 * 1024
 # Segment's largest batch.
 MAXIMUM_EVENTS = 4000
-TOO_DEEP = f"the body is nested more than {MAXIMUM_DEPTH} levels deep"
+UNREAD = "the request was refused before its signature was checked"
 CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "x-write-key"})
 
 
@@ -88,7 +92,9 @@ async def receive_events(
     """
     received_at = now()
     delivery = Delivery(body, headers, received_at)
-    assessment = await assess(endpoint, delivery, scripts)
+    # A script judges the events, so it needs to know them; else who is not verified is not read.
+    content = _read(endpoint, body, headers) if endpoint.script else None
+    assessment = await assess(endpoint, delivery, scripts, content.bodies if content else ())
     verdict = assessment.verdict
     row = _row(
         endpoint,
@@ -103,28 +109,75 @@ async def receive_events(
     event = replace(row, received_at=received_at, signing_secret_id=verdict.secret_id)
     # A malformed body is refused below, with what is wrong with it.
     if not assessment.malformed and (rejected := refusal(endpoint, assessment)):
-        return _refuse(event, rejected.status, rejected.code, rejected.message)
-    content = as_json(body, headers)
+        return _refuse(event, rejected)
+    content = content or _read(endpoint, body, headers)
+    if content.problem is not None:
+        return _refuse(event, content.problem)
+    if content.parts is not None:
+        return _fan_out(event, endpoint, delivery, content.parts, assessment)
+    if content.converted is not None:
+        event = replace(event, body=content.converted, received_through=ReceivedThrough.BATCH)
+    return [_identify(event, endpoint, content.decoded, headers, assessment.run)]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a delivery holds: one event, or `parts`, or nothing that can be taken. `converted` is the event as
+    JSON where it was sent otherwise."""
+
+    decoded: dict[str, Any] = field(default_factory=dict)
+    parts: list[Part] | None = None
+    problem: Rejected | None = None
+    converted: bytes | None = None
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """The events of a delivery of several that can be taken."""
+        return [each.body for each in self.parts or () if each.problem is None]
+
+
+def _read(endpoint: Endpoint, sent: bytes, headers: dict[str, str]) -> Content:
+    """Decode a delivery."""
+    split, body = endpoint.provider.split, as_json(sent, headers)
     try:
-        decoded = orjson.loads(content)
+        decoded = exact_json.loads(body)
     except orjson.JSONDecodeError as error:
-        return _refuse(event, 400, "invalid_json", f"the body is not JSON: {error}")
-    if is_too_deep(content, decoded):
-        return _refuse(event, 400, "json_too_deep", TOO_DEEP)
+        rejected = Rejected(400, "invalid_json", f"the body is not JSON: {error}")
+        return _loosely_read(split, body, rejected) if split else Content(problem=rejected)
     try:
-        bodies = endpoint.provider.split(content, decoded) if endpoint.provider.split else None
+        bodies = split(body, decoded) if split else None
     except ValueError as error:
-        return _refuse(event, 400, "invalid_batch", f"the batch cannot be read: {error}")
+        return Content(problem=Rejected(400, "invalid_batch", f"the batch cannot be read: {error}"))
     if bodies is not None:
-        return _fan_out(event, endpoint, delivery, bodies, assessment)
+        return _parts(bodies)
+    if is_too_deep(body, decoded):
+        return Content(problem=Rejected(400, "json_too_deep", too_deep("the body")))
     if not isinstance(decoded, dict):
-        return _refuse(
-            event, 400, "invalid_json", "the body is JSON but not an object: send one event as {...}"
-        )
-    if content is not body:
-        event = replace(event, body=content, received_through=ReceivedThrough.BATCH)
-    received = _identify(event, endpoint, decoded, headers, assessment.run)
-    return [replace(received, error=received.error or assessment.problem)]
+        message = "the body is JSON but not an object: send one event as {...}"
+        return Content(problem=Rejected(400, "invalid_json", message))
+    return Content(decoded, converted=None if body is sent else body)
+
+
+def _loosely_read(split: Split, body: bytes, rejected: Rejected) -> Content:
+    """A batch of which a part is not JSON: the other parts are events all the same."""
+    try:
+        bodies = split(body, loads_loosely(body))
+    except ValueError:
+        return Content(problem=rejected)
+    return Content(problem=rejected) if bodies is None else _parts(bodies)
+
+
+def _parts(bodies: Sequence[bytes]) -> Content:
+    if len(bodies) > MAXIMUM_EVENTS:
+        message = f"the batch has {len(bodies)} events, allowed are {MAXIMUM_EVENTS}"
+        return Content(problem=Rejected(413, "batch_too_large", message))
+    parts = [part_of(body, f"event {position} of the batch") for position, body in enumerate(bodies)]
+    return Content(parts=parts, problem=none_taken(parts) if parts else None)
+
+
+def none_taken(parts: Sequence[Part]) -> Rejected | None:
+    """Why a request is refused as a whole: none of its events can be taken."""
+    return None if any(each.problem is None for each in parts) else parts[0].problem
 
 
 async def receive_event(
@@ -140,12 +193,12 @@ async def receive_event(
     status = VerificationStatus.NOT_ENFORCED_UNVERIFIED
     event = _row(endpoint, body, headers, box, status, None, ReceivedThrough.WEBHOOK)
     message = f"this is a batch of {len(received)} events; send one of them at a time"
-    return _refuse(event, 400, "invalid_batch", message)
+    return _refuse(event, Rejected(400, "invalid_batch", message))
 
 
 def events_of_request(
     endpoint: Endpoint,
-    bodies: Sequence[dict[str, Any]],
+    parts: Sequence[Part],
     headers: dict[str, str],
     box: SecretBox,
     assessment: Assessment,
@@ -154,24 +207,32 @@ def events_of_request(
     batch_id: UUID | None = None,
 ) -> list[ReceivedEvent]:
     """The events of a request that is no delivery to the ingestion URL, after it has passed the gate."""
-    batch_id = batch_id or (new_id() if len(bodies) > 1 else None)
+    batch_id = batch_id or (new_id() if len(parts) > 1 else None)
     verdict = assessment.verdict
     row = _row(endpoint, b"", headers, box, status_of(endpoint, verdict), verdict.reason, through)
-    request = replace(row, signing_secret_id=verdict.secret_id)
-    events = [
-        _identify(
-            replace(request, id=new_id(), body=orjson.dumps(body), batch_id=batch_id),
-            endpoint,
-            body,
-            headers,
-            assessment.run,
-        )
-        for body in bodies
-    ]
-    events = [replace(each, error=each.error or assessment.problem) for each in events]
-    if through is not ReceivedThrough.TRACKING:
-        return events
-    return [_of_library(event, endpoint, body) for event, body in zip(events, bodies, strict=True)]
+    request = replace(row, signing_secret_id=verdict.secret_id, batch_id=batch_id)
+    return _events(request, endpoint, headers, parts, assessment)
+
+
+def _events(
+    request: ReceivedEvent,
+    endpoint: Endpoint,
+    headers: dict[str, str],
+    parts: Sequence[Part],
+    assessment: Assessment,
+) -> list[ReceivedEvent]:
+    """A row for each part of a request: an event, or what is wrong with the part."""
+    events, taken = [], 0
+    for part in parts:
+        event = replace(request, id=new_id(), body=part.body)
+        if part.problem is not None:
+            events.append(_rejected(event, part.problem))
+            continue
+        event = _identify(event, endpoint, part.decoded, headers, assessment.run_of(taken))
+        is_of_library = event.received_through is ReceivedThrough.TRACKING
+        events.append(_of_library(event, endpoint, part.decoded) if is_of_library else event)
+        taken += 1
+    return events
 
 
 def received_part(
@@ -186,14 +247,14 @@ def received_part(
 ) -> ReceivedEvent:
     """An event that came in a request of its own kind, identified once more by what is stored of it.
 
-    A script saw the request whole, as it is not stored, or no script did: what came of it is in
+    A script saw the request as it came, which is not stored, or no script did: what came of it is in
     `preprocess_output`.
     """
     status, reason = verification
     row = _row(endpoint, body, headers, box, VerificationStatus(status), reason, through)
     was_run = endpoint.script is not None and through is not ReceivedThrough.SOURCE_KEY
     run = ScriptRun(output=preprocess_output or {}) if was_run else None
-    decoded = orjson.loads(body)
+    decoded = exact_json.loads(body)
     event = _identify(row, endpoint, decoded, headers, run)
     return _of_library(event, endpoint, decoded) if through is ReceivedThrough.TRACKING else event
 
@@ -210,11 +271,10 @@ def refused_request(
 ) -> ReceivedEvent:
     """What to log of a request that is refused, without `assessment` before its signature, if it has one, is
     looked at."""
-    status, reason = VerificationStatus.NOT_ENFORCED_UNVERIFIED, None
-    if assessment is not None:
-        status, reason = status_of(endpoint, assessment.verdict), assessment.verdict.reason
+    verdict = assessment.verdict if assessment else Verdict(None, UNREAD)
+    status = status_of(endpoint, verdict)
     return replace(
-        _row(endpoint, body, headers, box, status, reason, through),
+        _row(endpoint, body, headers, box, status, verdict.reason, through),
         status=EventStatus.REJECTED,
         error=rejected.message,
         body=body[:MAXIMUM_REJECTED_BODY],
@@ -251,37 +311,17 @@ def _fan_out(
     event: ReceivedEvent,
     endpoint: Endpoint,
     delivery: Delivery,
-    bodies: Sequence[bytes],
+    parts: Sequence[Part],
     assessment: Assessment,
-) -> list[ReceivedEvent] | Refusal:
-    """An event for each body of a delivery. The delivery's verdict is that of all: none is stored as it was
+) -> list[ReceivedEvent]:
+    """An event for each part of a delivery. The delivery's verdict is that of all: none is stored as it was
     signed."""
-    if len(bodies) > MAXIMUM_EVENTS:
-        message = f"the batch has {len(bodies)} events, allowed are {MAXIMUM_EVENTS}"
-        return _refuse(event, 413, "batch_too_large", message)
-    decoded = [orjson.loads(body) for body in bodies]
-    wrong = next((position for position, each in enumerate(decoded) if not isinstance(each, dict)), None)
-    if wrong is not None:
-        return _refuse(event, 400, "invalid_batch", f"event {wrong} of the batch is not an object")
-    batch_id = new_id()
+    request = replace(event, received_through=ReceivedThrough.BATCH, batch_id=new_id())
+    events = _events(request, endpoint, delivery.headers, parts, assessment)
     unsigned = _unsigned_reason(event, endpoint, delivery)
-    return [
-        _identify(
-            replace(
-                event,
-                id=new_id(),
-                body=body,
-                received_through=ReceivedThrough.BATCH,
-                batch_id=batch_id,
-                verification_reason=unsigned if position and unsigned else event.verification_reason,
-            ),
-            endpoint,
-            each,
-            delivery.headers,
-            assessment.run,
-        )
-        for position, (body, each) in enumerate(zip(bodies, decoded, strict=True))
-    ]
+    if unsigned is None:
+        return events
+    return [*events[:1], *(replace(each, verification_reason=unsigned) for each in events[1:])]
 
 
 def _unsigned_reason(event: ReceivedEvent, endpoint: Endpoint, delivery: Delivery) -> str | None:
@@ -308,9 +348,13 @@ def _telling_header_names(endpoint: Endpoint, headers: dict[str, str]) -> frozen
     return frozenset(name for name, sent in headers.items() if any(value in sent for value in hidden))
 
 
-def _refuse(event: ReceivedEvent, status: int, code: str, message: str) -> Refusal:
-    kept = replace(event, status=EventStatus.REJECTED, error=message, body=event.body[:MAXIMUM_REJECTED_BODY])
-    return Refusal(Rejected(status, code, message), kept)
+def _refuse(event: ReceivedEvent, rejected: Rejected) -> Refusal:
+    return Refusal(rejected, _rejected(event, rejected))
+
+
+def _rejected(event: ReceivedEvent, why: Rejected) -> ReceivedEvent:
+    body = event.body[:MAXIMUM_REJECTED_BODY]
+    return replace(event, status=EventStatus.REJECTED, error=why.message, body=body)
 
 
 def _identify(
@@ -327,23 +371,34 @@ def _identify(
     decoded = DecodedEvent(body, headers, preprocess)
     event_type, unidentified = read_event_type(endpoint.event_type_path, decoded)
     ordering_keys, unordered = read_ordering_keys(endpoint, decoded)
+    key, keyless = _idempotency_key(_key_path(endpoint, headers), decoded)
+    if event.received_through is ReceivedThrough.SOURCE_KEY and "idempotency-key" not in headers:
+        # In Knock's API the header is optional: a call without it means to have no key.
+        keyless = None
+    moment, timeless = _occurred_at(endpoint.timestamp_path, decoded)
+    notes = [] if run is None else [_script_problem(run), rounded_in_javascript(event.body, body)]
     unmapped = event_type is None or event_type not in endpoint.mappings
     return replace(
         event,
         status=EventStatus.IGNORED if unmapped and not endpoint.start_unmapped else EventStatus.RECEIVED,
         event_type=event_type,
-        idempotency_key=_idempotency_key(endpoint.idempotency_key_path, decoded),
+        idempotency_key=key,
         ordering_keys=ordering_keys,
-        occurred_at=_time(_value(endpoint.timestamp_path, decoded)),
+        occurred_at=moment,
         preprocess_output=preprocess,
-        error="; ".join(filter(None, (unidentified, unordered, problem))) or None,
+        error="; ".join(filter(None, (unidentified, keyless, unordered, timeless, problem, *notes))) or None,
     )
+
+
+def _script_problem(run: ScriptRun) -> str | None:
+    """Why there is nothing of the script."""
+    return None if run.error is None else f"the source's script failed: {run.error}"
 
 
 def _of_library(event: ReceivedEvent, endpoint: Endpoint, body: dict[str, Any]) -> ReceivedEvent:
     """An event that a library sent: its time by our clock, and nothing to run if its sender excludes us."""
     if event.occurred_at is not None and endpoint.timestamp_path == endpoint.provider.timestamp_path:
-        sent, received = _time(body.get("sentAt")), _time(body.get("receivedAt"))
+        sent, received = moment_of(body.get("sentAt")), moment_of(body.get("receivedAt"))
         event = replace(event, occurred_at=by_our_clock(event.occurred_at, sent, received))
     excluded = exclusion(body)
     if excluded is None:
@@ -360,7 +415,7 @@ def _preprocess(
     try:
         output = endpoint.provider.preprocess(body, headers)
         # What cannot be stored, for how deep it is, fails here and not at the inbox.
-        orjson.dumps(output)
+        exact_json.dumps(output)
         return output, None
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         return (
@@ -381,10 +436,60 @@ def read_event_type(path: str | None, event: DecodedEvent) -> tuple[str | None, 
     return value, None
 
 
-def _idempotency_key(path: str | None, event: DecodedEvent) -> str | None:
-    """The key when it is valid. An invalid one is dropped and the event processed without."""
+def _key_path(endpoint: Endpoint, headers: dict[str, str]) -> str | None:
+    """Where the idempotency key is. Where that is the id of a signed message, it is the header that the
+    signature covers: the same service sends `webhook-id` or `svix-id`."""
+    path, scheme = endpoint.idempotency_key_path, endpoint.provider.scheme
+    if path is None or not isinstance(scheme, StandardWebhook):
+        return path
+    parsed = _parsed(path)
+    is_id = (
+        parsed
+        and parsed.root == "headers"
+        and [each.name for each in parsed.keys] in ([name] for name in scheme.id_headers)
+    )
+    signed = scheme.id_header(headers) if is_id else None
+    return f"headers.{signed}" if signed else path
+
+
+def _idempotency_key(path: str | None, event: DecodedEvent) -> tuple[str | None, str | None]:
+    """The key, or why there is none though its path is set: the event is processed without. The reason does
+    not repeat the value."""
+    if path is None:
+        return None, None
     value = _value(path, event)
-    return value if _is_name(value) else None
+    key = None if value is MISSING else identifier_of(value)
+    if key is not None and _is_name(key):
+        return key, None
+    return None, f"idempotency key: {path} {_unfit_key(value, key)}"
+
+
+def _unfit_key(value: Any, key: str | None) -> str:
+    if value is MISSING:
+        return "has no value in this event"
+    if value is None:
+        return "is null in this event"
+    if value == "":
+        return "is empty in this event"
+    if key is None:
+        rounded = "is a number too large to keep its digits; send it as a string"
+        return rounded if may_be_rounded(value) else "is not a string or a whole number"
+    if len(key) > MAXIMUM_NAME_LENGTH:
+        return f"is longer than {MAXIMUM_NAME_LENGTH} characters"
+    return "holds the character U+0000"
+
+
+def _occurred_at(path: str | None, event: DecodedEvent) -> tuple[datetime | None, str | None]:
+    """The time that the event names, or why there is none though its path is set."""
+    if path is None:
+        return None, None
+    value = _value(path, event)
+    moment = None if value is MISSING else moment_of(value)
+    if moment is not None:
+        return moment, None
+    if value is MISSING or value is None:
+        return None, f"time: {path} {'has no value' if value is MISSING else 'is null'} in this event"
+    return None, f"time: {path} is not a time in seconds, in milliseconds or in ISO 8601"
 
 
 def read_ordering_keys(endpoint: Endpoint, event: DecodedEvent) -> tuple[list[str] | None, str | None]:
@@ -435,35 +540,16 @@ def _is_name(value: Any) -> bool:
 
 
 def _value(path: str | None, event: DecodedEvent) -> Any:
-    if path is None:
-        return MISSING
+    parsed = None if path is None else _parsed(path)
+    return MISSING if parsed is None else resolve(parsed, event)
+
+
+def _parsed(path: str) -> Path | None:
     try:
-        return resolve(parse_path(path), event)
+        return parse_path(path)
     except PathError:
-        return MISSING
-
-
-def _time(value: Any) -> datetime | None:
-    """A moment from seconds, milliseconds (1e12 and more) or ISO 8601 text; None for anything else."""
-    try:
-        moment = _moment(value)
-    except (ValueError, OverflowError, OSError):
         return None
-    # At the ends of the calendar another time zone has no date: Postgres would take it, and Python not read
-    # it.
-    return moment if moment is not None and MINYEAR < moment.year < MAXYEAR else None
-
-
-def _moment(value: Any) -> datetime | None:
-    if isinstance(value, str) and not value.replace(".", "", 1).isdigit():
-        moment = datetime.fromisoformat(value)
-        # In UTC: Postgres takes no offset of 16 hours and more.
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        number = float(value)
-        return datetime.fromtimestamp(number / 1000 if number >= 1e12 else number, UTC)
-    return None
 
 
 def _encrypted(headers: dict[str, str], box: SecretBox) -> bytes | None:
-    return box.encrypt(orjson.dumps(headers)) if headers else None
+    return box.encrypt(exact_json.dumps(headers)) if headers else None

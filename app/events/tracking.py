@@ -2,27 +2,24 @@
 a refused one (`app/replays/one.py`) takes it once more.
 """
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
-import orjson
-
 from app.core.errors import Rejected
-from app.core.raw_json import is_too_deep
-from app.events.reception import MAXIMUM_EVENTS, TOO_DEEP
+from app.core.raw_json import Part, as_sent, part_of
+from app.events.reception import MAXIMUM_EVENTS, none_taken
 from app.models.types import now
 from app.providers.base import Tracking
 
 BATCHES = frozenset({"batch", "b", "import"})
 
 
-def events_of(sent: bytes, body: Any, kind: str, limits: Tracking) -> Iterator[dict[str, Any]]:
+def events_of(body: Any, kind: str, limits: Tracking) -> list[Part]:
     """The events of a request, each complete. `body` is what was sent, decoded; `kind` the type that its path
     says, if it is known.
 
     Raises:
-        Rejected: the body is not a request, or one of its events is too large.
+        Rejected: the body is not a request, or none of its events can be taken.
     """
     if not isinstance(body, dict):
         raise Rejected(400, "invalid_json", "the body is not a JSON object")
@@ -30,19 +27,24 @@ def events_of(sent: bytes, body: Any, kind: str, limits: Tracking) -> Iterator[d
         items, common, kind = body.get("batch"), body, ""
     else:
         items, common = [body], {}
-    if is_too_deep(sent, body):
-        raise Rejected(400, "json_too_deep", TOO_DEEP)
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+    if not isinstance(items, list):
         raise Rejected(400, "invalid_batch", "batch is not an array of events")
     if len(items) > MAXIMUM_EVENTS:
         raise Rejected(
             400, "batch_too_large", f"the batch has {len(items)} events, allowed are {MAXIMUM_EVENTS}"
         )
-    for position, item in enumerate(items):
-        if (size := len(orjson.dumps(item))) > limits.maximum_event:
-            message = f"event {position} has {size} bytes, allowed are {limits.maximum_event}"
-            raise Rejected(400, "event_too_large", message)
-        yield _complete(item, common, kind)
+    parts = [_part(item, common, kind, position, limits) for position, item in enumerate(items)]
+    if parts and (refused := none_taken(parts)):
+        raise refused
+    return parts
+
+
+def _part(item: Any, common: dict[str, Any], kind: str, position: int, limits: Tracking) -> Part:
+    where = f"event {position}" if common else "the event"
+    if (size := len(as_sent(item))) > limits.maximum_event:
+        message = f"event {position} has {size} bytes, allowed are {limits.maximum_event}"
+        return Part(as_sent(item), problem=Rejected(400, "event_too_large", message))
+    return part_of(as_sent(_complete(item, common, kind) if isinstance(item, dict) else item), where)
 
 
 def _complete(item: dict[str, Any], common: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.core import exact_json
 from app.directory.bulk_operations import BulkOperation
 from app.models.types import first_id_at, now, time_of
 from app.sources.live import Endpoint
@@ -65,7 +65,7 @@ async def progress(
         processed_rows=len(finished),
         success_count=len(finished) - len(failed),
         error_count=len(failed),
-        error_items=[_item(orjson.loads(each.body)) for each in failed if each.body is not None],
+        error_items=[_item(exact_json.loads(each.body)) for each in failed if each.body is not None],
         inserted_at=asked_at,
         updated_at=last,
         started_at=asked_at if finished else None,

@@ -15,6 +15,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.actions.registry import action_types
 from app.actions.sensitive import redacted
+from app.core import exact_json
 from app.core.errors import Permanent
 from app.core.secrets import REDACTED, SecretBox
 from app.models.event import Event
@@ -66,6 +67,12 @@ class LogAction:
     calls: int
     started_at: datetime | None
     finished_at: datetime | None
+
+
+def named(left_out: dict[str, Any]) -> str:
+    """What an entry of `left_out` is about: a parameter, a property, or a member of a list."""
+    what: str = left_out.get("parameter") or left_out["property"]
+    return f"{what}: {left_out['member']}" if "member" in left_out else what
 
 
 @dataclass
@@ -128,7 +135,7 @@ async def _sensitive_paths(session: AsyncSession, keys: set[str]) -> dict[str, t
 
 def _object(body: bytes) -> dict[str, Any] | None:
     try:
-        parsed = orjson.loads(body)
+        parsed = exact_json.loads(body)
     except orjson.JSONDecodeError:
         return None
     return _writable(parsed) if isinstance(parsed, dict) else None
@@ -138,7 +145,7 @@ def _writable(value: dict[str, Any] | None) -> dict[str, Any] | None:
     """The value, unless it is nested too deep to stand in an answer: JSON is read to a depth that cannot be
     written."""
     try:
-        orjson.dumps([[[[[value]]]]])
+        exact_json.dumps([[[[[value]]]]])
     except orjson.JSONEncodeError:
         return None
     return value
@@ -149,7 +156,7 @@ def _redacted(sensitive: bytes | None, box: SecretBox) -> dict[str, str]:
     if sensitive is None:
         return {}
     try:
-        return dict.fromkeys(orjson.loads(box.decrypt(sensitive)), REDACTED)
+        return dict.fromkeys(exact_json.loads(box.decrypt(sensitive)), REDACTED)
     except Permanent:
         return {}
 

@@ -67,7 +67,9 @@ class EventOutcome(BaseModel):
     # Why the event could not be processed at all, when that is so.
     problem: str | None = None
     succeeded: int = 0
+    # Of the skipped ones, `decided` were not to run; the others had no value for a required parameter.
     skipped: int = 0
+    decided: int = 0
     failed: int = 0
     # Actions that Temporal stopped retrying; their rows still say pending.
     gave_up: list[UUID] = []
@@ -80,6 +82,13 @@ class EventOutcome(BaseModel):
         status = EventStatus.FAILED if mapped.failed else EventStatus.SUCCEEDED
         return cls(event_id=event_id, status=status, skipped=mapped.skipped, failed=mapped.failed)
 
+    @property
+    def ran_nothing(self) -> bool:
+        """Whether no action ran or was decided about: no success that a duplicate could repeat."""
+        if self.status is EventStatus.SUCCEEDED:
+            return not self.succeeded and not self.decided
+        return self.status is EventStatus.IGNORED
+
     def count(self, action_id: UUID, status: ActionStatus | None) -> None:
         """Count an action. `status` None: Temporal gave up on it."""
         if status is ActionStatus.SUCCEEDED:
@@ -87,6 +96,7 @@ class EventOutcome(BaseModel):
             return
         if status is ActionStatus.SKIPPED:
             self.skipped += 1
+            self.decided += 1
             return
         self.failed += 1
         self.status = EventStatus.FAILED

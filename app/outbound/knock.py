@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-import orjson
 from starlette.types import ASGIApp, Message, Scope
 
+from app.core import exact_json
 from app.core.errors import Permanent, Refused, Retryable, capped
 
 
@@ -97,13 +97,13 @@ class InProcessKnock(Knock):
         if cast_to is type(None):
             return None
         # An empty answer is none of Knock's; the client gives it as it is.
-        answered = orjson.loads(body) if body else ""
+        answered = exact_json.loads(body) if body else ""
         return self._process_response_data(data=answered, cast_to=cast_to, response=response)
 
     async def _call(self, options: FinalRequestOptions) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         """The application's answer: status, headers and body."""
         given = _given(options)
-        body = b"" if given is None else orjson.dumps(given)
+        body = b"" if given is None else exact_json.dumps(given)
         headers = [
             (b"host", b"directory"),
             (b"authorization", f"Bearer {self.api_key}".encode()),

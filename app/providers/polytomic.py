@@ -6,8 +6,7 @@ https://apidocs.polytomic.com/guides/syncing-to-custom-webhooks
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
+from app.core.raw_json import as_sent
 from app.providers.base import (
     ORDERING_KEYS_PATH,
     DefaultMapping,
@@ -37,13 +36,8 @@ def _split(body: bytes, decoded: Any) -> Sequence[bytes] | None:
     records = synced.get("records") if isinstance(synced, dict) else None
     if not isinstance(synced, dict) or not isinstance(records, list):
         return None
-    if not all(isinstance(record, dict) for record in records):
-        raise ValueError("object.records holds something that is not a record")
     common = {**decoded, "object": {name: value for name, value in synced.items() if name != "records"}}
-    try:
-        return [orjson.dumps({**record, **common}) for record in records]
-    except orjson.JSONEncodeError:
-        raise ValueError("a record is nested too deep") from None
+    return [as_sent({**record, **common} if isinstance(record, dict) else record) for record in records]
 
 
 def _preprocess(body: Any, headers: dict[str, str]) -> dict[str, Any]:

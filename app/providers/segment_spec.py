@@ -59,7 +59,10 @@ def preprocess(body: Any, headers: dict[str, str]) -> dict[str, Any]:
     traits = _traits(body)
     if kind in ("identify", "group") or traits:
         result["traits"] = traits
-        result["name"] = _name(traits)
+        name = _name(traits)
+        # A name that is not sent is left alone, one that is null is cleared.
+        if name is not None or "name" in traits:
+            result["name"] = name
         result["properties"] = {name: value for name, value in traits.items() if name not in RESERVED_TRAITS}
     return result
 

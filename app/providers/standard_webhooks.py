@@ -39,10 +39,6 @@ provider = Provider(
         ),
         there("Copy the endpoint's signing secret (whsec_...) or public key (whpk_...)."),
         here("Add it to this source."),
-        here(
-            "If the service sends `svix-id` instead of `webhook-id`, set idempotency_key_path to "
-            "`headers.svix-id`."
-        ),
         here("Add mappings for the event types; the service's next event shows what it carries."),
     ),
     sending=Sending(
@@ -53,6 +49,7 @@ provider = Provider(
         "send it).",
     ),
     notes=(
+        "The idempotency key is the id that the signature covers: `webhook-id` or `svix-id`.",
         "Supabase's Auth hooks sign this way: their secret `v1,whsec_...` can be pasted as it is.",
         "`whsk_...`, a private key, works too and lets `doorbell send` sign as the service would.",
     ),

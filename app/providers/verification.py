@@ -18,6 +18,7 @@ from uuid import UUID
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from app.core.exact_json import BYTE_ORDER_MARK
 from app.core.raw_json import elements
 from app.models.status import VerificationStatus
 
@@ -235,6 +236,15 @@ class StandardWebhook:
     )
     secret_headers: tuple[str, ...] = ()
 
+    def id_header(self, headers: Headers) -> str | None:
+        """The header whose id is signed: the first one of those that were sent."""
+        return next((name for name in self.id_headers if headers.get(name)), None)
+
+    @property
+    def id_headers(self) -> tuple[str, ...]:
+        """The headers that the id may be in."""
+        return tuple(f"{prefix}-id" for prefix in self.prefixes)
+
     def check(self, delivery: Delivery, secret: str) -> bool:
         identifier, stamp_text, entries = (
             self._header(delivery, name) for name in ("id", "timestamp", "signature")
@@ -376,12 +386,12 @@ class FirstEventHmac:
     def check(self, delivery: Delivery, secret: str) -> bool:
         signature = _header(delivery, self.header)
         signed = [delivery.body]
-        if not self.whole and delivery.body[:1] == b"[":
+        if not self.whole and _is_array(delivery.body):
             signed.append(_first_element(delivery.body))
         return any(_any_equal(self._sign(secret, message), [signature]) for message in signed)
 
     def sign(self, body: bytes, secret: str, moment: datetime, message_id: str) -> Headers:
-        return {self.header: self._sign(secret, _first_element(body) if body[:1] == b"[" else body)}
+        return {self.header: self._sign(secret, _first_element(body) if _is_array(body) else body)}
 
     def explain(self) -> tuple[str, ...]:
         return (
@@ -400,6 +410,10 @@ class FirstEventHmac:
 
     def _sign(self, secret: str, message: bytes) -> str:
         return _hmac(hashlib.sha1, secret.encode(), message).hex()
+
+
+def _is_array(body: bytes) -> bool:
+    return body.removeprefix(BYTE_ORDER_MARK)[:1] == b"["
 
 
 def _first_element(array: bytes) -> bytes:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import orjson
-
 from app.actions.paths import MISSING, DecodedEvent, Path, parse_path, resolve
+from app.core import exact_json
 from app.core.errors import ConfigurationError
 from app.models.types import now
 from app.providers.base import Example
@@ -32,7 +31,7 @@ def example_request(endpoint: Endpoint, event_type: str | None) -> Request:
         ConfigurationError: the provider has no such example.
     """
     example = _example(endpoint, event_type)
-    body = orjson.dumps(_fresh(endpoint, example, now()))
+    body = exact_json.dumps(_fresh(endpoint, example, now()))
     return signed(endpoint, Request(body, dict(example.headers)))
 
 

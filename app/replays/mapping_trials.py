@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import UUID
 
-import orjson
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.actions.base import Parameter
@@ -24,6 +23,7 @@ from app.actions.parameters import (
 from app.actions.paths import MISSING, DecodedEvent
 from app.actions.registry import action_types
 from app.actions.sensitive import withheld
+from app.core import exact_json
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.events.reception import ReceivedEvent, Refusal, receive_event
@@ -144,7 +144,7 @@ async def open_event(
         raise RequestError(503, error.code, str(error), headers={"retry-after": "1"}) from error
     if isinstance(event, Refusal):
         raise invalid_fields([FieldError("payload", event.rejected.message)])
-    body = withheld(orjson.loads(event.body), endpoint.provider.sensitive_paths)
+    body = withheld(exact_json.loads(event.body), endpoint.provider.sensitive_paths)
     return TestedEvent(origin, log_id, event, DecodedEvent(body, event.headers, event.preprocess_output))
 
 
@@ -174,7 +174,7 @@ async def _receive_example(runtime: Runtime, endpoint: Endpoint, event_type: str
     if not examples:
         message = f"{endpoint.provider.name} has no example of {event_type!r}"
         raise RequestError(404, "resource_missing", message)
-    body = orjson.dumps(endpoint.provider.event_body(examples[0]))
+    body = exact_json.dumps(endpoint.provider.event_body(examples[0]))
     return await _receive(runtime, endpoint, body, dict(examples[0].headers))
 
 
@@ -188,9 +188,9 @@ async def _receive(
 def try_mapping(mapping: ActiveMapping, event: DecodedEvent, *, active: bool) -> TriedMapping:
     """What would come of a mapping, saved or not."""
     action = action_types()[mapping.action_type]
-    status, payload, error = outcome_of(action, mapping.parameters, event)
+    outcome = outcome_of(action, mapping.parameters, event)
     parameters = list(_parameters(action.parameters, mapping.parameters, event))
-    return TriedMapping(mapping, active, status, payload, error, parameters)
+    return TriedMapping(mapping, active, outcome.status, outcome.payload, outcome.error, parameters)
 
 
 def _parameters(

@@ -9,18 +9,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.account.environments import get_environment
+from app.core import exact_json
 from app.core.errors import FieldError, Rejected, RequestError
+from app.core.raw_json import Part, loads_loosely
 from app.core.secrets import SecretBox
 from app.core.validation import invalid_fields
 from app.events.applied import Position, event_time
-from app.events.assessment import Assessment, assess, assess_tracking, refusal, status_of
+from app.events.assessment import assess, assess_tracking, refusal, status_of
 from app.events.reception import (
     ReceivedEvent,
     Refusal,
@@ -110,7 +111,7 @@ def delivery_in(payload: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
         RequestError: 422, it is neither.
     """
     if "body" not in payload:
-        return orjson.dumps(payload), {}
+        return exact_json.dumps(payload), {}
     body, headers = payload["body"], payload.get("headers") or {}
     errors = [
         FieldError(f"payload.{name}", "is not known here") for name in payload.keys() - {"body", "headers"}
@@ -127,7 +128,7 @@ def delivery_in(payload: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
         ]
     if errors:
         raise invalid_fields(errors)
-    return orjson.dumps(body), {name.lower(): value for name, value in headers.items()}
+    return exact_json.dumps(body), {name.lower(): value for name, value in headers.items()}
 
 
 async def _finished(engine: AsyncEngine, event_id: UUID) -> bool:
@@ -253,12 +254,21 @@ async def _again(
     if original.status == EventStatus.REJECTED:
         delivery = Delivery(payload.body, _headers(runtime.box, payload), original.received_at)
         is_tracked = original.received_through == ReceivedThrough.TRACKING
-        assessment = await (assess_tracking if is_tracked else assess)(endpoint, delivery, runtime.scripts)
+        events = _tracked_events(endpoint, payload) if is_tracked else []
+        judge = assess_tracking if is_tracked else assess
+        assessment = await judge(endpoint, delivery, runtime.scripts, [each.body for each in events])
         verdict = assessment.verdict
         if refusal(endpoint, assessment):
             raise _cannot_run(f"was rejected, and still cannot be verified: {verdict.reason}")
         if is_tracked:
-            return _tracked(runtime, endpoint, payload, assessment)
+            return events_of_request(
+                endpoint,
+                events,
+                delivery.headers,
+                runtime.box,
+                assessment,
+                through=ReceivedThrough.TRACKING,
+            )
         status = status_of(endpoint, verdict)
         reason = None if verdict.verified else verdict.reason
     received = await receive_stored(runtime, endpoint, original, payload)
@@ -267,30 +277,21 @@ async def _again(
     return [replace(received, verification_status=status, verification_reason=reason)]
 
 
-def _tracked(
-    runtime: Runtime, endpoint: Endpoint, payload: EventPayload, assessment: Assessment
-) -> list[ReceivedEvent]:
+def _tracked_events(endpoint: Endpoint, payload: EventPayload) -> list[Part]:
     """The events of a library's request that was rejected as a whole, as reception would take them now."""
     limits = endpoint.provider.tracking
     if limits is None:
         raise _cannot_run(f"came from a library, from which {endpoint.provider.name} takes no events")
     try:
         # The path, which may have said the type, is not stored.
-        bodies = list(events_of(payload.body, orjson.loads(payload.body), "", limits))
-    except orjson.JSONDecodeError:
+        events = events_of(loads_loosely(payload.body), "", limits)
+    except ValueError:
         raise _cannot_run("is not JSON: of a large request that is rejected the beginning is kept") from None
     except Rejected as rejected:
         raise _cannot_run(rejected.message) from None
-    if not bodies:
+    if not events:
         raise _cannot_run("is a batch without events")
-    return events_of_request(
-        endpoint,
-        bodies,
-        _headers(runtime.box, payload),
-        runtime.box,
-        assessment,
-        through=ReceivedThrough.TRACKING,
-    )
+    return [each for each in events if each.problem is None]
 
 
 async def receive_stored(
@@ -322,7 +323,7 @@ def _headers(box: SecretBox, payload: EventPayload) -> dict[str, str]:
     """All headers that an event came with, those with credentials too."""
     if payload.sensitive_headers is None:
         return dict(payload.headers)
-    return {**payload.headers, **orjson.loads(box.decrypt(payload.sensitive_headers))}
+    return {**payload.headers, **exact_json.loads(box.decrypt(payload.sensitive_headers))}
 
 
 async def _copy_actions(session: AsyncSession, original: Event, event_id: UUID) -> None:

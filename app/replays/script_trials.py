@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from app.core import exact_json
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.events.assessment import hidden_values, run_script
@@ -47,7 +48,8 @@ async def rehearse(runtime: Runtime, environment: str, key: str, wanted: Rehears
     delivery = Delivery(wanted.body, headers, now())
     own = verify(endpoint.provider.scheme, delivery, endpoint.secrets)
     try:
-        return _masked(await run_script(endpoint, source, delivery, own, runtime.scripts), endpoint)
+        [run] = await run_script(endpoint, source, delivery, own, runtime.scripts)
+        return _masked(run, endpoint)
     except ScriptsBusy as error:
         raise RequestError(503, error.code, str(error), headers={"retry-after": "1"}) from error
 
@@ -78,7 +80,7 @@ def _errors(endpoint: Endpoint, source: str | None, wanted: Rehearsal) -> list[F
     if source is None:
         errors.append(FieldError("script", "is required: the source has none in this environment"))
     try:
-        orjson.loads(wanted.body)
+        exact_json.loads(wanted.body)
     except orjson.JSONDecodeError as error:
         errors.append(FieldError("sample.raw_body", f"is not JSON: {error}"))
     if wanted.sign and not sign_delivery(endpoint, wanted.body):

@@ -13,12 +13,12 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-import orjson
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core import exact_json
 from app.core.errors import RequestError
 from app.core.secrets import SecretBox
 from app.database.engine import to_json
@@ -100,7 +100,7 @@ async def ask_to_erase(
         environment=environment,
         user_id=request.user_id,
         dry_run=request.dry_run,
-        search=box.encrypt(orjson.dumps(list(request.search))) if request.search else None,
+        search=box.encrypt(exact_json.dumps(list(request.search))) if request.search else None,
         starting_at=request.starting_at,
         ending_at=request.ending_at,
         phase=Phase.ACTIONS,
@@ -188,7 +188,7 @@ async def work_off_batch(connection: AsyncConnection, box: SecretBox, identifier
     row = (await connection.execute(_LOCK, {"id": identifier})).first()
     if row is None:
         return Verdict.DONE
-    search = [] if row.search is None else orjson.loads(box.decrypt(row.search))
+    search = [] if row.search is None else exact_json.loads(box.decrypt(row.search))
     work = _Work(row, search, Phase(row.phase), row.cursor, set(map(UUID, row.late)), Counter(row.counts))
     await _PHASES[work.phase](connection, work)
     over = work.phase is Phase.DONE

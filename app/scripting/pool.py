@@ -13,6 +13,7 @@ import struct
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,9 +22,13 @@ from typing import Any
 
 import orjson
 
+from app.core import exact_json
 from app.core.errors import Retryable
 
 TIME_LIMIT = 0.5
+# For all events of one delivery: its sender waits for an answer.
+DELIVERY_TIME_LIMIT = 8.0
+MAXIMUM_CHUNK = 200
 OUTPUT_LIMIT = 256 * 1024
 MAXIMUM_WAITING = 200
 START_DEADLINE = 30.0
@@ -76,14 +81,15 @@ class ScriptInput:
     def to_json(self) -> str:
         context = {
             "vars": self.variables,
-            "rawBody": self.body.decode(),
+            # Bytes that are not UTF-8 may be in a part that is refused.
+            "rawBody": self.body.decode(errors="replace"),
             "headers": self.headers,
             "secrets": self.secrets,
             "verification": self.verification,
         }
         if self.content is not None and self.content is not self.body:
             context["content"] = self.content.decode()
-        return orjson.dumps(context).decode()
+        return exact_json.dumps(context).decode()
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,14 @@ class ScriptRun:
     console: list[str] = field(default_factory=list)
     error: ScriptError | None = None
     duration_ms: float = 0.0
+
+
+_OUT_OF_TIME = ScriptRun(
+    error=ScriptError(
+        "TimeLimitExceeded",
+        f"the events of the delivery took longer than {DELIVERY_TIME_LIMIT:.0f} s together: send fewer",
+    )
+)
 
 
 class Scripts:
@@ -119,6 +133,23 @@ class Scripts:
         answer = await self._call(source, given.to_json(), received_at)
         return _run_of(answer)
 
+    async def run_each(self, source: str, given: ScriptInput, events: Sequence[bytes]) -> list[ScriptRun]:
+        """Call `main` for each event of a delivery, whose bytes are `given.body`. The calls share a context
+        with each other and with nothing else; all of them together have `DELIVERY_TIME_LIMIT`.
+
+        Raises:
+            ScriptsBusy: too many calls wait already.
+        """
+        received_at = int(given.received_at.timestamp() * 1000)
+        end = time.monotonic() + DELIVERY_TIME_LIMIT
+        runs: list[ScriptRun] = []
+        while len(runs) < len(events) and time.monotonic() < end:
+            chunk = [each.decode() for each in events[len(runs) : len(runs) + MAXIMUM_CHUNK]]
+            answer = await self._call(source, given.to_json(), received_at, chunk)
+            # An answer without runs is the end of the process, at the first event of the chunk.
+            runs += map(_run_of, answer.get("runs", [answer]))
+        return [*runs, *(_OUT_OF_TIME for _ in events[len(runs) :])]
+
     async def check(self, source: str) -> ScriptError | None:
         """What keeps a script from running at all: its syntax, its first steps, no function `main`."""
         return _error_of(await self._call(source, None, int(time.time() * 1000)))
@@ -136,7 +167,9 @@ class Scripts:
             await _end(process)
         self._idle.clear()
 
-    async def _call(self, source: str, given: str | None, received_at: int) -> dict[str, Any]:
+    async def _call(
+        self, source: str, given: str | None, received_at: int, events: list[str] | None = None
+    ) -> dict[str, Any]:
         if self._free.locked() and self._waiting >= self._maximum_waiting:
             raise ScriptsBusy("too many scripts are waiting")
         self._waiting += 1
@@ -144,13 +177,14 @@ class Scripts:
             await self._free.acquire()
         finally:
             self._waiting -= 1
-        request = orjson.dumps(
+        request = exact_json.dumps(
             {
                 "source": source,
                 "input": given,
                 "received_at": received_at,
                 "time_limit": TIME_LIMIT,
                 "output_limit": OUTPUT_LIMIT,
+                **({} if events is None else {"events": events}),
             }
         )
         try:
@@ -197,8 +231,8 @@ def _run_of(answer: dict[str, Any]) -> ScriptRun:
     error, output = _error_of(answer), {}
     if error is None:
         try:
-            output = orjson.loads(answer["result"])
-            orjson.dumps(output)
+            output = exact_json.loads(answer["result"])
+            exact_json.dumps(output)
         except (orjson.JSONDecodeError, orjson.JSONEncodeError) as problem:
             # Nested too deep, or with half of a surrogate pair in a text.
             error = ScriptError("InvalidOutput", f"main returned what cannot be stored as JSON: {problem}")
@@ -276,7 +310,7 @@ async def _exchange(process: Process, request: bytes) -> dict[str, Any]:
     assert process.stdin is not None
     process.stdin.write(struct.pack(">I", len(request)) + request)
     await process.stdin.drain()
-    answer: dict[str, Any] = orjson.loads(await _receive(process))
+    answer: dict[str, Any] = exact_json.loads(await _receive(process))
     return answer
 
 

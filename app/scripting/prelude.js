@@ -245,6 +245,18 @@ for (const level of ["log", "info", "debug", "warn", "error"])
   };
 define("console", consoleOf);
 
+/** JSON text of a value, a BigInt as its digits: they are the whole numbers that a Number does not hold. */
+function written(value) {
+  let found = false;
+  const mark = toHex(host("random", 16));
+  const text = stringify(value, (_, each) => {
+    if (typeof each !== "bigint") return each;
+    found = true;
+    return `${mark}${each}`;
+  });
+  return found ? text.replace(new RegExp(`"${mark}(-?[0-9]+)"`, "g"), "$1") : text;
+}
+
 /** Set the clock; what follows calls the script's main and gives its result as JSON text. */
 export default function begin(receivedAt) {
   const FixedDate = function Date(...given) {
@@ -257,14 +269,14 @@ export default function begin(receivedAt) {
     Object.defineProperty(FixedDate, name, { value, writable: true, configurable: true });
   define("Date", FixedDate);
 
-  return async function run(json) {
+  return async function run(json, event) {
     // Nothing of the script runs before this: only what comes after is under the time limit.
     await null;
     const main = globalEval("typeof main === 'function' ? main : undefined");
     if (main === undefined) return '"main"';
     if (json === null) return '"ok"';
     const ctx = parse(json);
-    ctx.body = parse(ctx.content ?? ctx.rawBody);
+    ctx.body = parse((event ?? ctx.content ?? ctx.rawBody).replace(/^\ufeff/, ""));
     delete ctx.content;
     let output;
     try {
@@ -273,7 +285,7 @@ export default function begin(receivedAt) {
       if (thrown instanceof Error) throw thrown;
       throw Object.assign(new Error(shown(thrown)), { name: "Thrown" });
     }
-    const text = stringify(output);
+    const text = written(output);
     return typeof output === "object" && output !== null && text !== undefined && text.startsWith("{") ? text : '"output"';
   };
 }

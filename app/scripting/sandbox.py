@@ -84,35 +84,87 @@ class Console:
         self.lines.append(line[: self._left])
         self._left -= len(line) + 1
 
+    def take(self) -> list[str]:
+        """What was logged since the last time."""
+        lines, self.lines, self._left = self.lines, [], CONSOLE_LENGTH
+        return lines
+
+
+class Script:
+    """A script in a context of its own."""
+
+    def __init__(self, request: Answer, console: Console, runner: asyncio.Runner) -> None:
+        self._request = request
+        self._runner = runner
+        self._runtime = Runtime(memory_limit=MEMORY_LIMIT, stack_limit=STACK_LIMIT)
+        self._context = self._runtime.new_context(timeout=request["time_limit"])
+        # quickjs-rs has no option for it, and its own limit does not count array buffers.
+        self._context._engine_ctx._inst.store.set_limits(memory_size=WASM_MEMORY_LIMIT)
+        self._call = _prepare(self._context, request["received_at"], console)
+        self._is_evaluated = False
+
+    def call(self, *given: str | None) -> str:
+        """The result of `main` as JSON text; the script itself is evaluated first.
+
+        Raises:
+            Failure: there is none.
+        """
+        deadline = time.monotonic() + self._request["time_limit"]
+        try:
+            if not self._is_evaluated:
+                self._context.eval(self._request["source"])
+                self._is_evaluated = True
+            text = _settled(self._call.call(*given), self._runner, deadline)
+        except (QuickJSError, wasmtime.Trap, wasmtime.WasmtimeError) as error:
+            raise _failure(error, self._context, self._request["time_limit"]) from None
+        return _checked(text, self._request["output_limit"])
+
+    def close(self) -> None:
+        """Free its memory."""
+        self._context.close()
+        self._runtime.close()
+
 
 def run(request: Answer, runner: asyncio.Runner) -> Answer:
-    """Run a script: its result as JSON text or its error, and what it logged."""
+    """Run a script: its result as JSON text or its error, and what it logged. For several events of one
+    delivery, as many of them as the time limit of one allows, and at least one."""
+    if "events" not in request:
+        return _run_once(request, (request["input"],), runner)
+    began = time.monotonic()
+    runs: list[Answer] = []
     console = Console()
+    script = Script(request, console, runner)
+    try:
+        for event in request["events"]:
+            if runs and time.monotonic() - began > request["time_limit"]:
+                break
+            signal.setitimer(signal.ITIMER_REAL, request["time_limit"] + GRACE)
+            runs.append(_answer(script, (request["input"], event), console))
+            if runs[-1]["error"] is not None:
+                # What stopped it may have left the context in any state.
+                script.close()
+                script = Script(request, console, runner)
+    finally:
+        script.close()
+    return {"runs": runs}
+
+
+def _run_once(request: Answer, given: tuple[str | None, ...], runner: asyncio.Runner) -> Answer:
+    console = Console()
+    script = Script(request, console, runner)
+    try:
+        return _answer(script, given, console)
+    finally:
+        script.close()
+
+
+def _answer(script: Script, given: tuple[str | None, ...], console: Console) -> Answer:
     result, error = None, None
     try:
-        result = _result(request, console, runner)
+        result = script.call(*given)
     except Failure as failure:
         error = {"name": failure.name, "message": failure.message, "line": failure.line}
-    return {"result": result, "error": error, "console": console.lines}
-
-
-def _result(request: Answer, console: Console, runner: asyncio.Runner) -> str:
-    deadline = time.monotonic() + request["time_limit"]
-    runtime = Runtime(memory_limit=MEMORY_LIMIT, stack_limit=STACK_LIMIT)
-    context = runtime.new_context(timeout=request["time_limit"])
-    try:
-        # quickjs-rs has no option for it, and its own limit does not count array buffers.
-        context._engine_ctx._inst.store.set_limits(memory_size=WASM_MEMORY_LIMIT)
-        call = _prepare(context, request["received_at"], console)
-        try:
-            context.eval(request["source"])
-            text = _settled(call.call(request["input"]), runner, deadline)
-        except (QuickJSError, wasmtime.Trap, wasmtime.WasmtimeError) as error:
-            raise _failure(error, context, request["time_limit"]) from None
-        return _checked(text, request["output_limit"])
-    finally:
-        context.close()
-        runtime.close()
+    return {"result": result, "error": error, "console": console.take()}
 
 
 def _prepare(context: Context, received_at: int, console: Console) -> Handle:

@@ -22,8 +22,10 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from app.actions.parameters import check_parameters
-from app.actions.paths import PathError, parse_path
+from app.actions.paths import PathError
 from app.actions.registry import action_types
+from app.actions.spelling import check_path
+from app.core import exact_json
 from app.core.changes import Change, ReadOnly, Text
 from app.core.errors import FieldError
 from app.core.validation import field_errors
@@ -42,7 +44,7 @@ MAXIMUM_PARAMETER_DEPTH = 20
 
 def _path(text: str) -> str:
     try:
-        parse_path(text)
+        check_path(text)
     except PathError as error:
         raise ValueError(str(error)) from None
     return text
@@ -393,7 +395,7 @@ def _repeats(mappings: object, field: str) -> Iterator[FieldError]:
 
 def canonical(value: Any) -> bytes:
     """JSON by which two values are compared: the order of keys is no difference, `1` and `true` are."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return exact_json.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def _is_deep(value: Any, levels: int) -> bool:

@@ -29,7 +29,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from app.events.claims import Claimed, Claims, Run, workflow_id
-from app.events.event_log import SUCCESSFUL, EventLog, Finished
+from app.events.event_log import EventLog, Finished
 from app.models.contracts import EventOutcome, EventRef
 from app.models.source import DEFAULT_IDEMPOTENCY_WINDOW
 from app.models.status import EventStatus
@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 # How often an event tries to join a run of its idempotency key that ends just then, before it is postponed.
 MAXIMUM_MEETINGS = 10
 MEETING_PAUSE = 0.02
+ENDED = frozenset({EventStatus.SUCCEEDED, EventStatus.IGNORED, EventStatus.FAILED, EventStatus.REJECTED})
 # Executions after the window, each of which holds a database connection while it talks to Temporal.
 MAXIMUM_REPEATS = 4
 RPC_TIMEOUT = timedelta(seconds=10)
@@ -124,7 +125,7 @@ class EventStarter:
             return await self._wait_for(event, description, owner), None
         if description.status is not WorkflowExecutionStatus.COMPLETED:
             return False, None
-        if _inside(window, event, description):
+        if _inside(window, event, description) and not await self._ran_nothing(description):
             await self._mark_idempotent(event, description, owner)
             return True, None
         async with self._repeating:
@@ -139,20 +140,24 @@ class EventStarter:
             return False
         if description.status is WorkflowExecutionStatus.RUNNING:
             return await self._wait_for(event, description, owner)
-        if description.status is WorkflowExecutionStatus.COMPLETED and _inside(window, event, description):
-            await self._mark_idempotent(event, description, owner)
-            return True
-        return False
+        if description.status is not WorkflowExecutionStatus.COMPLETED:
+            return False
+        if not _inside(window, event, description) or await self._ran_nothing(description):
+            return False
+        await self._mark_idempotent(event, description, owner)
+        return True
 
     async def _start_again(
         self, event: Claimed, identifier: str, window: timedelta
     ) -> tuple[bool, Run | None]:
-        """Execute again after the window. The lock keeps two dispatchers from doing so one after the
-        other."""
+        """Execute again, after the window or after an execution in which nothing ran. The lock keeps two
+        dispatchers from doing so one after the other."""
         async with self._engine.begin() as connection:
             await connection.execute(_LOCK, {"workflow_id": identifier})
             description = await self._describe(identifier)
-            if description is None or not _executed_before(window, event, description):
+            if description is None or description.status is not WorkflowExecutionStatus.COMPLETED:
+                return False, None
+            if _inside(window, event, description) and not await self._ran_nothing(description):
                 return False, None
             try:
                 run = await self._start_workflow(event, identifier, WorkflowIDReusePolicy.ALLOW_DUPLICATE)
@@ -201,7 +206,7 @@ class EventStarter:
             run = Run(event.id, description.id, description.run_id)
             await self._claims.note([run])
             return run
-        status, error = await self._outcome(description)
+        status, error, ran_nothing = await self._outcome(description)
         await self._events.finish(
             Finished(
                 id=event.id,
@@ -210,22 +215,34 @@ class EventStarter:
                 error=error,
                 workflow_id=description.id,
                 run_id=description.run_id,
+                ran_nothing=ran_nothing,
             )
         )
         metrics.count_finished(self._environment, event.source_key, status, event.received_at)
         return None
 
-    async def _outcome(self, description: WorkflowExecutionDescription) -> tuple[EventStatus, str | None]:
-        """What a closed workflow says of its event, when the event log does not."""
-        handle = self._client.get_workflow_handle(description.id, run_id=description.run_id)
+    async def _outcome(
+        self, description: WorkflowExecutionDescription
+    ) -> tuple[EventStatus, str | None, bool]:
+        """What a closed workflow says of its event, when the event log does not: status, error, and whether
+        nothing ran."""
         try:
-            result = await handle.result(follow_runs=False, rpc_timeout=RPC_TIMEOUT)
+            outcome = await self._result(description)
         except WorkflowFailureError as error:
             if isinstance(error.cause, ApplicationError) and error.cause.type == EventStatus.REJECTED:
-                return EventStatus.REJECTED, error.cause.message
+                return EventStatus.REJECTED, error.cause.message, False
             ending = description.status.name.lower() if description.status else "gone"
-            return EventStatus.FAILED, f"the workflow was {ending} in Temporal: {error.cause}"
-        return EventOutcome.model_validate(result).status, None
+            return EventStatus.FAILED, f"the workflow was {ending} in Temporal: {error.cause}", False
+        return outcome.status, None, outcome.ran_nothing
+
+    async def _ran_nothing(self, description: WorkflowExecutionDescription) -> bool:
+        """Whether a completed workflow is no success that its duplicates repeat."""
+        return (await self._result(description)).ran_nothing
+
+    async def _result(self, description: WorkflowExecutionDescription) -> EventOutcome:
+        handle = self._client.get_workflow_handle(description.id, run_id=description.run_id)
+        result = await handle.result(follow_runs=False, rpc_timeout=RPC_TIMEOUT)
+        return EventOutcome.model_validate(result)
 
     async def _wait_for(
         self, event: Claimed, description: WorkflowExecutionDescription, owner: UUID | None
@@ -240,14 +257,15 @@ class EventStarter:
             # The lease ran out meanwhile: whoever claims it next decides.
             return True
         status = await self._claims.status(owner) if owner else None
-        if status in SUCCESSFUL:
-            await self._mark_idempotent(event, description, owner)
-        is_ending = status in (EventStatus.FAILED, EventStatus.REJECTED)
-        if is_ending and event.is_ordered:
-            # It has let go of its keys, and executes at its own place.
+        if status not in ENDED:
+            return True
+        if event.is_ordered:
+            # It has let go of its keys: it is claimed once more, at its own place.
+            await asyncio.sleep(MEETING_PAUSE)
             await self._claims.queue_again(event)
             return True
-        return not is_ending
+        # Of a success the run's result, which is about to be there, tells whether it is one to share.
+        return False
 
     async def _postpone(self, event: Claimed) -> None:
         """Its duplicates start and end faster than it can join one: the sweep tries again."""
@@ -283,7 +301,3 @@ async def _owner(description: WorkflowExecutionDescription) -> UUID | None:
 def _inside(window: timedelta, event: Claimed, description: WorkflowExecutionDescription) -> bool:
     """Whether the event came within the window after the successful execution."""
     return description.close_time is not None and event.received_at - description.close_time < window
-
-
-def _executed_before(window: timedelta, event: Claimed, description: WorkflowExecutionDescription) -> bool:
-    return description.status is WorkflowExecutionStatus.COMPLETED and not _inside(window, event, description)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -16,6 +17,8 @@ from tests.bench import Bench, BenchSource
 from tests.servers import eventually
 
 pytestmark = pytest.mark.usefixtures("api")
+
+STRIPE = {"type": "invoice.paid", "created": 1767225600}
 
 
 async def refused(source: BenchSource, status: int) -> dict[str, object]:
@@ -228,12 +231,140 @@ async def test_a_strange_time_is_no_reason_to_refuse(
     assert event["occurred_at"] == (None if occurred is None else datetime.fromisoformat(occurred))
 
 
-@pytest.mark.parametrize("key", [None, "", 12, ["a"], "x" * 256, "nul\x00"])
-async def test_invalid_idempotency_key_is_dropped(bench: Bench, key: object) -> None:
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (None, "is null in this event"),
+        ("", "is empty in this event"),
+        (["a"], "is not a string or a whole number"),
+        ({"a": 1}, "is not a string or a whole number"),
+        (True, "is not a string or a whole number"),
+        (1.5, "is not a string or a whole number"),
+        (9007199254740993.0, "is a number too large to keep its digits; send it as a string"),
+        ("x" * 256, "is longer than 255 characters"),
+        (10**300, "is longer than 255 characters"),
+        ("nul\x00", "holds the character U+0000"),
+    ],
+)
+async def test_invalid_idempotency_key_is_dropped_and_said(bench: Bench, key: object, reason: str) -> None:
     source = await bench.source("stripe")
-    event = await bench.event(await source.send("invoice.paid", id=key))
+    answer = await source.post(json.dumps({**STRIPE, "id": key}).encode())
+    event = await bench.event(answer.json()["id"])
     assert event["idempotency_key"] is None
     assert event["event_type"] == "invoice.paid"
+    assert event["error"] == f"idempotency key: body.id {reason}"
+
+
+@pytest.mark.parametrize(
+    ("sent", "key"),
+    [
+        ("4711", "4711"),
+        ("0", "0"),
+        ("-7", "-7"),
+        ("7.0", "7"),
+        ("9007199254740993", "9007199254740993"),
+        ("18446744073709551616", "18446744073709551616"),
+    ],
+)
+async def test_a_whole_number_is_an_idempotency_key(bench: Bench, sent: str, key: str) -> None:
+    source = await bench.source("stripe")
+    answer = await source.post(b'{"type":"invoice.paid","created":1767225600,"id":%s}' % sent.encode())
+    event = await bench.event(answer.json()["id"])
+    assert (event["idempotency_key"], event["error"]) == (key, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        (
+            {"idempotency_key_path": "headers.x-id"},
+            "idempotency key: headers.x-id has no value in this event",
+        ),
+        ({"timestamp_path": "body.at"}, "time: body.at has no value in this event"),
+        (
+            {"timestamp_path": "body.type"},
+            "time: body.type is not a time in seconds, in milliseconds or in ISO 8601",
+        ),
+        ({"event_type_path": "body.kind"}, "event type: body.kind has no value in this event"),
+    ],
+)
+async def test_what_is_configured_and_not_found_is_said(
+    bench: Bench, changes: dict[str, str], error: str
+) -> None:
+    source = await bench.source("stripe", **changes)
+    event = await bench.event(await source.send("invoice.paid"))
+    assert event["error"] == error
+
+
+async def test_the_log_says_what_reception_noted_beside_the_outcome(bench: Bench, worker: None) -> None:
+    source = await bench.source("stripe", mappings={}, timestamp_path="body.at")
+    event = await bench.final(await source.send("invoice.paid"))
+    noted = "time: body.at has no value in this event"
+    assert event["error"] == f"no active mapping for this event type; {noted}"
+    shown = await bench.api.get(f"/v1/sources/{source.key}/logs/{event['id']}")
+    assert shown.json()["error"] == event["error"]
+
+
+@pytest.mark.parametrize("provider", ["standard_webhooks", "clerk"])
+@pytest.mark.parametrize("path", ["headers.webhook-id", "headers.Svix-Id"])
+@pytest.mark.parametrize("prefix", ["webhook", "svix"])
+async def test_the_signed_id_is_the_key_whichever_header_it_is_in(
+    bench: Bench, provider: str, path: str, prefix: str
+) -> None:
+    source = await bench.source(provider, idempotency_key_path=path)
+    body = b'{"type": "contact.created", "timestamp": 1767225600, "data": {}}'
+    headers = {f"{prefix}-{name.rpartition('-')[2]}": value for name, value in source.signed(body).items()}
+    answer = await source.post(body, headers)
+    event = await bench.event(answer.json()["id"])
+    assert (event["idempotency_key"], event["error"]) == (headers[f"{prefix}-id"], None)
+
+
+async def test_an_id_that_is_not_signed_is_no_key(bench: Bench) -> None:
+    source = await bench.source("standard_webhooks", idempotency_key_path="headers.svix-id")
+    body = b'{"type": "contact.created", "timestamp": 1767225600}'
+    headers = source.signed(body)
+    answer = await source.post(body, {**headers, "svix-id": "somebody-elses"})
+    assert (await bench.event(answer.json()["id"]))["idempotency_key"] == headers["webhook-id"]
+
+
+async def test_header_names_in_settings_compare_without_case(bench: Bench) -> None:
+    source = await bench.source(
+        "custom_http",
+        secret=None,
+        enforce_verification=False,
+        event_type_path="headers.X-Event-Type",
+        idempotency_key_path='headers."X-Request-ID"',
+    )
+    answer = await source.post(b"{}", {"X-EVENT-type": "order", "x-request-Id": "r1"})
+    event = await bench.event(answer.json()["id"])
+    assert (event["event_type"], event["idempotency_key"], event["error"]) == ("order", "r1", None)
+
+
+async def test_a_slash_at_the_end_is_taken(bench: Bench) -> None:
+    source = await bench.source("stripe")
+    body = source.example("invoice.paid")
+    answer = await bench.api.post(f"{source.path}/", content=body, headers=source.signed(body))
+    assert answer.status_code == 200
+    assert (await bench.event(answer.json()["id"]))["event_type"] == "invoice.paid"
+
+
+@pytest.mark.parametrize(
+    ("enforced", "status"), [(True, "enforced:failed"), (False, "not_enforced:unverified")]
+)
+@pytest.mark.parametrize("kind", ["encoding", "too large", "not gzip"])
+async def test_what_is_refused_unread_does_not_say_that_enforcement_is_off(
+    bench: Bench, kind: str, enforced: bool, status: str
+) -> None:
+    source = await bench.source("stripe", enforce_verification=enforced)
+    sent: dict[str, tuple[bytes, dict[str, str]]] = {
+        "encoding": (b"{}", {"content-encoding": "utf-8"}),
+        "too large": (b" " * 1_100_000, {}),
+        "not gzip": (b"{}", {"content-encoding": "gzip"}),
+    }
+    answer = await source.post(*sent[kind])
+    row = await refused(source, answer.status_code)
+    assert row["verification_status"] == status
+    assert row["verification_reason"] == "the request was refused before its signature was checked"
 
 
 async def test_clerk_key_from_a_header_and_preprocess(bench: Bench) -> None:

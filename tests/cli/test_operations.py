@@ -526,3 +526,27 @@ async def test_the_shell_completes_what_the_server_has(
     ]
     assert await offered("stats", *api, "--source", source.key[:7]) == [source.key]
     assert await offered("logs", "--url", "http://127.0.0.1:1", "--token", "x", source.key[:7]) == []
+
+
+async def test_the_doctor_lists_what_was_saved_and_cannot_work(
+    bench: Bench, source: BenchSource, doorbell: Doorbell
+) -> None:
+    code, output = await doorbell("doctor", anywhere=True)
+    assert (code, "No problems in" in output) == (0, True), output
+    ill = await bench.source(
+        "custom_http",
+        timestamp_path="$.at",
+        mappings={"t": [("users_identify", {"id": "{{ body.id }}", "properties": {"a": "items[0]"}})]},
+    )
+    code, output = await doorbell("doctor", "--json", anywhere=True)
+    assert code == 1
+    found = json_lines(output)
+    assert {each["source"] for each in found} == {ill.key}
+    assert [(each["place"], each["problem"].partition(": ")[2]) for each in found] == [
+        ("timestamp_path", "write body.at"),
+        ("t users_identify.id", "write body.id"),
+        ("t users_identify.properties", "write items.0"),
+    ]
+    code, output = await doorbell("doctor", anywhere=True)
+    assert code == 1
+    assert "t users_identify.id" in output

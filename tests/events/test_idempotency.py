@@ -291,7 +291,7 @@ async def test_duplicates_of_a_run_that_is_terminated_execute(
     ("outcome", "status"),
     [
         ("succeeded", "idempotent"),
-        ("ignored", "idempotent"),
+        ("ignored", "received"),
         ("failed", "received"),
         ("rejected", "received"),
     ],
@@ -393,3 +393,60 @@ async def test_an_event_type_of_the_greatest_length_is_processed(source: BenchSo
     """Temporal refuses longer summaries, and one refused start must not hold up the environment."""
     event = await source.bench.final(await source.send("invoice.paid", type="€" * 255))
     assert event["status"] == "ignored"
+
+
+async def mapped(source: BenchSource, *parameters: dict[str, Any]) -> None:
+    """Let the source's mappings of invoices be these."""
+    mappings = [
+        {"event_type": "invoice.paid", "action_type": "users_identify", "action_parameters": each}
+        for each in parameters
+    ]
+    environment = source.bench.environment
+    answer = await source.bench.api.put(
+        f"/v1/sources/{source.key}",
+        params={"environment": environment},
+        json={"source": {"name": "S", "environment_settings": {environment: {"mappings": mappings}}}},
+    )
+    assert answer.status_code == 200, answer.text
+    await source.bench.runtime.configuration.refresh()
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("parameters", "status"),
+    [([], "ignored"), ([{"id": "body.nowhere"}], "succeeded")],
+    ids=["none", "skipped"],
+)
+async def test_an_execution_in_which_nothing_ran_holds_no_key(
+    source: BenchSource, parameters: list[dict[str, Any]], status: str
+) -> None:
+    await mapped(source, *parameters)
+    for _ in range(2):
+        identifier = await source.send("invoice.paid", id="evt_same")
+        event = await source.bench.final(identifier)
+        assert (event["status"], event["duplicate_of"]) == (status, None)
+    await mapped(source, {"id": "body.id"})
+    third = await source.bench.final(await source.send("invoice.paid", id="evt_same"))
+    assert third["status"] == "succeeded"
+    [action] = await source.bench.actions(third["id"])
+    assert action["status"] == "succeeded"
+    # Now something ran, which a duplicate repeats.
+    fourth = await source.bench.final(await source.send("invoice.paid", id="evt_same"))
+    assert (fourth["status"], fourth["duplicate_of"]) == ("idempotent", third["id"])
+    assert len({event["workflow_id"], third["workflow_id"], fourth["workflow_id"]}) == 1
+
+
+@pytest.mark.usefixtures("worker")
+async def test_one_action_that_ran_is_a_success_beside_those_that_were_skipped(source: BenchSource) -> None:
+    await mapped(source, {"id": "body.nowhere"}, {"id": "body.id"})
+    first = await source.bench.final(await source.send("invoice.paid", id="evt_same"))
+    second = await source.bench.final(await source.send("invoice.paid", id="evt_same"))
+    assert (first["status"], second["status"]) == ("succeeded", "idempotent")
+
+
+@pytest.mark.usefixtures("worker")
+async def test_many_duplicates_of_nothing_each_come_to_an_end(source: BenchSource) -> None:
+    await mapped(source)
+    identifiers = await asyncio.gather(*(source.send("invoice.paid", id="evt_same") for _ in range(8)))
+    for identifier in identifiers:
+        assert (await source.bench.final(identifier))["status"] == "ignored"

@@ -328,18 +328,19 @@ async def test_variables_are_encrypted_at_rest(bench: Bench, api: Api) -> None:
     assert "open-sesame" not in repr(endpoint)
 
 
-SIZE = "function main({ body }) { return { verified: true, size: body.length } }"
+KIND = "function main({ body, rawBody }) { return { verified: rawBody.startsWith('['), kind: body.type } }"
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_part_of_a_batch_keeps_on_replay_what_the_script_made_of_the_whole(bench: Bench) -> None:
-    source = await bench.source("segment", secret=None, preprocess_script=SIZE)
-    batch = [{"type": "identify", "userId": f"u{n}", "messageId": f"m{n}"} for n in range(3)]
+async def test_a_part_of_a_batch_keeps_on_replay_what_the_script_made_of_it(bench: Bench) -> None:
+    source = await bench.source("segment", secret=None, preprocess_script=KIND)
+    common = {"type": "identify", "timestamp": "2026-01-01T00:00:00Z"}
+    batch = [{**common, "userId": f"u{n}", "messageId": f"m{n}"} for n in range(3)]
     answer = await source.post(orjson.dumps(batch), {})
     replayed = await replay(source, answer.json()["ids"][1])
     assert (replayed["status"], replayed["error"]) == ("succeeded", None)
     assert replayed["received_through"] == "batch"
-    assert (await logged(bench, source))["preprocess_output"]["size"] == 3
+    assert (await logged(bench, source))["preprocess_output"]["kind"] == "identify"
 
 
 @pytest.mark.usefixtures("worker")
@@ -366,3 +367,90 @@ async def replay(source: BenchSource, event_id: object) -> dict[str, Any]:
     answer = await source.bench.api.post(path, json={"replay": {"mappings": "current"}})
     assert answer.status_code == 201, answer.text
     return await source.bench.final(answer.json()["replay"]["log_id"])
+
+
+DERIVES = """
+let calls = 0;
+function main({ body, rawBody, headers, verification }) {
+  if (body.type === "broken") throw new Error("broken");
+  calls += 1;
+  const verified = headers["x-key"] === "open-sesame" && rawBody.includes(body.messageId);
+  return { verified, type: `${body.type}/${body.name ?? "none"}`.toLowerCase() };
+}
+"""
+
+
+def derived(*names: str) -> list[dict[str, str]]:
+    common = {"type": "Track", "timestamp": "2026-01-01T00:00:00Z"}
+    return [{**common, "name": each, "userId": f"u-{each}", "messageId": f"m-{each}"} for each in names]
+
+
+async def deriving(bench: Bench, provider: str = "segment", **settings: Any) -> BenchSource:
+    """A source whose script makes the event type."""
+    mappings = {"track/a": [("users_identify", {"id": "body.userId"})]}
+    given = {"mappings": mappings, "event_type_path": "preprocess.type", **settings}
+    return await bench.source(provider, secret=None, preprocess_script=DERIVES, **given)
+
+
+async def types_of(bench: Bench, source: BenchSource) -> list[tuple[str | None, str]]:
+    rows = await bench.rows(
+        "SELECT event_type, status FROM events WHERE source_key = :key ORDER BY id", key=source.key
+    )
+    return [(row["event_type"], row["status"]) for row in rows]
+
+
+async def test_the_script_runs_for_each_event_of_an_array(bench: Bench) -> None:
+    source = await deriving(bench)
+    answer = await source.post(orjson.dumps(derived("A", "B")), {"x-key": "open-sesame"})
+    assert answer.status_code == 200, answer.text
+    assert await types_of(bench, source) == [("track/a", "received"), ("track/b", "received")]
+    row = await logged(bench, source)
+    assert (row["verification_status"], row["error"]) == ("enforced:verified", None)
+    # All of them must verify, and one that fails is no way around.
+    assert (await source.post(orjson.dumps(derived("A", "B")), {})).status_code == 401
+    broken = [*derived("A"), {"type": "broken", "messageId": "x"}]
+    refused = await source.post(orjson.dumps(broken), {"x-key": "open-sesame"})
+    assert refused.status_code == 401
+    assert "the source's script failed with Error" in refused.json()["message"]
+
+
+async def test_an_event_whose_script_fails_is_noted_alone(bench: Bench) -> None:
+    source = await deriving(bench, enforce_verification=False)
+    batch = [*derived("A"), {"type": "broken", "messageId": "x"}, *derived("B")]
+    assert (await source.post(orjson.dumps(batch), {"x-key": "open-sesame"})).status_code == 200
+    assert [each[0] for each in await types_of(bench, source)] == ["track/a", None, "track/b"]
+    rows = await bench.rows(
+        "SELECT error FROM events WHERE source_key = :key AND event_type IS NULL", key=source.key
+    )
+    assert "the source's script failed: Error: broken (line 4)" in rows[0]["error"]
+
+
+@pytest.mark.parametrize("path", ["/v1/track", "/v1/batch"])
+async def test_the_script_runs_for_each_event_of_a_library(bench: Bench, path: str) -> None:
+    source = await deriving(bench)
+    events = derived("A") if path == "/v1/track" else derived("A", "B")
+    body = events[0] if path == "/v1/track" else {"batch": events}
+    headers = {"x-write-key": source.token}
+    refused = await bench.api.post(path, json=body, headers=headers)
+    assert refused.status_code == 401
+    answer = await bench.api.post(path, json=body, headers={**headers, "x-key": "open-sesame"})
+    assert answer.status_code == 200, answer.text
+    expected = [("track/a", "received"), ("track/b", "received")][: len(events)]
+    assert (await types_of(bench, source))[1:] == expected
+
+
+async def test_a_large_batch_costs_a_few_calls(bench: Bench) -> None:
+    source = await deriving(bench, start_unmapped=False)
+    names = [f"N{number}" for number in range(60)]
+    answer = await source.post(orjson.dumps(derived(*names)), {"x-key": "open-sesame"})
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["ids"]) == 60
+    assert (await types_of(bench, source))[-1] == ("track/n59", "ignored")
+
+
+async def test_a_batch_that_takes_its_script_too_long_is_refused_with_the_limit(bench: Bench) -> None:
+    slow = "function main() { const end = 2e6; let n = 0; while (n < end) n += 1; return { verified: true } }"
+    source = await bench.source("segment", secret=None, preprocess_script=slow)
+    answer = await source.post(orjson.dumps(derived(*map(str, range(4000)))), {})
+    assert answer.status_code == 401
+    assert "TimeLimitExceeded" in answer.json()["message"]

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from app.actions.paths import child_path
 from app.api.dashboard.wording import count
+from app.core import exact_json
 
 # Deeper levels and longer lists are folded at first, so that large payloads stay readable.
 OPEN_LEVELS = 3
@@ -33,12 +34,12 @@ def json_view(value: Any, root: str = "", *, is_picked: bool = False) -> Markup:
 
 def json_text(value: Any) -> str:
     """A value as indented JSON."""
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    return exact_json.dumps(value, option=orjson.OPT_INDENT_2).decode()
 
 
 def json_line(value: Any) -> str:
     """A value as JSON in one line."""
-    return orjson.dumps(value).decode()
+    return exact_json.dumps(value).decode()
 
 
 def _is_large(value: Any) -> bool:
@@ -75,7 +76,7 @@ def _value(value: Any, path: str, level: int, is_picked: bool) -> Markup:
         return _nested("[", positions, "]", level, is_picked)
     pick = Markup(' data-pick="{}"').format(path) if is_picked else ""
     return Markup('<span class="json-{}"{}>{}</span>').format(
-        _kind(value), pick, orjson.dumps(value).decode()
+        _kind(value), pick, exact_json.dumps(value).decode()
     )
 
 
@@ -99,7 +100,7 @@ def _nested(
 def _key(name: str, path: str, is_picked: bool) -> Markup:
     use = "pick" if is_picked else "path"
     return Markup('<span class="json-key" data-{}="{}">{}</span>: ').format(
-        use, path, orjson.dumps(name).decode()
+        use, path, exact_json.dumps(name).decode()
     )
 
 

@@ -8,11 +8,12 @@ import orjson
 from pydantic import ValidationError
 
 from app.actions.base import PREFIXES, ActionType, Kind, Parameter
-from app.actions.parameters import template_of
+from app.actions.parameters import check_parameters, template_of
 from app.actions.paths import is_constant
 from app.actions.registry import action_types
 from app.api.dashboard.forms import Form, field_messages
 from app.api.dashboard.json_view import json_text
+from app.core import exact_json
 from app.core.validation import field_errors, invalid_fields
 from app.models.source import Mapping
 from app.sources.changes import MappingChange
@@ -110,7 +111,7 @@ def form_of(mapping: Mapping, version: str) -> MappingForm:
         mapping.skip_older,
         identifier=str(mapping.id),
         version=version,
-        base=orjson.dumps(state_of(mapping)).decode(),
+        base=exact_json.dumps(state_of(mapping)).decode(),
     )
 
 
@@ -180,6 +181,17 @@ def messages_of(error: Any, action_type: str) -> dict[str, str]:
     return messages
 
 
+def problems_of(action_type: str, parameters: dict[str, Any]) -> dict[str, str]:
+    """What keeps a mapping's parameters from being saved, by field of the form: an earlier version may have
+    saved them."""
+    action = action_types().get(action_type)
+    found: dict[str, str] = {}
+    for error in check_parameters(action, parameters, "") if action else ():
+        parameter = action.parameter(error.field.lstrip(".")) if action else None
+        found.setdefault(field_name(parameter.name) if parameter else "", error.message)
+    return found
+
+
 def _modes(parameter: Parameter) -> Sequence[Mode]:
     return _MODES_OF.get(parameter.kind, ("path", "fixed", "json"))
 
@@ -193,7 +205,7 @@ def _saved(form: Form) -> dict[str, Any]:
 def parse_base(text: str) -> dict[str, Any]:
     """What an editor began with, empty when a form does not say."""
     try:
-        base = orjson.loads(text)
+        base = exact_json.loads(text)
     except orjson.JSONDecodeError:
         return {}
     return base if isinstance(base, dict) else {}
@@ -229,7 +241,7 @@ def _template(field: ParameterField) -> Any:
         orjson.JSONDecodeError: it is not the JSON that it should be.
     """
     if field.mode == "json":
-        return orjson.loads(field.text)
+        return exact_json.loads(field.text)
     text = field.text.strip()
     is_literal = field.parameter.is_literal(text)
     if field.mode == "fixed":

@@ -18,6 +18,7 @@ from app.api.dashboard.mapping_form import (
     messages_of,
     new_form,
     parse_base,
+    problems_of,
     read_mapping,
     state_of,
 )
@@ -139,9 +140,13 @@ async def try_form(key: str, visit: WriteVisit) -> Response:
     page = await open_source_page(visit, key)
     form = await read_form(visit.request)
     read = read_mapping(form)
+    # Before what a path gives on the sample: it gives nothing there, and a path in another language says why.
+    unfit = problems_of(read.shown.action_type, read.parameters)
     sample = await _sample(visit, page, read.shown.event_type, form.text("sample"))
     tried = None if sample.tested is None or read.shown.action is None else _try(read, sample.tested)
-    return visit.part("mappings/results.html", read=read, sample=sample, tried=tried, missing=MISSING)
+    return visit.part(
+        "mappings/results.html", read=read, sample=sample, tried=tried, missing=MISSING, unfit=unfit
+    )
 
 
 @router.post("")
@@ -201,8 +206,10 @@ async def delete(key: str, identifier: UUID, visit: WriteVisit) -> Response:
 async def _editor_page(visit: Visit, page: SourcePage, form: MappingForm) -> Response:
     sample = await _sample(visit, page, form.event_type, "")
     listed = await _list(visit, page)
+    saved = next((each for each in page.mappings if str(each.id) == form.identifier), None)
+    errors = problems_of(saved.action_type, saved.action_parameters) if saved else {}
     return visit.page(
-        "mappings/page.html", page=page, form=form, sample=sample, errors={}, conflict=None, **listed
+        "mappings/page.html", page=page, form=form, sample=sample, errors=errors, conflict=None, **listed
     )
 
 
@@ -269,7 +276,13 @@ async def _list(visit: Visit, page: SourcePage) -> dict[str, Any]:
         visit.session, environment, page.key, [name for name, _ in unmapped], limit=MAXIMUM_COUNTED
     )
     shown = [Unmapped(name, moment, _counted(counts[name])) for name, moment in unmapped]
-    return {"groups": groups, "unmapped": shown, **_choices(page, [name for name, _ in received])}
+    unfit = {each.id for each in page.mappings if problems_of(each.action_type, each.action_parameters)}
+    return {
+        "groups": groups,
+        "unfit_mappings": unfit,
+        "unmapped": shown,
+        **_choices(page, [name for name, _ in received]),
+    }
 
 
 def _choices(page: SourcePage, received: Sequence[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from app.api.dashboard.forms import field_messages, read_form
 from app.api.dashboard.pages import Visit
 from app.api.dashboard.request import PageRoute, page_request
 from app.api.dashboard.session import ReadVisit, WriteVisit
+from app.core import exact_json
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.directory.definitions import StoredWorkflow, get_workflow, list_workflows
@@ -93,11 +94,11 @@ def _editor(visit: Visit, stored: StoredWorkflow | None, **context: Any) -> Resp
 
 
 def _written(definition: Any) -> str:
-    return orjson.dumps(definition, option=orjson.OPT_INDENT_2).decode()
+    return exact_json.dumps(definition, option=orjson.OPT_INDENT_2).decode()
 
 
 def _read(definition: str) -> Any:
     try:
-        return orjson.loads(definition)
+        return exact_json.loads(definition)
     except orjson.JSONDecodeError as error:
         raise invalid_fields([FieldError("definition", f"is not JSON: {error}")]) from None

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import orjson
 from starlette.responses import Response
 
+from app.core import exact_json
 from app.core.errors import RequestError
 from app.core.settings import Settings
 from app.database.pages import Page
@@ -37,7 +37,7 @@ class Answer(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        return orjson.dumps(content)
+        return exact_json.dumps(content)
 
 
 def missing(what: str) -> RequestError:

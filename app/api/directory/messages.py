@@ -13,6 +13,7 @@ from app.api.directory.access import CallerDep
 from app.api.directory.answers import Answer
 from app.api.directory.parameters import PageDep
 from app.api.request import DirectoryRoute
+from app.core import exact_json
 from app.core.errors import FieldError, RequestError
 from app.directory.messages import (
     Mark,
@@ -95,7 +96,7 @@ def _parsed(text: str | None, adapter: TypeAdapter[Any], field: str) -> Any:
     if text is None:
         return None
     try:
-        return adapter.validate_python(orjson.loads(text))
+        return adapter.validate_python(exact_json.loads(text))
     except (orjson.JSONDecodeError, ValidationError):
         error = FieldError(field, "cannot be read")
         raise RequestError(422, "invalid_params", f"{field} {error.message}", errors=[error]) from None

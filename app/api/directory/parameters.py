@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.api.directory.requests import RecipientReference, reference_of
+from app.core import exact_json
 from app.core.errors import FieldError, RequestError
 from app.database.pages import PageRequest
 from app.directory.recipients import Reference
@@ -51,7 +52,7 @@ def in_query(model: type[Body], name: str, text: str | None) -> Body:
         RequestValidationError: the field does not fit.
     """
     try:
-        return model.model_validate({} if text is None else {name: orjson.loads(text)})
+        return model.model_validate({} if text is None else {name: exact_json.loads(text)})
     except orjson.JSONDecodeError:
         error = FieldError(name, "is not JSON")
         raise RequestError(422, "invalid_params", f"{name} {error.message}", errors=[error]) from None
@@ -62,7 +63,7 @@ def in_query(model: type[Body], name: str, text: str | None) -> Body:
 
 def _references(text: str, field: str) -> list[Any]:
     try:
-        values = orjson.loads(text) if text.startswith(("{", "[")) else text
+        values = exact_json.loads(text) if text.startswith(("{", "[")) else text
         return [
             _REFERENCE.validate_python(each) for each in (values if isinstance(values, list) else [values])
         ]

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import unquote
 from uuid import UUID
 
-import orjson
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -19,6 +18,7 @@ from app.api.directory import answers
 from app.api.directory.requests import Id, IdentifyUserRequest, TriggerWorkflowRequest
 from app.api.directory.triggers import digest_of_request, trigger_of
 from app.api.storable import MAXIMUM_BODY_BYTES, check_storable
+from app.core import exact_json
 from app.core.errors import RequestError
 from app.directory.batched_writes import BatchedWrites, Identification
 from app.directory.idempotency import MAXIMUM_KEY_LENGTH
@@ -89,6 +89,6 @@ def _size(body: Json) -> int:
     Raises:
         RequestError: it cannot.
     """
-    sent = orjson.dumps(body)
+    sent = exact_json.dumps(body)
     check_storable(sent, body)
     return len(sent)

@@ -3,6 +3,7 @@
 import orjson
 
 from app.api.directory.requests import TriggerWorkflowRequest, reference_of
+from app.core import exact_json
 from app.core.errors import FieldError, RequestError
 from app.database.engine import to_json
 from app.directory.workflow_runs import Trigger
@@ -33,4 +34,4 @@ def trigger_of(key: str, body: TriggerWorkflowRequest) -> Trigger:
 
 def digest_of_request(path: str, body: object) -> str:
     """The same for the same request, however its JSON is laid out."""
-    return digest_of(path, orjson.dumps(body, option=orjson.OPT_SORT_KEYS).decode()).hex()
+    return digest_of(path, exact_json.dumps(body, option=orjson.OPT_SORT_KEYS).decode()).hex()

@@ -4,13 +4,15 @@ Doorbell's own."""
 from uuid import UUID
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import ConfiguredDep, IfMatch, ReadAccess, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, MappingResponse, WrappedRequest, example, mapping_response
+from app.logs.unfound_paths import unfound_paths
+from app.models.source import Mapping
 from app.runtime.resources import save
 from app.sources.changes import MappingChange
 from app.sources.mappings import add_mapping, change_mapping, delete_mapping, get_mapping, list_mappings
@@ -42,6 +44,17 @@ class WrappedMappingResponse(BaseModel):
     """A mapping under the key `mapping`."""
 
     mapping: MappingResponse
+    warnings: list[str] = Field([], description="Paths that had no value in any stored event of the type.")
+
+
+async def _saved(
+    session: SessionDep, runtime: RuntimeDep, configured: ConfiguredDep, mapping: Mapping
+) -> WrappedMappingResponse:
+    """The answer to a change, with what looks wrong about it."""
+    warnings = await unfound_paths(
+        session, runtime.box, configured.environment, configured.source_key, [mapping]
+    )
+    return WrappedMappingResponse(mapping=mapping_response(mapping), warnings=warnings)
 
 
 @router.get("", summary="List mappings")
@@ -66,7 +79,7 @@ async def add_source_mapping(
     mapping = await add_mapping(session, access, configured, body.mapping)
     await save(session, runtime)
     response.headers["etag"] = mapping_version(mapping)
-    return WrappedMappingResponse(mapping=mapping_response(mapping))
+    return await _saved(session, runtime, configured, mapping)
 
 
 @router.get("/{id}", summary="Get a mapping")
@@ -94,7 +107,7 @@ async def change_source_mapping(
     mapping = await change_mapping(session, access, configured, id, body.mapping, if_match)
     await save(session, runtime)
     response.headers["etag"] = mapping_version(mapping)
-    return WrappedMappingResponse(mapping=mapping_response(mapping))
+    return await _saved(session, runtime, configured, mapping)
 
 
 @router.delete("/{id}", summary="Delete a mapping", status_code=204, responses={412: RESPONSES[412]})

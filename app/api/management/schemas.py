@@ -260,6 +260,9 @@ class WrappedSourceResponse(BaseModel):
     model_config = example(source=_SOURCE)
 
     source: SourceResponse
+    warnings: list[str] = Field(
+        [], description="Paths of mappings that had no value in any stored event of their type."
+    )
 
 
 class SourceSummary(BaseModel):

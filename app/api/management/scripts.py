@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -11,6 +10,7 @@ from app.api.errors import RESPONSES
 from app.api.management.dependencies import EnvironmentDep, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Json, example
+from app.core import exact_json
 from app.replays.script_trials import Rehearsal, rehearse
 from app.sources.changes import ScriptChange
 from app.sources.store import get_configured
@@ -97,7 +97,7 @@ async def rehearse_script(
     """Run a script on a sample, with the source's secrets and variables. It is not saved."""
     await get_configured(session, key, environment)
     sample = body.sample
-    raw = orjson.dumps(sample.body or {}) if sample.raw_body is None else sample.raw_body.encode()
+    raw = exact_json.dumps(sample.body or {}) if sample.raw_body is None else sample.raw_body.encode()
     rehearsal = Rehearsal(
         source=body.script.source if body.script else None, body=raw, headers=sample.headers, sign=sample.sign
     )

@@ -8,6 +8,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from app.account.environments import list_environments
+from app.account.tokens import Access
 from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import (
@@ -29,6 +30,7 @@ from app.api.management.schemas import (
     source_response,
     source_summary,
 )
+from app.logs.unfound_paths import unfound_paths
 from app.runtime.resources import save
 from app.sources import store as catalog
 from app.sources.changes import WrappedSourceChange
@@ -116,4 +118,21 @@ async def save_source(
     source = await edit_source(session, access, key, environment, body, if_match, scripts=runtime.scripts)
     await save(session, runtime)
     response.headers["etag"] = source_version(source)
-    return WrappedSourceResponse(source=source_response(source, runtime.settings, access))
+    return WrappedSourceResponse(
+        source=source_response(source, runtime.settings, access),
+        warnings=await _warnings(session, runtime, access, source),
+    )
+
+
+async def _warnings(
+    session: SessionDep, runtime: RuntimeDep, access: Access, source: catalog.ConfiguredSource
+) -> list[str]:
+    """What looks wrong about a source that was saved, in the environments that the caller may see."""
+    return [
+        f"{environment}: {warning}"
+        for environment, configured in source.environments.items()
+        if access.permits(environment)
+        for warning in await unfound_paths(
+            session, runtime.box, environment, source.source.key, configured.mappings
+        )
+    ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from app.core import exact_json
 from app.core.errors import DoorbellError
 
 Json = dict[str, Any]
@@ -29,7 +30,7 @@ async def answer(body: bytes, methods: Mapping[str, Method]) -> Json | list[Json
     """The answer to a request or to a batch of requests, whatever it is; None when only notifications came,
     which are answered by nothing."""
     try:
-        request = orjson.loads(body)
+        request = exact_json.loads(body)
     except orjson.JSONDecodeError as error:
         return _error(None, PARSE_ERROR, f"the body is not JSON: {error}")
     if not isinstance(request, list):

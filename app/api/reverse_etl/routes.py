@@ -4,7 +4,6 @@ as events of the source (`app/api/reverse_etl/source_calls.py`)."""
 from collections.abc import Callable
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Depends, Request, Response
 
 from app.api.directory.access import CallerDep
@@ -14,6 +13,7 @@ from app.api.reverse_etl import census, hightouch
 from app.api.reverse_etl.audiences import AsEvents, AtDestination, Audiences
 from app.api.reverse_etl.json_rpc import Method, answer
 from app.api.reverse_etl.source_calls import accept_calls, calling_source
+from app.core import exact_json
 
 router = APIRouter(prefix="/v1/integrations", tags=["Integrations"])
 
@@ -43,7 +43,7 @@ async def _answer(
     answered = await answer(body, methods(audiences))
     if answered is None:
         return Response(status_code=204)
-    return Response(orjson.dumps(answered), media_type="application/json")
+    return Response(exact_json.dumps(answered), media_type="application/json")
 
 
 def _documented(method: str, result: dict[str, Any]) -> dict[str, Any]:

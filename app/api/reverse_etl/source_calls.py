@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import ValidationError
 from starlette.datastructures import State
@@ -26,7 +25,9 @@ from app.api.directory.triggers import digest_of_request
 from app.api.receive import keep, limit_rate
 from app.api.request import DirectoryRoute
 from app.api.reverse_etl.knock_calls import CALLS, ID, Arguments, Call, invalid, operation
+from app.core import exact_json
 from app.core.errors import FieldError, Rejected, RequestError
+from app.core.raw_json import Part
 from app.directory.idempotency import MAXIMUM_KEY_LENGTH, claim_key, release_key
 from app.directory.recipients import Json
 from app.events.assessment import assess_source_call
@@ -105,7 +106,7 @@ def _events(
 ) -> list[ReceivedEvent]:
     return events_of_request(
         endpoint,
-        bodies,
+        [Part(exact_json.dumps(body), body) for body in bodies],
         dict(request.headers),
         request.app.state.runtime.box,
         assess_source_call(),
@@ -202,7 +203,7 @@ def _path(parameters: dict[str, str]) -> dict[str, str]:
 async def _body(call: Call, request: Request) -> Json:
     """The body as sent, once it is checked; for a DELETE without one, what stands in its query."""
     if await _is_in_query(call, request):
-        return {MEMBERS: orjson.loads(request.query_params[MEMBERS])}
+        return {MEMBERS: exact_json.loads(request.query_params[MEMBERS])}
     body = await _sent(request)
     return body if isinstance(body, dict) else {}
 

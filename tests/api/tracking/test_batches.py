@@ -169,9 +169,11 @@ async def test_strict_refuses_what_is_signed_in_part(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
-        (b'[{"type":"track"},1]', 400, "invalid_batch"),
-        (b'[{"type":"track"},[]]', 400, "invalid_batch"),
+        (b'["track",1]', 400, "invalid_batch"),
         (b"[null]", 400, "invalid_batch"),
+        (b'["\\ud800"]', 400, "invalid_json"),
+        (b'[{"type":"track","name":"\\ud800"}]', 400, "invalid_json"),
+        (b'[{"type":"track"},{"type"}]', 400, "invalid_json"),
         (b"[" + b"[" * 1010 + b"]" * 1010 + b"]", 400, None),
         (b"[" + b",".join([b"{}"] * 4001) + b"]", 413, "batch_too_large"),
         (b'"text"', 400, "invalid_json"),
@@ -184,6 +186,99 @@ async def test_bad_batch_is_refused_whole(bench: Bench, body: bytes, status: int
     assert answer.status_code == status, answer.text
     assert code is None or answer.json()["code"] == code
     assert [each["status"] for each in await logged(source)] == ["rejected"]
+
+
+# What one event of a batch may hold that no event log takes.
+BAD = {
+    "half a surrogate pair": (b'{"type":"track","event":"x","a":"\\ud83d"}', "is not JSON"),
+    "half a pair in a name": (b'{"type":"track","\\udc00":1}', "is not JSON"),
+    "not a number": (b'{"type":"track","a":NaN}', "is not JSON"),
+    "infinity": (b'{"type":"track","a":[-Infinity]}', "is not JSON"),
+    "not UTF-8": (b'{"type":"track","a":"\xff\xfe"}', "is not JSON"),
+    "a huge number": (b'{"type":"track","a":%s}' % (b"9" * 400), "is not JSON"),
+    "no object": (b"1", "is not an object"),
+    "null": (b"null", "is not an object"),
+    "an array": (b"[]", "is not an object"),
+    "too deep": (b'{"a":' + b"[" * 300 + b"]" * 300 + b"}", "is nested more than 200 levels deep"),
+}
+
+
+@pytest.mark.parametrize(("bad", "says"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_one_bad_event_takes_no_other_with_it(bench: Bench, bad: bytes, says: str, place: int) -> None:
+    source = await bench.source("segment", enforce_verification=False)
+    good = [orjson.dumps(each) for each in tracks("A", "B")]
+    answer = await source.post(b"[" + b", ".join([*good[:place], bad, *good[place:]]) + b"]", {})
+    assert answer.status_code == 200, answer.text
+    rows = await logged(source)
+    assert [row["status"] for row in rows if row["status"] != "rejected"] == ["received"] * 2
+    assert answer.json()["ids"] == [str(row["id"]) for row in rows if row["status"] == "received"]
+    [rejected] = [row for row in rows if row["status"] == "rejected"]
+    assert rejected["error"].startswith(f"event {place} of the batch {says}")
+    assert answer.json()["rejected"] == [
+        {"position": place, "id": str(rejected["id"]), "message": rejected["error"]}
+    ]
+    assert rejected["body"] == bad
+    assert len({row["batch_id"] for row in rows}) == 1
+
+
+@pytest.mark.parametrize(("bad", "says"), BAD.values(), ids=BAD)
+async def test_one_bad_event_of_a_library_takes_no_other_with_it(bench: Bench, bad: bytes, says: str) -> None:
+    source = await bench.source("segment", secret=None, enforce_verification=False)
+    good = [orjson.dumps(each) for each in tracks("A", "B")]
+    for headers, key in (
+        ({"x-write-key": source.token}, b""),
+        ({}, b'"writeKey":"%s",' % source.token.encode()),
+    ):
+        body = b"{" + key + b'"batch":[' + b",".join([good[0], bad, good[1]]) + b"]}"
+        answer = await bench.api.post("/v1/batch", content=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+    rows = await logged(source)
+    assert [row["status"] for row in rows] == ["received", "rejected", "received"] * 2
+    assert all(row["error"].startswith(f"event 1 {says}") for row in rows if row["status"] == "rejected")
+
+
+async def test_an_event_of_a_library_that_is_too_large_goes_alone(bench: Bench) -> None:
+    source = await bench.source("segment", secret=None, enforce_verification=False)
+    large = {"type": "track", "event": "L", "properties": {"text": "x" * 40_000}}
+    answer = await bench.api.post(
+        "/v1/batch", json={"batch": [*tracks("A"), large]}, headers={"x-write-key": source.token}
+    )
+    assert answer.status_code == 200, answer.text
+    first, second = await logged(source)
+    assert (first["status"], second["status"]) == ("received", "rejected")
+    assert "allowed are 32768" in second["error"]
+
+
+@pytest.mark.parametrize("bad", ["\\ud800", None, 1, []])
+async def test_one_bad_record_takes_no_other_with_it(bench: Bench, bad: Any) -> None:
+    source = await bench.source("polytomic", enforce_verification=False)
+    body = records("h1", "h2").replace(
+        b'{"hash":"h2"', b'%s,{"hash":"h2"' % orjson.dumps(bad).replace(b"\\\\", b"\\")
+    )
+    answer = await source.post(body, {})
+    assert answer.status_code == 200, answer.text
+    assert [row["status"] for row in await logged(source)] == ["received", "rejected", "received"]
+
+
+@pytest.mark.parametrize("provider", ["segment", "custom_http"])
+async def test_a_byte_order_mark_is_skipped(bench: Bench, provider: str) -> None:
+    source = await bench.source(provider)
+    one = orjson.dumps({"type": "t", "event": "A", "messageId": "m1"})
+    for body in [one, b"[" + one + b"]"] if provider == "segment" else [one]:
+        sent = b"\xef\xbb\xbf" + body
+        answer = await source.post(sent)
+        assert answer.status_code == 200, answer.text
+    assert {row["event_type"] for row in await logged(source)} == {"t"}
+
+
+async def test_a_script_reads_a_body_behind_a_byte_order_mark(bench: Bench) -> None:
+    script = "function main({ body }) { return { verified: true, kind: body.kind } }"
+    source = await bench.source(
+        "custom_http", secret=None, preprocess_script=script, event_type_path="preprocess.kind"
+    )
+    assert (await source.post(b'\xef\xbb\xbf{"kind":"t"}', {})).status_code == 200
+    assert [row["event_type"] for row in await logged(source)] == ["t"]
 
 
 async def test_deep_traits_are_refused_whether_alone_or_in_a_batch(bench: Bench) -> None:
@@ -266,7 +361,7 @@ async def test_polytomic_records(bench: Bench) -> None:
     ("body", "code"),
     [
         (records("h1", object={"id": "x", "name": "y", "records": [1]}), "invalid_batch"),
-        (records("h1", object={"id": "x", "name": "y", "records": [None, {}]}), "invalid_batch"),
+        (records("h1", object={"id": "x", "name": "y", "records": [None, "x"]}), "invalid_batch"),
         (
             b'{"event":"sync.records","object":{"records":[{"fields":{"x":%s}}]}}'
             % (b"[" * 300 + b"]" * 300),

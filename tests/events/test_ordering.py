@@ -9,6 +9,7 @@ from temporalio.client import Client
 
 from app.runtime.resources import Runtime
 from app.worker.main import run_workers
+from tests.api.reverse_etl.keys import source_key
 from tests.bench import FINAL, Bench, BenchSource
 from tests.knock import Call, KnockServer, error
 from tests.servers import eventually
@@ -369,3 +370,45 @@ async def test_a_hundred_in_a_row(bench: Bench, knock: KnockServer) -> None:
     assert numbers(knock.calls, "user") == list(range(100))
     ended = [each["finished_at"] for each in events]
     assert ended == sorted(ended)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_the_last_of_the_calls_of_one_client_holds(bench: Bench, knock: KnockServer) -> None:
+    """A reverse ETL tool calls with a source key; Knock applies what it is called for in turn."""
+    await bench.use_destination(knock.url)
+    source = await bench.source("hightouch")
+    key = {"authorization": f"Bearer {await source_key(source)}"}
+    knock.delay = 0.05
+    for user in range(USERS):
+        for name in ("first", "second"):
+            answer = await bench.api.put(f"/v1/users/user_{user}", headers=key, json={"name": name})
+            assert answer.status_code == 200, answer.text
+        for method in ("POST", "DELETE"):
+            members = {"members": [{"user": {"id": f"user_{user}"}}]}
+            answer = await bench.api.request(method, "/v1/audiences/vip/members", headers=key, json=members)
+            assert answer.status_code == 204, answer.text
+    both = {"users": [{"id": "both", "name": "first"}, {"id": "both", "name": "second"}]}
+    assert (await bench.api.post("/v1/users/bulk/identify", headers=key, json=both)).is_success
+    assert {each["status"] for each in await all_final(source)} == {"succeeded"}
+    for user in [*(f"user_{number}" for number in range(USERS)), "both"]:
+        names = [call.body["name"] for call in knock.calls if call.path == f"/v1/users/{user}"]
+        assert names == ["first", "second"]
+        calls = [
+            call.method
+            for call in knock.calls
+            if "audiences" in call.path and f'"{user}"' in orjson.dumps(call.body).decode()
+        ]
+        assert calls == ([] if user == "both" else ["POST", "DELETE"])
+
+
+@pytest.mark.usefixtures("worker")
+async def test_what_a_library_calls_is_ordered(bench: Bench, knock: KnockServer) -> None:
+    await bench.use_destination(knock.url)
+    source = await bench.source("segment", enforce_verification=False, secret=None)
+    knock.delay = 0.05
+    for version in range(4):
+        call = {"userId": "user", "traits": {"plan": f"v{version}"}, "messageId": f"m{version}"}
+        answer = await bench.api.post("/v1/identify", json=call, auth=(source.token, ""))
+        assert answer.status_code == 200, answer.text
+    assert {each["received_through"] for each in await all_final(source)} == {"tracking"}
+    assert [call.body["plan"] for call in knock.calls] == ["v0", "v1", "v2", "v3"]

@@ -107,15 +107,18 @@ def _what(mapping: Mapping) -> bytes:
 
 
 def _shown(mapping: Mapping) -> dict[str, Any]:
-    return mapping.model_dump(
-        include={"event_type", "action_type", "action_parameters", "active", "skip_older"}
-    )
+    """A mapping as a difference shows it: those that do not skip older events do not say so."""
+    what = mapping.model_dump(include={"event_type", "action_type", "action_parameters", "active"})
+    return {**what, "skip_older": True} if mapping.skip_older else what
 
 
 async def _apply(session: AsyncSession, found: ConfiguredSource, model: Configured, copy: Configured) -> None:
     moment = now()
     copy.settings.sqlmodel_update(_columns(model.settings))
-    wanted = [MappingChange.model_construct(id=None, **_shown(each)) for each in model.mappings]
+    wanted = [
+        MappingChange.model_construct(**{"id": None, "skip_older": False, **_shown(each)})
+        for each in model.mappings
+    ]
     await replace_mappings(session, copy, wanted, moment)
     copy.settings.updated_at = found.source.updated_at = moment
     await session.flush()

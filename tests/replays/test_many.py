@@ -113,7 +113,8 @@ async def test_a_dry_run_counts_what_is_replayed(
         )
 
     status, dry = await ask(source, filter={"status": "failed", "event": "invoice.paid"}, dry_run=True)
-    assert (status, dry) == (200, {"total": 4, "sample": failed, "replay": None})
+    older = {"events": 0, "looked_at": 4}
+    assert (status, dry) == (200, {"total": 4, "sample": failed, "older": older, "replay": None})
     assert (await ask(source, dry_run=True))[1]["total"] == 6, "neither repeats nor what is not over"
     assert (await ask(source, filter={"status": "failed", "action_status": "failed"}, dry_run=True))[1][
         "total"

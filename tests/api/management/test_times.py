@@ -14,7 +14,7 @@ import pytest
 from app.account.tokens import issue_key
 from app.runtime.resources import Runtime
 from tests.api.management.conftest import Put, fields
-from tests.sources import Api
+from tests.bench import Api
 
 ENDS = (
     "0001-01-01T00:00:00",

@@ -9,7 +9,7 @@ import httpx
 import orjson
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
-from temporalio.client import Client, WorkflowHistory
+from temporalio.client import Client, WorkflowExecution, WorkflowHistory
 
 from app.actions.registry import action_types
 from app.models.environment import Environment
@@ -182,6 +182,11 @@ class BenchSource:
         assert answer.status_code == 200, answer.text
         identifier: str = answer.json()["id"]
         return identifier
+
+
+async def runs_of(temporal: Client, source: BenchSource) -> list[WorkflowExecution]:
+    """The runs of a source's events that Temporal lists, which it does a moment after their start."""
+    return [each async for each in temporal.list_workflows(f"DoorbellSource = '{source.key}'")]
 
 
 async def closed_history(temporal: Client, event: dict[str, Any]) -> WorkflowHistory:

@@ -12,10 +12,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import certifi
+import hypothesis
 import psycopg
 import pytest
 from cryptography.fernet import Fernet
@@ -24,8 +25,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from temporalio.client import Client
 
 from app.api.app import create_app
+from app.api.receive import RefusalBudget
 from app.core.settings import Settings
 from app.database.engine import upgrade
+from app.events.rate_limits import RateLimits
 from app.models.environment import Environment
 from app.runtime.resources import Runtime, open_runtime
 from app.runtime.temporal import connect, prepare_namespace
@@ -33,6 +36,7 @@ from app.stack.postgres import EmbeddedPostgres
 from app.stack.temporal import EmbeddedTemporal
 from app.worker.main import run_workers
 from tests.bench import Api, Bench
+from tests.clock import Clock
 from tests.connections import Connections, report
 from tests.directory.runs.far import MailServer, WebServer, serve_mail
 from tests.knock import KnockServer
@@ -45,6 +49,13 @@ TESTS = Path(__file__).parent
 LONG = [
     TESTS / name for name in ("faults/test_faults.py", "directory/test_openapi.py", "stack/test_whole.py")
 ]
+
+
+# A busy machine may be slow in making an example, or in running it: no test is about that.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -102,6 +113,12 @@ def one_authority(stack_dir: Path) -> Iterator[None]:
 def postgres(stack_dir: Path) -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(stack_dir / "postgres", durable=False)
     server.start()
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        # Nothing may depend on the zone of the server: this one has days of 23 and of 25 hours.
+        connection.execute("ALTER ROLE CURRENT_USER SET timezone = 'Europe/Berlin'")
+        # Plans are those of the statistics that a test makes (ANALYZE), not of those that came in time.
+        connection.execute("ALTER SYSTEM SET autovacuum = off")
+        connection.execute("SELECT pg_reload_conf()")
     server.create_database("template")
     upgrade(server.url("template"))
     yield server
@@ -190,10 +207,28 @@ async def add_environment(runtime: Runtime) -> str:
 
 
 @pytest.fixture
+def edge_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of what the edge counts by time. Name it before `api`, which starts with it."""
+    clock = Clock()
+    monkeypatch.setattr("app.api.app.RateLimits", lambda: RateLimits(clock))
+    monkeypatch.setattr("app.api.receive.RefusalBudget", lambda: RefusalBudget(clock))
+    return clock
+
+
+@pytest.fixture
 async def api(settings: Settings) -> AsyncIterator[Api]:
     """The real application behind a real HTTP server, and a client that is logged in."""
-    async with serve(create_app(settings)) as url, Api(base_url=url, token=ADMIN_TOKEN) as client:
+    async with serve_api(settings) as url, Api(base_url=url, token=ADMIN_TOKEN) as client:
         yield client
+
+
+@asynccontextmanager
+async def serve_api(settings: Settings) -> AsyncIterator[str]:
+    """The real application behind a real HTTP server, once it knows its sources; its URL."""
+    app = create_app(settings)
+    async with serve(app) as url:
+        await app.state.runtime.configuration.wait_until_loaded()
+        yield url
 
 
 @pytest.fixture

@@ -31,15 +31,17 @@ class Call:
 
 @dataclass
 class KnockServer:
-    """Answers 200 like Knock, unless `answers` holds other responses to give first, or `refuse` gives one
-    for the call. `done` are the calls that it took, in the order in which it did."""
+    """Answers 200 like Knock, unless `answers` holds other responses to give first, where None is Knock's
+    own, or `refuse` gives one for the call. `done` are the calls that it took, in the order in which it did.
+    With a closed `gate`, calls that arrived wait for their answer until it opens."""
 
     url: str = ""
     calls: list[Call] = field(default_factory=list)
     done: list[Call] = field(default_factory=list)
-    answers: deque[Response] = field(default_factory=deque)
+    answers: deque[Response | None] = field(default_factory=deque)
     refuse: Callable[[Call], Awaitable[Response | None]] | None = None
     delay: float = 0.0
+    gate: asyncio.Event | None = None
 
     def properties_of(self, path: str) -> dict[str, Any] | None:
         """What is set there by now; None when it does not exist."""
@@ -71,8 +73,10 @@ class KnockServer:
         self.calls.append(call)
         if self.delay:
             await asyncio.sleep(self.delay)
-        if self.answers:
-            return self.answers.popleft()
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.answers and (answer := self.answers.popleft()) is not None:
+            return answer
         if self.refuse is not None and (refusal := await self.refuse(call)) is not None:
             return refusal
         self.done.append(call)

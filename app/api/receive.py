@@ -252,14 +252,16 @@ def unavailable(error: Exception) -> Rejected:
 
 
 class RefusalBudget:
-    """How many refused deliveries of a source still go into the log in this minute."""
+    """How many refused deliveries of a source still go into the log in this minute, which `clock` tells, in
+    seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._minute = 0
         self._spent: defaultdict[tuple[str, str], int] = defaultdict(int)
 
     def spend(self, key: tuple[str, str]) -> bool:
-        minute = int(time.monotonic() // 60)
+        minute = int(self._clock() // 60)
         if minute != self._minute:
             self._minute, self._spent = minute, defaultdict(int)
         self._spent[key] += 1

@@ -2,7 +2,6 @@
 fields."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from pydantic_core import ErrorDetails
 
@@ -32,8 +31,3 @@ def _sentence(error: ErrorDetails) -> str:
         case "value_error":
             return str(error.get("ctx", {}).get("error", error["msg"]))
     return error["msg"]
-
-
-def aware(moment: datetime | None) -> datetime | None:
-    """A time without an offset is UTC."""
-    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)

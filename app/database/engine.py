@@ -54,15 +54,20 @@ def open_engine(settings: Settings, *, plan_once: bool = False) -> AsyncEngine:
         },
     )
     event.listen(engine.sync_engine, "engine_connect", _set_isolation)
+    # A server in a zone with daylight saving time would take a day that is added to a time for 23 or 25
+    # hours.
+    settings_of_session = ["SET TIME ZONE 'UTC'"]
     if plan_once:
-        event.listen(engine.sync_engine, "connect", _plan_once)
+        settings_of_session.append("SET plan_cache_mode = force_generic_plan")
+
+    def prepare(connection: DBAPIConnection, _: object) -> None:
+        with closing(connection.cursor()) as cursor:
+            for statement in settings_of_session:
+                cursor.execute(statement)
+        connection.commit()
+
+    event.listen(engine.sync_engine, "connect", prepare)
     return engine
-
-
-def _plan_once(connection: DBAPIConnection, _: object) -> None:
-    with closing(connection.cursor()) as cursor:
-        cursor.execute("SET plan_cache_mode = force_generic_plan")
-    connection.commit()
 
 
 async def close_engine(engine: AsyncEngine) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from app.core.changes import Change
 from app.directory.conditions import PREFIXES, look_up, moment_of
+from app.models.types import in_utc
 
 # Knock's limit.
 MAXIMUM_DELAY = timedelta(days=365)
@@ -60,7 +61,7 @@ def wait_until(settings: DelaySettings, scope: Mapping[str, Any], moment: dateti
         end = moment
     if settings.delay_for is not None:
         end = _later(end, settings.delay_for)
-    return min(end, moment + MAXIMUM_DELAY)
+    return min(in_utc(end), moment + MAXIMUM_DELAY)
 
 
 def _from_data(path: str, scope: Mapping[str, Any], moment: datetime) -> datetime:

@@ -20,7 +20,7 @@ from app.logs.entries import LogEntry, complete, load_events
 from app.logs.filters import LogFilter, Span, select_count, select_entries, statuses_of
 from app.models.event import Event
 from app.models.status import ActionStatus
-from app.models.types import now
+from app.models.types import LATEST, now, time_of
 
 # Entries that a follower gets at a time; the rest comes with the next look.
 MAXIMUM_CHANGES = 200
@@ -239,6 +239,9 @@ def _cursor(entry: LogEntry) -> str:
 
 def _position(cursor: str, field: str) -> UUID:
     try:
-        return UUID(bytes=base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+        found = UUID(bytes=base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+        if time_of(found) > LATEST:
+            raise ValueError(cursor)
+        return found
     except ValueError:
         raise invalid_fields([FieldError(field, "is not a cursor of this list")]) from None

@@ -2,17 +2,33 @@
 
 import hashlib
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import uuid_utils.compat
+from pydantic import AfterValidator
 from sqlalchemy import JSON, Column, DateTime, LargeBinary, Text
 from sqlmodel import Field
+
+# Ids begin with the one. Beyond the other, the same time may have no date in another zone, and none that can
+# be read back from Postgres.
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def now() -> datetime:
     """The present time, aware, in UTC."""
     return datetime.now(UTC)
+
+
+def in_utc(moment: datetime) -> datetime:
+    """A time in UTC, which one without an offset is already; `EARLIEST` or `LATEST` when it lies beyond."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max(aware, EARLIEST), LATEST).astimezone(UTC)
+
+
+# A time that somebody gives.
+Moment = Annotated[datetime, AfterValidator(in_utc)]
 
 
 def new_id() -> UUID:

@@ -76,19 +76,19 @@ class RateLimits:
         self._factor = factor
         self._queues: dict[Limit, _Queue] = {}
 
-    async def take(self, limit: Limit, *, came_back: bool) -> None:
-        """Return when a call may go. `came_back`: it was sent away before, or failed, and goes before new
-        ones.
+    async def take(self, limit: Limit, *, came_back: bool) -> float:
+        """Return when a call may go: the time of the event loop that it got. `came_back`: it was sent away
+        before, or failed, and goes before new ones.
 
         Raises:
             NotYet: its slot is too far away.
         """
         if not self._factor:
-            return
+            return asyncio.get_running_loop().time()
         queue = self._queues.get(limit)
         if queue is None:
             queue = self._queues[limit] = _Queue(self._engine, limit, self._factor)
-        await queue.depart(await queue.take(came_back))
+        return await queue.depart(await queue.take(came_back))
 
     async def pause(self, limit: Limit, seconds: float) -> None:
         """Let no call go for some seconds: the destination asked for it."""
@@ -116,14 +116,15 @@ class _Queue:
         self._asking: asyncio.Task[None] | None = None
         self._last_slot = self._last_departure = 0.0
 
-    async def depart(self, slot: float) -> None:
-        """Wait for the slot; longer when the one before went late."""
+    async def depart(self, slot: float) -> float:
+        """Wait for the slot, longer when the one before went late; the time of departure."""
         clock = asyncio.get_running_loop().time
         await asyncio.sleep(slot - clock())
         distance = max(0.0, slot - self._last_slot) * CATCHING_UP
         departure = max(clock(), min(self._last_departure + distance, slot + HORIZON))
         self._last_slot, self._last_departure = max(slot, self._last_slot), departure
         await asyncio.sleep(departure - clock())
+        return departure
 
     async def take(self, came_back: bool) -> float:
         """The time of the next slot."""

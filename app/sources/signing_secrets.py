@@ -11,7 +11,7 @@ from app.core.errors import FieldError, RequestError
 from app.core.secrets import SecretBox
 from app.core.validation import invalid_fields
 from app.models.source import SigningSecret, Source, SourceEnvironment
-from app.models.types import now
+from app.models.types import LATEST, now
 from app.providers.base import Provider
 from app.providers.registry import providers
 from app.providers.verification import CannotSign, UnusableSecret
@@ -45,6 +45,9 @@ async def add_secret(
     moment = now()
     if expires_at is not None and expires_at <= moment:
         errors.append(FieldError("secret.expires_at", "is in the past"))
+    if expires_at is not None and expires_at > LATEST:
+        message = f"must be before the year {LATEST.year}. For a secret that does not expire, leave it out"
+        errors.append(FieldError("secret.expires_at", message))
     others = await list_secrets(session, configured)
     if sum(each.expires_at is None or each.expires_at > moment for each in others) >= MAXIMUM_SECRETS:
         errors.append(FieldError("secret", f"there are {MAXIMUM_SECRETS} already: delete one first"))

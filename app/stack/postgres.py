@@ -53,6 +53,7 @@ _SETTINGS = {
     "wal_compression": "on",
     "jit": "off",
     "log_checkpoints": "off",
+    "timezone": "UTC",
     "log_timezone": "UTC",
 }
 # For tests: the data need not survive the machine.

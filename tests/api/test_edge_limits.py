@@ -89,11 +89,12 @@ async def test_heads_are_bounded(bench: Bench) -> None:
 
 
 async def test_a_head_that_trickles_in_is_cut_off(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 0.2)
-    async with Socket(api) as silent, Socket(api) as slow:
-        slow.writer.write(b"GET /livez HTTP/1.1\r\nhost:")
-        assert await silent.is_closed()
-        assert await slow.is_closed()
+    with monkeypatch.context() as patch:
+        patch.setattr(protocol, "HEAD_TIMEOUT", 0.2)
+        async with Socket(api) as silent, Socket(api) as slow:
+            slow.writer.write(b"GET /livez HTTP/1.1\r\nhost:")
+            assert await silent.is_closed()
+            assert await slow.is_closed()
     async with Socket(api) as socket:
         assert (await socket.answer("GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"))[0] == 200
 

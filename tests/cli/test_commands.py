@@ -149,7 +149,7 @@ async def test_listen_forwards_unchanged_and_keeps_a_record(
     )
     await eventually(lambda: urls or listening.done())
     body = source.example("invoice.paid")
-    async with httpx.AsyncClient() as vendor:
+    async with httpx.AsyncClient(timeout=60) as vendor:
         accepted = await vendor.post(urls[0] + "/webhook", content=body, headers=source.signed(body))
         refused = await vendor.post(urls[0], content=body, headers={"stripe-signature": "t=1,v1=00"})
     assert (accepted.status_code, refused.status_code) == (200, 401)

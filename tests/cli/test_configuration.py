@@ -34,7 +34,7 @@ def command(api: Api) -> Command:
 
         def call() -> int:
             headers = {"authorization": f"Bearer {token}"}
-            with httpx.Client(base_url=api.base_url, headers=headers) as http:
+            with httpx.Client(base_url=api.base_url, headers=headers, timeout=60) as http:
                 return function(ManagementClient(http), directory, Console(file=said, width=200), **options)
 
         return await asyncio.to_thread(call), said.getvalue()

@@ -133,9 +133,9 @@ async def test_a_terminal_is_asked_without_echo(bench: Bench, source: BenchSourc
     where = ["--environment", bench.environment, *connection(bench.api)]
     process = await start("secret", "add", source.key, *where, stdin=theirs, stdout=theirs, stderr=theirs)
     try:
-        await eventually(lambda: b"Signing secret:" in read(), 30)
+        await eventually(lambda: b"Signing secret:" in read())
         # What is typed before the echo is off is thrown away.
-        await eventually(lambda: not termios.tcgetattr(theirs)[3] & termios.ECHO, 30)
+        await eventually(lambda: not termios.tcgetattr(theirs)[3] & termios.ECHO)
         os.write(ours, b"typed-secret\n")
         assert await asyncio.wait_for(process.wait(), 60) == 0
         await eventually(lambda: b"Added secret" in read())

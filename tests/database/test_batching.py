@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from app.database.batching import Batcher, QueueFull
+from tests.clock import Clock
 
 
 async def test_concurrent_callers_share_a_write() -> None:
@@ -83,22 +84,30 @@ async def test_caller_that_gave_up_harms_nobody() -> None:
     assert await patient == 2
 
 
-async def test_items_that_come_often_wait_for_each_other_and_a_lone_one_does_not() -> None:
+async def test_items_that_come_often_wait_for_each_other_and_a_lone_one_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", clock)
     batches: list[list[int]] = []
 
     async def write(items: list[int]) -> Sequence[int]:
         batches.append(items)
         return items
 
+    async def submitted(*items: int) -> list[asyncio.Task[int]]:
+        tasks = [asyncio.create_task(batcher.submit(each)) for each in items]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return tasks
+
     batcher = Batcher(write, pace=0.2)
-    clock = asyncio.get_running_loop().time
-    began = clock()
+    # While the clock stands still, nobody gets to the end of a wait.
     await batcher.submit(0)
     await batcher.submit(1)
-    assert clock() - began < 0.1
-    async with asyncio.TaskGroup() as group:
-        for number in range(2, 22):
-            group.create_task(batcher.submit(number))
-            await asyncio.sleep(0.002)
-    assert len(batches) < 8
-    assert sorted(item for batch in batches for item in batch) == list(range(22))
+    waiting = await submitted(*range(2, 12))
+    waiting += await submitted(*range(12, 22))
+    assert batches == [[0], [1]]
+    clock.now += 0.25
+    await asyncio.gather(*waiting)
+    assert batches == [[0], [1], list(range(2, 22))]

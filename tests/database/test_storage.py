@@ -34,12 +34,14 @@ from app.database.engine import upgrade
 from app.database.partitions import create_partitions, drop_partitions
 from app.events import claims, event_log
 from app.events.channel import CHANNEL
-from app.models.types import derived_id, first_id_at, id_time_range, new_id, now
+from app.models.types import derived_id, first_id_at, id_time_range, new_id
 from app.replays import many as replays
 from app.runtime.resources import Runtime
 from app.worker import events as dispatch
 
-TODAY = date(2026, 3, 1)
+# A day in the past, so that no clock is near it: partitions and plans are the same at any time of day.
+TODAY = date(2020, 3, 1)
+NOON = datetime(2020, 3, 1, 12, tzinfo=UTC)
 
 
 async def partitions(runtime: Runtime, table: str) -> list[str]:
@@ -72,17 +74,27 @@ async def test_upgrade_twice_changes_nothing(database_url: str) -> None:
     upgrade(database_url)
 
 
+async def test_a_day_has_24_hours_whatever_the_zone_of_the_server(runtime: Runtime) -> None:
+    """In Berlin, where the server of the tests is, clocks are put forward on 28 March 2027."""
+    moment, day = datetime(2027, 3, 27, 12, tzinfo=UTC), timedelta(days=1)
+    async with runtime.engine.connect() as connection:
+        later = await connection.scalar(
+            text("SELECT CAST(:moment AS timestamptz) + :day"), {"moment": moment, "day": day}
+        )
+    assert later == moment + day
+
+
 async def test_partitions_are_made_ahead_once(runtime: Runtime) -> None:
     async with runtime.engine.begin() as connection:
         made = await connection.run_sync(create_partitions, TODAY)
         again = await connection.run_sync(create_partitions, TODAY)
-    assert "events_20260228" in made
-    assert "actions_20260308" in made
+    assert "events_20200229" in made
+    assert "actions_20200308" in made
     assert again == []
 
 
 async def test_rows_move_out_of_the_default_partition(runtime: Runtime) -> None:
-    identifier = first_id_at(datetime(2026, 3, 2, 12, tzinfo=UTC))
+    identifier = first_id_at(NOON + timedelta(days=1))
     async with runtime.engine.begin() as connection:
         await connection.execute(
             text("INSERT INTO event_payloads (id, body, headers) VALUES (:id, '', '{}')"), {"id": identifier}
@@ -91,7 +103,7 @@ async def test_rows_move_out_of_the_default_partition(runtime: Runtime) -> None:
         where = await connection.execute(
             text("SELECT tableoid::regclass::text FROM event_payloads WHERE id = :id"), {"id": identifier}
         )
-        assert where.scalar_one() == "event_payloads_20260302"
+        assert where.scalar_one() == "event_payloads_20200302"
 
 
 def kept(days: int, payload_days: int) -> dict[str, timedelta]:
@@ -103,8 +115,8 @@ async def test_retention_drops_whole_days(runtime: Runtime) -> None:
     async with runtime.engine.begin() as connection:
         await connection.run_sync(create_partitions, TODAY)
         dropped = await connection.run_sync(drop_partitions, TODAY + timedelta(days=30), kept(30, 30))
-    assert dropped == sorted(f"{table}_20260228" for table in ("events", "event_payloads", "actions"))
-    assert "events_20260301" in await partitions(runtime, "events")
+    assert dropped == sorted(f"{table}_20200229" for table in ("events", "event_payloads", "actions"))
+    assert "events_20200301" in await partitions(runtime, "events")
     assert "events_default" in await partitions(runtime, "events")
 
 
@@ -119,16 +131,18 @@ def test_derived_ids() -> None:
 
 
 async def fill(runtime: Runtime, events: int) -> None:
-    """A log of three days: processed events of several sources, and a few that wait."""
+    """An event a second until noon, with statistics: processed ones of several sources, a few that wait."""
     async with runtime.engine.begin() as connection:
+        await connection.run_sync(create_partitions, TODAY)
         await connection.execute(
             text(
                 "INSERT INTO events (id, environment, source_key, event_type, status, verification_status, "
-                "received_at, finished_at) SELECT uuidv7(n * interval '-1 second'), 'development', "
-                "'source-' || n % 7, 'type.' || n % 11, CASE WHEN n % 5000 = 0 THEN 'received' ELSE "
-                "'succeeded' END, 'enforced:verified', now(), now() FROM generate_series(1, :events) AS n"
+                "received_at, finished_at) SELECT uuidv7(:noon - now() - n * interval '1 second'), "
+                "'development', 'source-' || n % 7, 'type.' || n % 11, "
+                "CASE WHEN n % 5000 = 0 THEN 'received' ELSE 'succeeded' END, "
+                "'enforced:verified', :noon, :noon FROM generate_series(1, :events) AS n"
             ),
-            {"events": events},
+            {"events": events, "noon": NOON},
         )
     async with runtime.engine.connect() as connection:
         await (await connection.execution_options(isolation_level="AUTOCOMMIT")).execute(
@@ -145,7 +159,7 @@ async def scanned_whole(runtime: Runtime, statement: Any, **parameters: Any) -> 
         return scanned & set(filled.scalars())
 
 
-@pytest.mark.parametrize("since", [now() - dispatch.CLAIM_SINCE, datetime.fromtimestamp(0, UTC)])
+@pytest.mark.parametrize("since", [NOON - dispatch.CLAIM_SINCE, datetime.fromtimestamp(0, UTC)])
 async def test_claim_uses_its_index(runtime: Runtime, since: datetime) -> None:
     await fill(runtime, 60_000)
     assert not await scanned_whole(
@@ -191,7 +205,7 @@ async def test_events_that_wait_for_a_run_are_found_by_index(runtime: Runtime) -
 async def test_alerts_and_replays_look_through_indexes(runtime: Runtime) -> None:
     await fill(runtime, 60_000)
     where = {"environment": "development", "source_key": "source-1", "limit": 10}
-    since = now() - timedelta(minutes=5)
+    since = NOON - timedelta(minutes=5)
     assert not await scanned_whole(runtime, alerts._FAILED, **where, since=since)
     assert not await scanned_whole(runtime, alerts._STUCK, **where, before=first_id_at(since))
     assert not await scanned_whole(runtime, alerts._SHARE, **where, since=first_id_at(since))

@@ -37,6 +37,8 @@ async def document(api: Api) -> dict[str, Any]:
 
 async def run_schemathesis(directory: Api, config: Path, *options: str) -> None:
     """Send what Schemathesis makes of the document; fails with its report."""
+    # Made when it is first asked for, which takes longer than Schemathesis waits on a busy machine.
+    (await directory.get("/openapi.json")).raise_for_status()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-c", "from schemathesis.cli import schemathesis; schemathesis()"),

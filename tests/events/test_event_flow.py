@@ -125,7 +125,10 @@ async def test_retries_are_visible_while_they_last(
 ) -> None:
     await bench.use_destination(knock.url)
     source = await bench.source("stripe")
-    knock.answers.extend(error(503, "unavailable", "down for maintenance", retry_after="2") for _ in range(2))
+    # Until all was seen.
+    knock.answers.extend(
+        error(503, "unavailable", "down for maintenance", retry_after="1") for _ in range(99)
+    )
     identifier = await source.send("invoice.paid")
 
     async def pending() -> str | None:
@@ -148,6 +151,7 @@ async def test_retries_are_visible_while_they_last(
         return bool(activities) and activities[0].activity_type.name == "workflows_trigger"
 
     await eventually(seen_in_temporal)
+    knock.answers.clear()
     assert (await bench.final(identifier))["status"] == "succeeded"
     assert not [each for each in caplog.records if each.name == "temporalio.activity"], "no traceback of them"
 

@@ -1,8 +1,10 @@
 """Knock's rules of idempotency, one by one, and the moments at which they are hardest to keep."""
 
 import asyncio
+import logging
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +14,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from app.api.app import create_app
 from app.core.background import background
 from app.events.claims import Leases
 from app.events.event_log import EventLog, Finished
@@ -25,9 +26,10 @@ from app.runtime.temporal import connect
 from app.sources.live import Endpoint
 from app.worker.events import Dispatcher
 from app.worker.main import run_workers
-from tests.bench import Api, Bench, BenchSource
+from tests.bench import Api, Bench, BenchSource, runs_of
+from tests.conftest import serve_api
 from tests.knock import KnockServer, error
-from tests.servers import eventually, serve
+from tests.servers import eventually
 
 TRIGGER = {
     "invoice.paid": [("workflows_trigger", {"key": "paid", "recipients": "body.data.object.customer"})]
@@ -181,10 +183,21 @@ async def test_the_edge_of_the_window(source: BenchSource, temporal: Client, kno
 @pytest.mark.usefixtures("worker")
 async def test_many_after_the_window_execute_once(source: BenchSource, knock: KnockServer) -> None:
     event = await source.bench.final(await source.send("invoice.paid", id="evt_same"))
-    # Long enough for all to come while it lasts: by their own clock they are a day later than its end.
-    knock.delay = 1.5
+    # It lasts until all others wait for it: by their own clock they are a day later than its end.
+    knock.gate = asyncio.Event()
     late = now() + timedelta(hours=25)
-    for identifier in [await arrive(source, event, late) for _ in range(12)]:
+    identifiers = [await arrive(source, event, late) for _ in range(12)]
+
+    async def all_wait() -> bool:
+        waiting = "status = 'processing' AND workflow_id IS NOT NULL"
+        rows = await source.bench.rows(
+            f"SELECT FROM events WHERE source_key = :key AND {waiting}", key=source.key
+        )
+        return len(rows) >= 11
+
+    await eventually(all_wait)
+    knock.gate.set()
+    for identifier in identifiers:
         await source.bench.final(identifier)
     assert await statuses(source) == ["idempotent"] * 11 + ["succeeded"] * 2
     assert len(knock.calls) == 2
@@ -239,7 +252,7 @@ async def test_several_api_processes_and_workers(
     other_client = await connect(runtime.settings)
     environment = source.bench.environment
     async with (
-        serve(create_app(runtime.settings)) as url,
+        serve_api(runtime.settings) as url,
         Api(base_url=url, token="none") as other_api,
         run_workers(runtime, temporal, [environment]),
         run_workers(runtime, other_client, [environment]),
@@ -335,7 +348,7 @@ def dispatcher(
 
 
 async def test_a_pool_without_connections_does_not_end_the_dispatcher(
-    source: BenchSource, runtime: Runtime, temporal: Client
+    source: BenchSource, runtime: Runtime, temporal: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = create_async_engine(
         runtime.settings.database_url or "", pool_size=1, max_overflow=0, pool_timeout=0.1
@@ -348,8 +361,8 @@ async def test_a_pool_without_connections_does_not_end_the_dispatcher(
         async with engine.connect() as taken:
             await taken.execute(text("SELECT 1"))
             async with background(starved.run()):
-                # Longer than the pool's patience.
-                await asyncio.sleep(0.5)
+                with caplog.at_level(logging.WARNING):
+                    await eventually(lambda: "dispatcher_waits_for_postgres" in caplog.messages)
                 await taken.close()
 
                 async def claimed() -> bool:
@@ -380,10 +393,7 @@ async def test_a_claim_that_commits_while_the_worker_stops_is_started(
     await stopping.drain()
     event = await source.bench.event(identifier)
     assert event["status"] == "processing"
-    found = [each async for each in temporal.list_workflows(f"DoorbellSource = '{source.key}'")]
-    while not found:
-        await asyncio.sleep(0.05)
-        found = [each async for each in temporal.list_workflows(f"DoorbellSource = '{source.key}'")]
+    found = await eventually(partial(runs_of, temporal, source))
     assert [each.status for each in found] == [WorkflowExecutionStatus.RUNNING]
     await temporal.get_workflow_handle(found[0].id).terminate("test")
 

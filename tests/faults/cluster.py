@@ -122,7 +122,7 @@ class Cluster:
     async def ready(self) -> None:
         """Wait until every process says that it is ready."""
         for process in (*self.apis, *self.workers):
-            await eventually(lambda process=process: process.is_ready(self.client), 60)
+            await eventually(lambda process=process: process.is_ready(self.client))
 
     async def configure(self, destination: str, **more: Any) -> str:
         """A source with idempotency keys and one trigger; the path that receives its events."""
@@ -164,7 +164,7 @@ class Cluster:
         endpoint: str = answer.json()["source"]["environment_settings"][ENVIRONMENT]["settings"]["endpoint"]
         path = httpx.URL(endpoint).path
         for api in self.apis:
-            await eventually(lambda api=api: self._knows(api, path), 30)
+            await eventually(lambda api=api: self._knows(api, path))
         return path
 
     async def _knows(self, api: Process, path: str) -> bool:

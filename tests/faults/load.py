@@ -44,9 +44,10 @@ def bodies(chance: random.Random, name: str) -> Iterator[dict[str, Any]]:
         yield body
 
 
-async def send(cluster: Cluster, path: str, chance: random.Random, name: str, lifted: asyncio.Event) -> Load:
+async def send(
+    cluster: Cluster, path: str, chance: random.Random, name: str, lifted: asyncio.Event, load: Load
+) -> None:
     """Send until the fault is lifted, and `EVENTS` at least."""
-    load = Load()
     waiting = bodies(chance, name)
 
     async def sender() -> None:
@@ -58,7 +59,6 @@ async def send(cluster: Cluster, path: str, chance: random.Random, name: str, li
             await asyncio.sleep(PACE * chance.uniform(0.5, 1.5))
 
     await asyncio.gather(*(sender() for _ in range(SENDERS)))
-    return load
 
 
 async def _send_one(

@@ -44,10 +44,16 @@ class Scene:
     cluster: Cluster
     destination: Destination
     chance: random.Random
+    load: Load
 
     async def hold(self) -> None:
         """Leave the fault as it is for a while."""
         await asyncio.sleep(self.chance.uniform(0.3, 1.2))
+
+    async def hold_until_noticed(self) -> None:
+        """The same, and until a sender was refused."""
+        await self.hold()
+        await eventually(lambda: self.load.refusals)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +81,7 @@ async def path(cluster: Cluster, destination: Destination) -> str:
 async def api_killed(scene: Scene) -> None:
     api = scene.chance.choice(scene.cluster.apis)
     await scene.cluster.keep(api.kill)
-    await scene.hold()
+    await scene.hold_until_noticed()
     await scene.cluster.keep(api.start)
 
 
@@ -104,7 +110,7 @@ async def postgres_killed(scene: Scene) -> None:
     pid = scene.cluster.postgres.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    await scene.hold()
+    await scene.hold_until_noticed()
     await scene.cluster.keep(scene.cluster.postgres.start)
 
 
@@ -129,15 +135,17 @@ async def destination_dropping_after_executing(scene: Scene) -> None:
 
 async def connections_exhausted(scene: Scene) -> None:
     """Every connection that Postgres has is taken, those of Doorbell ended."""
-    await scene.cluster.keep(_exhaust, scene.cluster.postgres.url(DATABASE), scene.chance.uniform(1.0, 2.0))
+    url, seconds = scene.cluster.postgres.url(DATABASE), scene.chance.uniform(1.0, 2.0)
+    await scene.cluster.keep(_exhaust, url, seconds, scene.load)
 
 
-def _exhaust(url: str, seconds: float) -> None:
-    """Take what is free, end Doorbell's connections, take those too, and hold all for a while."""
+def _exhaust(url: str, seconds: float, load: Load) -> None:
+    """Take what is free, end Doorbell's connections, take those too, and hold all for a while, until a sender
+    was refused."""
     with ExitStack() as held:
         first = held.enter_context(psycopg.connect(url, autocommit=True, application_name="intruder"))
         end = None
-        while end is None or time.monotonic() < end:
+        while end is None or time.monotonic() < end or not load.refusals:
             try:
                 held.enter_context(psycopg.connect(url, application_name="intruder"))
             except psycopg.OperationalError:
@@ -157,7 +165,7 @@ async def disk_full(scene: Scene) -> None:
         "CREATE TRIGGER disk_is_full BEFORE INSERT OR UPDATE ON events FOR EACH STATEMENT EXECUTE FUNCTION "
         "disk_is_full()",
     )
-    await scene.hold()
+    await scene.hold_until_noticed()
     await scene.cluster.keep(
         scene.cluster.query, "DROP TRIGGER disk_is_full ON events; DROP FUNCTION disk_is_full()"
     )
@@ -195,16 +203,17 @@ async def test_fault(
 ) -> None:
     name = f"{fault.__name__}-{seed}"
     chance = random.Random(name)
-    scene = Scene(cluster, destination, chance)
+    load = Load()
+    scene = Scene(cluster, destination, chance, load)
     is_lifted = asyncio.Event()
-    sending = asyncio.create_task(send(cluster, path, chance, name, is_lifted))
+    sending = asyncio.create_task(send(cluster, path, chance, name, is_lifted, load))
     await asyncio.sleep(chance.uniform(0.1, 0.7))
     try:
         await fault(scene)
     finally:
         lifted = time.monotonic()
         is_lifted.set()
-        load = await sending
+        await sending
     await eventually(lambda: _is_settled(cluster), RECOVERY)
     recovery = time.monotonic() - lifted
     await cluster.ready()

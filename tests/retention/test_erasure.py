@@ -105,7 +105,7 @@ async def erase(bench: Bench, user_id: str, **options: Any) -> dict[str, Any]:
         found: dict[str, Any] = (await bench.api.get(f"/v1/erasures/{identifier}")).json()
         return found if found["status"] in ("completed", "failed") else None
 
-    found = await eventually(look, 30)
+    found = await eventually(look)
     assert found is not None
     assert found["status"] == "completed"
     return found

@@ -1,6 +1,6 @@
 """Retention: set through the API, with what does not fit refused, and kept to by the maintenance."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,12 @@ from tests.bench import Api, Bench
 
 def days_ago(days: float) -> UUID:
     return first_id_at(now() - timedelta(days=days))
+
+
+def on_day(days: int, hour: int) -> UUID:
+    """An id of an hour of the day that was so many days ago: that day's whatever the time is now."""
+    day = now().date() - timedelta(days=days)
+    return first_id_at(datetime.combine(day, time(hour), tzinfo=UTC))
 
 
 async def test_retention_is_set_checked_and_audited(api: Api, runtime: Runtime) -> None:
@@ -77,18 +83,18 @@ async def test_maintenance_takes_what_is_past_retention_and_finished(bench: Benc
         for ago in (20, 8, 3):
             await connection.run_sync(create_partitions, (now() - timedelta(days=ago)).date())
     # The day of 20 days ago has an event in mid-work; 60 days ago has no partition.
-    ages: dict[float, str] = {
-        60: "succeeded",
-        59: "processing",
-        20: "processing",
-        20.001: "failed",
-        8: "ignored",
-        3: "failed",
-        0: "succeeded",
+    days_and_hours: dict[tuple[int, int], str] = {
+        (60, 12): "succeeded",
+        (59, 12): "processing",
+        (20, 12): "processing",
+        (20, 11): "failed",
+        (8, 12): "ignored",
+        (3, 12): "failed",
+        (0, 12): "succeeded",
     }
-    ids = {ago: days_ago(ago) for ago in ages}
+    ids = {each: on_day(*each) for each in days_and_hours}
     async with engine.begin() as connection:
-        for ago, status in ages.items():
+        for each, status in days_and_hours.items():
             await connection.execute(
                 text(
                     "WITH e AS (INSERT INTO events (id, environment, source_key, status, "
@@ -98,7 +104,7 @@ async def test_maintenance_takes_what_is_past_retention_and_finished(bench: Benc
                     "attempts) VALUES (:id, :id, :id, 'users_identify', '{}', 'succeeded', 1)) "
                     "INSERT INTO event_payloads (id, body, headers) VALUES (:id, '{}', '{}')"
                 ),
-                {"id": ids[ago], "environment": bench.environment, "status": status},
+                {"id": ids[each], "environment": bench.environment, "status": status},
             )
         for ago, status in ((7, "completed"), (7.1, "paused"), (4, "cancelled"), (1, "completed")):
             await connection.execute(
@@ -143,15 +149,15 @@ async def test_maintenance_takes_what_is_past_retention_and_finished(bench: Benc
     await maintenance.maintain_partitions()
     assert await maintenance.prune_directory() is False
 
-    async def left(table: str) -> set[float]:
+    async def left(table: str) -> set[tuple[int, int]]:
         rows = await bench.rows(f"SELECT id FROM {table}")
-        by_id: dict[Any, float] = {identifier: ago for ago, identifier in ids.items()}
+        by_id: dict[Any, tuple[int, int]] = {identifier: each for each, identifier in ids.items()}
         return {by_id[row["id"]] for row in rows if row["id"] in by_id}
 
-    whole_day = {20, 20.001}
-    assert await left("events") == {59, *whole_day, 3, 0}
-    assert await left("actions") == {59, *whole_day, 3, 0}
-    assert await left("event_payloads") == {59, *whole_day, 0}
+    whole_day = {(20, 12), (20, 11)}
+    assert await left("events") == {(59, 12), *whole_day, (3, 12), (0, 12)}
+    assert await left("actions") == {(59, 12), *whole_day, (3, 12), (0, 12)}
+    assert await left("event_payloads") == {(59, 12), *whole_day, (0, 12)}
 
     async def ages_left(table: str) -> list[int]:
         rows = await bench.rows(f"SELECT inserted_at FROM {table} ORDER BY inserted_at")

@@ -25,18 +25,21 @@ async def test_sources_that_appear_while_it_is_read_are_seen_whole_or_not_at_all
     runtime: Runtime, environment: str
 ) -> None:
     done = asyncio.Event()
+    rounds = 0
 
-    async def read() -> int:
-        rounds = 0
+    async def read() -> None:
+        nonlocal rounds
         while not done.is_set():
             await runtime.configuration.refresh()
             rounds += 1
-        return rounds
 
     reading = asyncio.create_task(read())
-    tokens = [await connect_source(runtime, environment) for _ in range(100)]
+    tokens: list[str] = []
+    while len(tokens) < 100 or rounds <= 10:
+        assert not reading.done()
+        tokens.append(await connect_source(runtime, environment))
     done.set()
-    assert await reading > 10
+    await reading
     await runtime.configuration.refresh()
     assert all(runtime.configuration.by_token(token) for token in tokens)
 

@@ -8,12 +8,12 @@ from uuid import UUID
 import pytest
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.api.app import create_app
 from app.models.types import now
 from app.sources.secret_uses import SecretUses, last_matches
 from app.sources.store import get_configured
 from tests.bench import Api, Bench
-from tests.servers import eventually, serve
+from tests.conftest import serve_api
+from tests.servers import eventually
 
 FIRST, SECOND = "whsec_Zmlyc3Q=", "whsec_c2Vjb25k"
 
@@ -40,12 +40,7 @@ async def test_the_secret_that_matched_is_shown(bench: Bench) -> None:
     assert await matches() == {first: None, second: None}
 
     # An API process of its own, which writes what it noted when it stops.
-    async with serve(create_app(bench.runtime.settings)) as url, Api(url, "none") as sender:
-
-        async def is_ready() -> bool:
-            return (await sender.get("/readyz")).status_code == 200
-
-        await eventually(is_ready)
+    async with serve_api(bench.runtime.settings) as url, Api(url, "none") as sender:
         for secret, identifier in ((FIRST, first), (SECOND, second)):
             body = source.example("invoice.paid")
             answer = await sender.post(source.path, content=body, headers=source.signed(body, secret))

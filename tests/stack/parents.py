@@ -39,8 +39,8 @@ def parent_of(kind: str, data_dir: Path) -> Iterator[tuple["subprocess.Popen[str
 
 
 def ends(process: psutil.Process) -> bool:
-    """Whether a process ends within 10 seconds."""
-    return wait_until(lambda: has_ended(process), seconds=10)
+    """Whether a process ends."""
+    return wait_until(lambda: has_ended(process), seconds=60)
 
 
 def forget_parent(path: Path) -> None:

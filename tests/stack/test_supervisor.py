@@ -73,11 +73,11 @@ def make(tmp_path: Path, screen: Screen) -> Make:
     return make
 
 
-def run(supervisor: Supervisor, *services: Service, patience: float = 5.0) -> None:
+def run(supervisor: Supervisor, *services: Service, patience: float = 60.0) -> None:
     supervisor.add(*services, patience=patience)
     for service in services:
         service.start()
-    assert supervisor.wait(lambda: all(service.is_ready() for service in services), seconds=10)
+    assert supervisor.wait(lambda: all(service.is_ready() for service in services), seconds=60)
 
 
 def test_lines_are_shown_in_columns_and_logged(make: Make, screen: Screen) -> None:
@@ -130,7 +130,7 @@ def test_who_ends_is_started_again(make: Make, screen: Screen) -> None:
     with Supervisor(screen.terminal, first_pause=0.01) as supervisor:
         run(supervisor, service)
         service.kill()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         supervisor.watch(
             lambda: len(service.log.read_text().splitlines()) == 2 or time.monotonic() > deadline
         )

@@ -51,7 +51,7 @@ def test_every_port_is_on_loopback(server: EmbeddedTemporal) -> None:
 
 
 def test_the_ui_answers(server: EmbeddedTemporal) -> None:
-    with urllib.request.urlopen(f"{server.ui_url}/healthz", timeout=5) as answer:
+    with urllib.request.urlopen(f"{server.ui_url}/healthz", timeout=60) as answer:
         assert answer.status == 200
 
 

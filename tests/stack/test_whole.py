@@ -85,6 +85,7 @@ def test_everything(tmp_path: Path) -> None:
         client = httpx.Client(
             base_url=f"http://127.0.0.1:{port}",
             headers={"authorization": f"Bearer {(data_dir / 'admin-token').read_text().strip()}"},
+            timeout=60,
         )
         with client:
             assert client.get("/readyz").status_code == 200

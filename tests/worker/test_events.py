@@ -4,6 +4,7 @@ ended by hand."""
 import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from app.runtime.resources import Runtime
 from app.runtime.temporal import connect, prepare_namespace
 from app.stack.temporal import EmbeddedTemporal
 from app.worker.main import run_workers
-from tests.bench import Bench, BenchSource
+from tests.bench import Bench, BenchSource, runs_of
 from tests.knock import KnockServer, error
 from tests.servers import eventually
 
@@ -219,9 +220,7 @@ async def test_run_that_is_terminated_by_hand_ends_as_failed(
     identifier = await source.send("invoice.paid")
     async with run_workers(runtime, temporal, [source.bench.environment]):
         await eventually(lambda: knock.calls)
-        found = [each async for each in temporal.list_workflows(f"DoorbellSource = '{source.key}'")]
-        while not found:
-            found = [each async for each in temporal.list_workflows(f"DoorbellSource = '{source.key}'")]
+        found = await eventually(partial(runs_of, temporal, source))
         await temporal.get_workflow_handle(found[0].id).terminate("by hand")
         await change(
             source,
@@ -243,13 +242,9 @@ async def test_run_that_is_cancelled_by_hand_ends_as_failed(
     knock.answers.extend(error(503, "unavailable", "down", retry_after="60") for _ in range(5))
     identifier = await source.send("invoice.paid")
 
-    async def running() -> str | None:
-        found = [each async for each in temporal.list_workflows(f"DoorbellSource = '{source.key}'")]
-        return found[0].id if found and knock.calls else None
-
-    identifier_in_temporal = await eventually(running)
-    assert identifier_in_temporal is not None
-    await temporal.get_workflow_handle(identifier_in_temporal).cancel()
+    await eventually(lambda: knock.calls)
+    found = await eventually(partial(runs_of, temporal, source))
+    await temporal.get_workflow_handle(found[0].id).cancel()
     event = await source.bench.final(identifier)
     assert event["status"] == "failed"
     assert event["error"] == "the workflow was cancelled in Temporal"
@@ -289,7 +284,8 @@ async def test_two_workers_share_the_work(
         for identifier in identifiers:
             await source.bench.final(identifier)
     assert await statuses(source) == ["idempotent"] * 20 + ["succeeded"] * 10
-    assert len(knock.calls) == 10
+    # On a busy machine one may be repeated, under its key.
+    assert len({each.idempotency_key for each in knock.calls}) == 10
 
 
 async def test_temporal_away_events_are_accepted_and_processed_on_its_return(

@@ -1,7 +1,7 @@
 """The audit log: who changed what and when, with the difference that each change made."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -12,7 +12,7 @@ from app.api.dashboard.session import AccountAdminVisit
 from app.core.errors import FieldError
 from app.core.validation import invalid_fields
 from app.models.audit import AuditEntry
-from app.models.types import now
+from app.models.types import in_utc, now
 
 router = APIRouter(prefix="/settings/audit-log", route_class=PageRoute)
 
@@ -77,6 +77,6 @@ def _day_end(text: str) -> datetime | None:
 
 def _day(text: str, field: str) -> datetime | None:
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=UTC) if text else None
+        return in_utc(datetime.fromisoformat(text)) if text else None
     except ValueError:
         raise invalid_fields([FieldError(field, "is not a day such as 2026-01-31")]) from None

@@ -8,10 +8,9 @@ from uuid import UUID
 
 from app.actions.registry import action_types
 from app.api.dashboard.wording import action_label, state
-from app.core.validation import aware
 from app.logs.filters import LogFilter
 from app.models.status import ActionStatus, EventStatus, VerificationStatus
-from app.models.types import now
+from app.models.types import in_utc, now
 
 MAXIMUM_TEXT = 255
 PERIODS = {
@@ -127,7 +126,7 @@ def _text(text: str) -> str:
 
 
 def _moment(text: str) -> datetime | None:
-    return aware(datetime.fromisoformat(text))
+    return in_utc(datetime.fromisoformat(text))
 
 
 def _period_start(text: str) -> datetime:

@@ -1,6 +1,5 @@
 """Messages: listed, read, marked."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -24,6 +23,7 @@ from app.directory.messages import (
     mark_message,
 )
 from app.directory.recipients import Reference
+from app.models.types import Moment
 
 router = APIRouter(prefix="/v1", tags=["Messages"], route_class=DirectoryRoute)
 
@@ -41,10 +41,10 @@ Undoable = Literal["seen", "read", "archived"]
 
 
 class _InsertedAt(BaseModel):
-    gt: datetime | None = None
-    gte: datetime | None = None
-    lt: datetime | None = None
-    lte: datetime | None = None
+    gt: Moment | None = None
+    gte: Moment | None = None
+    lt: Moment | None = None
+    lte: Moment | None = None
 
 
 _OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
@@ -80,16 +80,11 @@ async def _filter(
         engagement=engagement_status,
         categories=workflow_categories,
         trigger_data=_parsed(trigger_data, _OBJECT, "trigger_data"),
-        after=_aware(times.gt),
-        at_or_after=_aware(times.gte),
-        before=_aware(times.lt),
-        at_or_before=_aware(times.lte),
+        after=times.gt,
+        at_or_after=times.gte,
+        before=times.lt,
+        at_or_before=times.lte,
     )
-
-
-def _aware(moment: datetime | None) -> datetime | None:
-    """A time without an offset is UTC."""
-    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _parsed(text: str | None, adapter: TypeAdapter[Any], field: str) -> Any:

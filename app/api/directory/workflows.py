@@ -1,6 +1,5 @@
 """Workflows: trigger and cancel, and the runs that came of it."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -33,7 +32,7 @@ from app.directory.workflow_runs import (
     sends_end,
 )
 from app.models.status import StepStatus
-from app.models.types import new_id
+from app.models.types import Moment, new_id
 from app.runtime.resources import Runtime
 
 router = APIRouter(prefix="/v1", tags=["Workflows"], route_class=DirectoryRoute)
@@ -114,8 +113,8 @@ async def list_workflow_recipient_runs(
     tenant: str | None = None,
     has_errors: bool | None = None,
     recipient: Annotated[str | None, Query(description="A user's id, or `{id, collection}`.")] = None,
-    starting_at: datetime | None = None,
-    ending_at: datetime | None = None,
+    starting_at: Moment | None = None,
+    ending_at: Moment | None = None,
 ) -> Answer:
     """One entry for each recipient of each trigger, the newest first."""
     only = references([recipient], "recipient")[0] if recipient else None

@@ -1,6 +1,5 @@
 """The audit log: who changed what. Doorbell's own."""
 
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -12,8 +11,8 @@ from app.api.dependencies import SessionDep
 from app.api.management.dependencies import AdminAccess, PageDep
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Json, Timestamp, example, page_of
-from app.core.validation import aware
 from app.models.audit import AuditEntry
+from app.models.types import Moment
 
 router = APIRouter(prefix="/audit_log", tags=["Audit log"], route_class=ManagementRoute)
 
@@ -63,10 +62,10 @@ async def _filter(
     resource_key: Annotated[str | None, Query(description="Only changes of what has this key.")] = None,
     environment: Annotated[str | None, Query(description="Only changes in this environment.")] = None,
     actor: Annotated[str | None, Query(description="Only changes by this service token, by name.")] = None,
-    starting_at: Annotated[datetime | None, Query(description="Only at or after this time.")] = None,
-    ending_at: Annotated[datetime | None, Query(description="Only at or before this time.")] = None,
+    starting_at: Annotated[Moment | None, Query(description="Only at or after this time.")] = None,
+    ending_at: Annotated[Moment | None, Query(description="Only at or before this time.")] = None,
 ) -> AuditFilter:
-    return AuditFilter(resource_type, resource_key, environment, actor, aware(starting_at), aware(ending_at))
+    return AuditFilter(resource_type, resource_key, environment, actor, starting_at, ending_at)
 
 
 def _response(entry: AuditEntry) -> AuditEntryResponse:

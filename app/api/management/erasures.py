@@ -1,6 +1,5 @@
 """The right of erasure: users whose data is deleted on request. Doorbell's own."""
 
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -14,8 +13,9 @@ from app.api.management.dependencies import AdminAccess, EnvironmentDep, Environ
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Timestamp, WrappedRequest, example, page_of
 from app.core.errors import FieldError
-from app.core.validation import aware, invalid_fields
+from app.core.validation import invalid_fields
 from app.models.erasure import Erasure
+from app.models.types import Moment
 from app.retention.erasure import ErasureRequest, ask_to_erase, get_erasure, list_erasures, progress_of
 
 router = APIRouter(prefix="/erasures", tags=["Erasures"], route_class=ManagementRoute)
@@ -71,8 +71,8 @@ class NewErasure(BaseModel):
         description="Erase also each event whose body, headers or preprocess output hold one of these texts: "
         "the id or an address in payloads that no action used. Case-sensitive. Forgotten when it is over.",
     )
-    starting_at: datetime | None = Field(None, description="`search` only looks at or after this time.")
-    ending_at: datetime | None = Field(None, description="`search` only looks at or before this time.")
+    starting_at: Moment | None = Field(None, description="`search` only looks at or after this time.")
+    ending_at: Moment | None = Field(None, description="`search` only looks at or before this time.")
 
 
 class WrappedNewErasure(WrappedRequest):
@@ -134,7 +134,7 @@ async def erase_user(
     """
     wanted = body.erasure
     request = ErasureRequest(
-        wanted.user_id, wanted.dry_run, wanted.search, aware(wanted.starting_at), aware(wanted.ending_at)
+        wanted.user_id, wanted.dry_run, wanted.search, wanted.starting_at, wanted.ending_at
     )
     if request.starting_at and request.ending_at and request.ending_at < request.starting_at:
         raise invalid_fields([FieldError("erasure.ending_at", "is before starting_at")])

@@ -27,13 +27,13 @@ from app.api.management.schemas import (
     SourceStatusResponse,
     page_of,
 )
-from app.core.validation import aware
 from app.logs.activity import get_activity
 from app.logs.event_types import list_event_types
 from app.logs.filters import LogFilter
 from app.logs.listing import get_entry, list_log
 from app.logs.samples import get_sample
 from app.models.status import ActionStatus, EventStatus, VerificationStatus
+from app.models.types import Moment, in_utc
 from app.sources.changes import known_action_type
 from app.sources.store import find_source, get_configured
 
@@ -97,15 +97,15 @@ async def environment_log(
     replay_id: Annotated[
         UUID | None, Query(description="Only what this replay of many events made (Doorbell's own).")
     ] = None,
-    starting_at: Annotated[datetime | None, Query(description="Only at or after this time.")] = None,
-    ending_at: Annotated[datetime | None, Query(description="Only at or before this time.")] = None,
+    starting_at: Annotated[Moment | None, Query(description="Only at or after this time.")] = None,
+    ending_at: Annotated[Moment | None, Query(description="Only at or before this time.")] = None,
 ) -> LogFilter:
     """The filters of a query."""
-    starts, ends = [aware(starting_at)], [aware(ending_at)]
+    starts, ends = [starting_at], [ending_at]
     if date is not None:
         midnight = datetime.combine(date, time(), tzinfo=UTC)
-        starts.append(midnight)
-        ends.append(midnight + timedelta(days=1, milliseconds=-1))
+        starts.append(in_utc(midnight))
+        ends.append(in_utc(midnight + timedelta(days=1, milliseconds=-1)))
     return LogFilter(
         environment=environment,
         source_key=source,

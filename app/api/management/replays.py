@@ -1,10 +1,10 @@
 """Replays of many events of a source: counted, started, followed, cancelled. Doorbell's own."""
 
-from typing import Annotated, Literal
+from typing import Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
@@ -12,10 +12,9 @@ from app.api.management.dependencies import EnvironmentDep, PageDep, ReadAccess,
 from app.api.management.logs import ACTION_STATUSES, ActionName, ActionStatusName, Text
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Json, Timestamp, WrappedRequest, example, page_of
-from app.core.validation import aware
 from app.models.replay import Replay
 from app.models.status import EventStatus, ReplayMappings, ReplayStatus, VerificationStatus
-from app.models.types import now
+from app.models.types import Moment, now
 from app.replays.many import (
     DEFAULT_RATE,
     MAXIMUM_FAILURES,
@@ -39,8 +38,6 @@ router = APIRouter(
     route_class=ManagementRoute,
     responses={404: RESPONSES[404]},
 )
-
-Moment = Annotated[Timestamp, AfterValidator(aware)]
 
 
 class FilterRequest(BaseModel):

@@ -1,7 +1,7 @@
 """What happened over time in an environment: events, actions and latencies. Doorbell's own."""
 
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query
@@ -11,9 +11,8 @@ from app.api.dependencies import SessionDep
 from app.api.management.dependencies import EnvironmentDep, ReadAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Timestamp, example
-from app.core.validation import aware
 from app.logs.statistics import PERCENTILES, Interval, Latencies, Point, Statistics, read_statistics
-from app.models.types import now
+from app.models.types import Moment, now
 
 router = APIRouter(prefix="/statistics", tags=["Statistics"], route_class=ManagementRoute)
 
@@ -101,10 +100,10 @@ async def show_statistics(
     environment: EnvironmentDep,
     source: Annotated[str | None, Query(description="Only this source.")] = None,
     starting_at: Annotated[
-        datetime | None, Query(description="The points from this time on; by default, a day before the end.")
+        Moment | None, Query(description="The points from this time on; by default, a day before the end.")
     ] = None,
     ending_at: Annotated[
-        datetime | None, Query(description="The points up to this time; by default, now.")
+        Moment | None, Query(description="The points up to this time; by default, now.")
     ] = None,
     interval: Annotated[
         Interval,
@@ -118,8 +117,8 @@ async def show_statistics(
 
     An event counts at the time at which it was received, with the status that it has by now.
     """
-    ends = aware(ending_at) or now()
-    starts = aware(starting_at) or ends - DEFAULT_TIME
+    ends = ending_at or now()
+    starts = starting_at or ends - DEFAULT_TIME
     return _response(await read_statistics(session, environment, interval, starts, ends, source))
 
 

@@ -28,7 +28,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.account.sessions import SessionKeys, log_in
 from app.account.tokens import Scope, add_token
-from app.api.app import create_app
 from app.api.dashboard.pages import BUILT
 from app.api.dashboard.session import COOKIE
 from app.core.settings import Settings
@@ -39,8 +38,7 @@ from app.stack.postgres import EmbeddedPostgres
 from app.stack.temporal import EmbeddedTemporal
 from app.worker.main import run_workers
 from tests.bench import Api, Bench
-from tests.conftest import ADMIN_TOKEN, add_environment, fresh_database, settings_of
-from tests.servers import serve
+from tests.conftest import ADMIN_TOKEN, add_environment, fresh_database, serve_api, settings_of
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -143,7 +141,7 @@ async def stack(module_settings: Settings) -> AsyncIterator[Stack]:
         slug = await add_environment(runtime)
         await _put_first(runtime, slug)
         async with (
-            serve(create_app(module_settings)) as url,
+            serve_api(module_settings) as url,
             Api(base_url=url, token=ADMIN_TOKEN) as api,
             run_workers(runtime, temporal, [slug]),
         ):

@@ -81,7 +81,7 @@ async def test_the_event_type_is_chosen_from_the_first_event(
     await page.goto(f"/sources/{source.key}/setup")
     await expect(page.get_by_text("Waiting for your first event ...")).to_be_visible()
     body = orjson.dumps({"event": {"name": "order.created"}, "at": "2026-01-01T00:00:00Z"})
-    async with httpx.AsyncClient(base_url=stack.url) as client:
+    async with httpx.AsyncClient(base_url=stack.url, timeout=60) as client:
         answer = await client.post(source.path, content=body, headers={"x-kind": "order"})
         assert answer.status_code == 200
     step = page.locator("#event-type-step")
@@ -94,7 +94,7 @@ async def test_the_event_type_is_chosen_from_the_first_event(
     await step.get_by_role("radio", name="body.event.name order.created").check()
     await step.get_by_role("button", name="Save the field").click()
     await expect(step).to_contain_text("From now on the type is read from body.event.name")
-    async with httpx.AsyncClient(base_url=stack.url) as client:
+    async with httpx.AsyncClient(base_url=stack.url, timeout=60) as client:
         answer = await client.post(source.path, content=body)
     assert (await stack.bench.event(answer.json()["id"]))["event_type"] == "order.created"
     await expect(step).to_contain_text("body.event.name reads order.created from the last event")

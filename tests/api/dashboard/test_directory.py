@@ -2,20 +2,23 @@
 users erased."""
 
 import json
-from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import httpx
+import pytest
 from playwright.async_api import Page, expect
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.account.tokens import add_key
 from app.directory.recipients import Reference
 from app.directory.search import SEARCH, search_recipients
-from app.logs.about_user import find_touches
+from app.logs import about_user
+from app.logs.about_user import MAXIMUM_ACTIONS, find_touches
 from app.models.directory import USERS
-from app.models.types import now
+from app.models.types import time_of
 from tests.api.dashboard.conftest import PHONE, Show, Stack, Watched, assert_accessible
 from tests.servers import eventually
 
@@ -163,7 +166,7 @@ async def _directory(stack: Stack) -> httpx.AsyncClient:
     async with AsyncSession(stack.runtime.engine) as session:
         _, key = await add_key(session, stack.environment, "test")
         await session.commit()
-    return httpx.AsyncClient(base_url=stack.url, headers={"authorization": f"Bearer {key}"})
+    return httpx.AsyncClient(base_url=stack.url, headers={"authorization": f"Bearer {key}"}, timeout=60)
 
 
 async def _put(directory: httpx.AsyncClient, path: str, body: dict[str, Any]) -> None:
@@ -177,7 +180,9 @@ async def _type(page: Page, editor: Any, text: str) -> None:
     await page.keyboard.insert_text(text)
 
 
-async def test_searches_go_through_indexes_and_touches_keep_to_their_bounds(stack: Stack) -> None:
+async def test_searches_go_through_indexes_and_touches_keep_to_their_bounds(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with stack.runtime.engine.begin() as connection:
         await connection.execute(_MANY_RECIPIENTS, {"environment": stack.environment})
         await connection.execute(_MANY_ACTIONS, {"environment": stack.environment})
@@ -198,12 +203,21 @@ async def test_searches_go_through_indexes_and_touches_keep_to_their_bounds(stac
         assert "Seq Scan" not in lines
 
         reference = Reference.to_user("rare")
-        touches = await find_touches(connection, stack.environment, reference, 10)
         # The only action about this user is older than what is looked at, which the answer says.
-        assert touches.found == []
-        assert not touches.is_complete
-        assert 2_000 <= touches.looked <= 20_000
-        assert timedelta(seconds=1) < now() - touches.since < timedelta(minutes=10)
+        monkeypatch.setattr(about_user, "SECONDS", 60.0)
+        touches = await find_touches(connection, stack.environment, reference, 10)
+        assert (touches.found, touches.looked, touches.is_complete) == ([], MAXIMUM_ACTIONS, False)
+        assert touches.since == time_of(await _nth_newest_action(connection, MAXIMUM_ACTIONS))
+        monkeypatch.setattr(about_user, "SECONDS", 0.0)
+        touches = await find_touches(connection, stack.environment, reference, 10)
+        assert (touches.found, touches.looked, touches.is_complete) == ([], 0, False)
+
+
+async def _nth_newest_action(connection: AsyncConnection, number: int) -> UUID:
+    found = await connection.scalar(
+        text("SELECT id FROM actions ORDER BY id DESC LIMIT 1 OFFSET :before"), {"before": number - 1}
+    )
+    return UUID(str(found))
 
 
 _MANY_RECIPIENTS = text("""

@@ -48,7 +48,9 @@ async def test_a_token_logs_in_and_logging_out_ends_the_session(
     await page.get_by_role("button", name="Log out").click()
     await expect(page).to_have_title("Log in · Doorbell")
     # The session is over for who copied its cookie, too.
-    async with httpx.AsyncClient(base_url=stack.url, cookies={"doorbell_session": cookie["value"]}) as client:
+    async with httpx.AsyncClient(
+        base_url=stack.url, cookies={"doorbell_session": cookie["value"]}, timeout=60
+    ) as client:
         assert (await client.get("/sources")).headers["location"].startswith("/login")
 
 
@@ -57,7 +59,7 @@ async def test_a_link_logs_in_once(context: BrowserContext, stack: Stack, watche
     page = await context.new_page()
     await page.goto(link)
     await expect(page).to_have_title("Overview · Testing · Doorbell")
-    async with httpx.AsyncClient(base_url=stack.url) as another:
+    async with httpx.AsyncClient(base_url=stack.url, timeout=60) as another:
         again = await another.get(link)
         assert again.status_code == 401
         assert "used already" in again.text
@@ -83,7 +85,7 @@ async def test_a_revoked_token_ends_its_sessions(context: BrowserContext, stack:
 
 async def test_forms_of_others_are_refused(page: Page, stack: Stack) -> None:
     cookies = {each["name"]: each["value"] for each in await page.context.cookies()}
-    async with httpx.AsyncClient(base_url=stack.url, cookies=cookies) as client:
+    async with httpx.AsyncClient(base_url=stack.url, cookies=cookies, timeout=60) as client:
         for headers, data in (
             ({"sec-fetch-site": "same-origin"}, {}),
             ({"sec-fetch-site": "same-origin"}, {"csrf_token": "wrong"}),
@@ -102,7 +104,7 @@ async def test_forms_of_others_are_refused(page: Page, stack: Stack) -> None:
 
 
 async def test_logins_that_fail_too_often_have_to_wait(stack: Stack) -> None:
-    async with httpx.AsyncClient(base_url=stack.url, headers={"origin": stack.url}) as client:
+    async with httpx.AsyncClient(base_url=stack.url, headers={"origin": stack.url}, timeout=60) as client:
         for _ in range(MAXIMUM_FAILURES + 1):
             answer = await client.post("/login", data={"token": "dbl_st_wrong"})
         assert answer.status_code == 429
@@ -125,7 +127,10 @@ async def test_pages_carry_a_strict_policy(page: Page, stack: Stack) -> None:
 async def test_without_built_files_pages_say_how_to_build_them(settings: Settings, tmp_path: Path) -> None:
     app = create_app(settings)
     app.state.assets = Assets(tmp_path)
-    async with serve(app) as url, httpx.AsyncClient(base_url=url, follow_redirects=True) as client:
+    async with (
+        serve(app) as url,
+        httpx.AsyncClient(base_url=url, follow_redirects=True, timeout=60) as client,
+    ):
         answer = await client.get("/")
         assert (answer.status_code, "make dashboard" in answer.text) == (503, True)
         assert (await client.get("/livez")).status_code == 200
@@ -134,7 +139,7 @@ async def test_without_built_files_pages_say_how_to_build_them(settings: Setting
 async def test_a_limited_token_sees_its_environments_only(stack: Stack) -> None:
     token = await issue_token(stack.runtime.settings, "limited", "admin", [stack.environment])
     link = await issue_link(stack.runtime.settings, token)
-    async with httpx.AsyncClient(base_url=stack.url, follow_redirects=True) as client:
+    async with httpx.AsyncClient(base_url=stack.url, follow_redirects=True, timeout=60) as client:
         home = await client.get(urlsplit(link).path)
         assert home.status_code == 200, home.text
         assert "Production" not in home.text

@@ -18,7 +18,6 @@ DRAWN = """
     fillText.call(this, text, x, y)
   }
 """
-# Milliseconds within which the page has renewed itself.
 
 
 async def test_overview_from_empty_to_failing(page: Page, stack: Stack, show: Show) -> None:

@@ -180,6 +180,6 @@ async def test_the_audit_log_shows_differences_and_retention_is_changed(
 
 
 async def _directory_status(stack: Stack, key: str) -> int:
-    async with httpx.AsyncClient(base_url=stack.url) as client:
+    async with httpx.AsyncClient(base_url=stack.url, timeout=60) as client:
         answer = await client.get("/v1/users", headers={"authorization": f"Bearer {key}"})
     return answer.status_code

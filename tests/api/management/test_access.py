@@ -112,21 +112,20 @@ async def test_a_token_is_shown_once_and_revoked(client: httpx.AsyncClient) -> N
 async def test_use_is_noted_once_a_minute(client: httpx.AsyncClient, runtime: Runtime) -> None:
     token = await issue_token(runtime.settings, "ci", "read")
 
-    async def used(age: timedelta | None) -> timedelta:
-        """How long ago the last use was, after one of a token last used so long ago."""
+    async def is_noted(last: datetime | None) -> bool:
+        """Whether a use is noted of a token that was used last at this time."""
         async with runtime.engine.begin() as connection:
-            await connection.execute(
-                update(ServiceToken).values(last_used_at=None if age is None else now() - age)
-            )
+            await connection.execute(update(ServiceToken).values(last_used_at=last))
+        before = now()
         assert (await as_bearer(client, token)).status_code == 200
         async with runtime.engine.connect() as connection:
-            noted = await connection.execute(select(col(ServiceToken.last_used_at)))
-            moment: datetime = noted.scalar_one()
-        return now() - moment
+            noted = (await connection.execute(select(col(ServiceToken.last_used_at)))).scalar_one()
+        assert noted == last or before <= noted <= now()
+        return bool(noted != last)
 
-    assert await used(None) < timedelta(seconds=10)
-    assert await used(timedelta(seconds=30)) >= timedelta(seconds=30)
-    assert await used(timedelta(seconds=61)) < timedelta(seconds=10)
+    assert await is_noted(None)
+    assert not await is_noted(now() - timedelta(seconds=10))
+    assert await is_noted(now() - timedelta(seconds=61))
 
 
 async def test_bad_token_requests(client: httpx.AsyncClient) -> None:

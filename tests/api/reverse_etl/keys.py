@@ -50,4 +50,4 @@ class Caller:
         async def refused() -> bool:
             return (await self("GET", path)).status_code == 401
 
-        await eventually(refused, 3)
+        await eventually(refused)

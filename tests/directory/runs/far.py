@@ -108,11 +108,13 @@ class Hit:
 
 @dataclass
 class WebServer:
-    """Answers `{}`, unless `answers` holds other responses to give first."""
+    """Answers `{}`, unless `answers` holds other responses to give first. With a closed `gate`, requests that
+    arrived wait for their answer until it opens."""
 
     url: str = ""
     hits: list[Hit] = field(default_factory=list)
     answers: deque[Response] = field(default_factory=deque)
+    gate: asyncio.Event | None = None
 
     @property
     def app(self) -> Starlette:
@@ -129,4 +131,6 @@ class WebServer:
                 await request.body(),
             )
         )
+        if self.gate is not None:
+            await self.gate.wait()
         return self.answers.popleft() if self.answers else JSONResponse({})

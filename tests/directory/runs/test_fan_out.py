@@ -73,7 +73,7 @@ async def fanned_out(runs: Runs, trigger_id: UUID) -> None:
         )
         return row["fan_out_due_at"] is None and row["objects"] == 0
 
-    await eventually(is_done, 30)
+    await eventually(is_done)
 
 
 async def page(runs: Runs, trigger_id: UUID) -> FanOutProgress:

@@ -15,6 +15,7 @@ from app.directory.definition import RequestTemplate
 from app.directory.delays import MAXIMUM_DELAY, DelaySettings, UnknownTime, wait_until
 from app.directory.requests import outgoing
 from app.directory.templates import check, render
+from app.models.types import EARLIEST
 
 MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -160,6 +161,15 @@ def test_conditions_never_raise(value: Any, argument: str, operator: str) -> Non
 def test_delays(settings: dict[str, Any], expected: datetime) -> None:
     scope = {"data": {"at": "2026-03-01T09:00:00+01:00", "in": {"unit": "days", "value": 2}}}
     assert wait_until(DelaySettings.model_validate(settings), scope, MOMENT) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0001-01-01T00:00:00+14:00", EARLIEST), ("9999-12-31T23:59:59-14:00", MOMENT + MAXIMUM_DELAY)],
+)
+def test_delays_end_at_times_that_can_be_stored(text: str, expected: datetime) -> None:
+    settings = DelaySettings.model_validate({"delay_until_field_path": "data.at"})
+    assert wait_until(settings, {"data": {"at": text}}, MOMENT) == expected
 
 
 @given(value=JSON)

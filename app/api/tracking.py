@@ -30,7 +30,7 @@ from app.providers.base import Tracking
 from app.providers.registry import providers
 from app.providers.verification import Delivery
 from app.runtime.resources import Runtime
-from app.scripting.pool import ScriptsBusy
+from app.scripting.turns import Busy
 from app.sources.live import Endpoint
 
 router = APIRouter(tags=["Tracking"])
@@ -164,7 +164,7 @@ async def _accept(request: Request) -> None:
         _check_verified(endpoint, assessment)
         if unfit is not None:
             raise unfit
-    except ScriptsBusy as error:
+    except Busy as error:
         raise unavailable(error) from error
     except Rejected as rejected:
         await note_refusal(request, endpoint, _refused(runtime, endpoint, delivery, rejected, assessment))

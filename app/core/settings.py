@@ -60,7 +60,10 @@ class Settings(BaseSettings):
         2,
         ge=1,
         le=64,
-        description="processes that run scripts, 50 MB each; started when the first script runs",
+        description=(
+            "processes that run scripts, 50 MB each, and as many that render what is not small in workflow "
+            "steps, 30 MB each; each starts when it is first needed"
+        ),
     )
     knock_rate_factor: float = Field(
         0.9, ge=0, description="times Knock's documented rate limits that actions use at most; 0 is no limit"

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,14 +16,16 @@ from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core import exact_json
-from app.core.errors import FieldError, RequestError
+from app.core.errors import FieldError, Permanent, RequestError
 from app.core.secrets import SecretBox
 from app.core.validation import field_errors, invalid_fields
 from app.database.pages import Page, PageRequest, fetch_page
-from app.directory.definition import KEY_PATTERN, NOT_FIELDS, Workflow, WrappedWorkflow
+from app.directory.definition import KEY_PATTERN, NOT_FIELDS, TemplatesOf, Workflow, WrappedWorkflow
 from app.models.directory import WorkflowRun
 from app.models.types import now
 from app.models.workflow import WorkflowDefinition, WorkflowVersion
+from app.scripting.templates import MAXIMUM_TOTAL_LENGTH, Templates
+from app.scripting.turns import Busy, Owner
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,15 @@ class StoredWorkflow:
 
 
 async def save_workflow(
-    session: AsyncSession, box: SecretBox, environment: str, key: str, body: Any
+    session: AsyncSession, box: SecretBox, environment: str, key: str, workflow: Workflow
 ) -> StoredWorkflow:
     """Create or replace a workflow. Runs that were triggered before follow what it was then.
 
     Raises:
-        RequestError: 422, naming all fields that are wrong.
+        RequestError: 422, the key is none.
     """
     if re.fullmatch(KEY_PATTERN, key) is None:
         raise invalid_fields([FieldError("workflow_key", "is 3 to 255 of a-z, 0-9, _ and -")])
-    workflow = _parsed(body)
     definition = workflow.model_dump(mode="json", exclude_none=True)
     sha = hashlib.sha256(exact_json.dumps(definition, option=orjson.OPT_SORT_KEYS)).hexdigest()
     moment = now()
@@ -131,14 +133,37 @@ async def delete_workflow(session: AsyncSession, environment: str, key: str) -> 
     await session.flush()
 
 
-def _parsed(body: Any) -> Workflow:
+async def read_workflow(body: Any, templates: Templates, owner: Owner) -> Workflow:
+    """The definition of a body, whose templates can be parsed.
+
+    Raises:
+        RequestError: 422, naming all fields that are wrong; 503, too many definitions are being read.
+    """
+    found = TemplatesOf()
+    with suppress(ValidationError):
+        WrappedWorkflow.model_validate(body, context=found)
     try:
-        return WrappedWorkflow.model_validate(body).workflow
+        problems = await _problems(found.sources, templates, owner)
+        return WrappedWorkflow.model_validate(body, context=TemplatesOf(problems=problems)).workflow
     except ValidationError as error:
-        found = error.errors()
-        for each in found:
+        errors = error.errors()
+        for each in errors:
             each["loc"] = tuple(part for part in each["loc"] if part not in NOT_FIELDS)
-        raise invalid_fields(field_errors(found)) from None
+        raise invalid_fields(field_errors(errors)) from None
+
+
+async def _problems(sources: list[str], templates: Templates, owner: Owner) -> dict[str, str]:
+    total = sum(map(len, sources))
+    if total > MAXIMUM_TOTAL_LENGTH:
+        message = f"has templates of {total} characters together; {MAXIMUM_TOTAL_LENGTH} are allowed"
+        raise invalid_fields([FieldError("workflow.steps", message)])
+    try:
+        return await templates.problems(sources, owner)
+    except Permanent:
+        message = "has templates that take more than a second to parse: use fewer or shorter ones"
+        raise invalid_fields([FieldError("workflow.steps", message)]) from None
+    except Busy as error:
+        raise RequestError(503, "service_unavailable", f"{error}: try again later") from None
 
 
 def _query(environment: str) -> Any:

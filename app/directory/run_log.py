@@ -20,6 +20,7 @@ from app.directory.recipients import Json, Recipient, Reference, recipient_of
 from app.models.directory import USERS
 from app.models.status import RunStatus, StepStatus
 from app.models.types import new_id
+from app.scripting.turns import Owner
 
 # A run that is looked at again after this time: its workflow may have ended without a word.
 LEASE = timedelta(minutes=15)
@@ -183,6 +184,11 @@ class LoadedRun:
     @property
     def cancelled(self) -> bool:
         return self.status is RunStatus.CANCELLED
+
+    @property
+    def owner(self) -> Owner:
+        """Who waits for turns with templates."""
+        return self.environment, self.key
 
     def step(self, position: int) -> AnyStep:
         return self.workflow.steps[position]

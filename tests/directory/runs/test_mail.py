@@ -6,7 +6,7 @@ from pydantic import SecretStr
 from app.core.errors import Permanent, Retryable
 from app.core.settings import Settings
 from app.outbound.email import Email
-from app.outbound.mail import Mailer, text_of
+from app.outbound.mail import Mailer
 from tests.directory.runs.far import MailServer
 
 
@@ -63,18 +63,3 @@ async def test_hidden_recipients_get_it_and_are_not_named(settings: Settings, ma
     assert mail.recipients == ["b@example.com", "c@example.com", "eve@example.com"]
     assert (mail.message["Subject"], mail.message["Message-ID"]) == ("Grüße", "<m1@example.com>")
     assert "eve" not in mail.message.as_string()
-
-
-@pytest.mark.parametrize(
-    ("html", "text"),
-    [
-        ("<p>Hello <b>you</b></p><p>Bye</p>", "Hello you\n\nBye"),
-        ('<a href="https://example.com/x">Look</a>', "Look (https://example.com/x)"),
-        ("<head><title>T</title><style>p {}</style></head><body>x &lt; y<br>z</body>", "x < y\nz"),
-        ("<ul><li>a</li><li>b</li></ul>", "a\n\nb"),
-        ("plain", "plain"),
-        ("", ""),
-    ],
-)
-def test_text_of_html(html: str, text: str) -> None:
-    assert text_of(html) == text

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.account.tokens import TOKEN_PREFIX
+from app.api.request import DirectoryRoute
 from app.core.errors import RequestError
 from app.core.secrets import token_hash
 from app.database.engine import with_isolation
@@ -41,6 +42,14 @@ class Caller:
         return with_isolation(self.engine, "AUTOCOMMIT").connect()
 
 
+class KeyRoute(DirectoryRoute):
+    """A route of the directory: its body is read once the caller is known."""
+
+    async def admit(self, request: Request) -> None:
+        if authorised_caller not in request.app.dependency_overrides:
+            request.state.caller = await _caller(request, await BEARER(request))
+
+
 async def authorised_caller(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
 ) -> Caller:
@@ -49,6 +58,11 @@ async def authorised_caller(
     Raises:
         RequestError: 401, without a key, with one that opens nothing, or with a credential of another kind.
     """
+    found: Caller | None = getattr(request.state, "caller", None)
+    return found or await _caller(request, credentials)
+
+
+async def _caller(request: Request, credentials: HTTPAuthorizationCredentials | None) -> Caller:
     if credentials is None or not credentials.credentials:
         raise RequestError(401, "api_key_missing", "No valid API key provided")
     if credentials.credentials.startswith(TOKEN_PREFIX):

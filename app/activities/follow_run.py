@@ -23,6 +23,7 @@ from app.directory.run_log import LoadedRun, NewMessage, RunLog, StoredStep
 from app.models.contracts import RunOutcome, RunPlan, RunRef, StepRef, StepVerdict
 from app.models.status import StepStatus
 from app.models.types import now
+from app.outbound.headers import single_address
 from app.outbound.mail import Mailer
 from app.scripting.templates import Template, Templates
 from app.scripting.turns import Busy
@@ -162,7 +163,7 @@ class FollowRun:
         texts = await self._templates.render(list(sources.values()), scope, run.owner)
         content: Json = {
             "from": self._mailer.sender or "",
-            "to": str(scope["recipient"].get("email") or ""),
+            "to": single_address(str(scope["recipient"].get("email") or ""), "the recipient's email"),
             **dict(zip(sources, texts, strict=True)),
         }
         if step.template.text_body is None:

@@ -34,6 +34,14 @@ def _sentence(error: ErrorDetails) -> str:
     return error["msg"]
 
 
+# Room on both sides of the calendar for what is added to a time and for its offset; ids begin with 1970.
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+
+
 def aware(moment: datetime | None) -> datetime | None:
-    """A time without an offset is UTC."""
-    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
+    """A time that a caller gives, in UTC, which it is without an offset. Beyond `EARLIEST` and `LATEST`
+    nothing happened: there it is the nearest of them."""
+    if moment is None:
+        return None
+    with_offset = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max(with_offset, EARLIEST), LATEST).astimezone(UTC)

@@ -10,7 +10,7 @@ from app.account.audit import AuditFilter, list_audit_log
 from app.api.dashboard.request import PageRoute, page_request
 from app.api.dashboard.session import AccountAdminVisit
 from app.core.errors import FieldError
-from app.core.validation import invalid_fields
+from app.core.validation import aware, invalid_fields
 from app.models.audit import AuditEntry
 from app.models.types import now
 
@@ -77,6 +77,6 @@ def _day_end(text: str) -> datetime | None:
 
 def _day(text: str, field: str) -> datetime | None:
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=UTC) if text else None
+        return aware(datetime.fromisoformat(text).replace(tzinfo=UTC)) if text else None
     except ValueError:
         raise invalid_fields([FieldError(field, "is not a day such as 2026-01-31")]) from None

@@ -1,6 +1,6 @@
 """Messages: listed, read, marked."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from app.api.directory.answers import Answer
 from app.api.directory.parameters import PageDep
 from app.core import exact_json
 from app.core.errors import FieldError, RequestError
+from app.core.validation import aware
 from app.directory.messages import (
     Mark,
     MessageFilter,
@@ -79,16 +80,11 @@ async def _filter(
         engagement=engagement_status,
         categories=workflow_categories,
         trigger_data=_parsed(trigger_data, _OBJECT, "trigger_data"),
-        after=_aware(times.gt),
-        at_or_after=_aware(times.gte),
-        before=_aware(times.lt),
-        at_or_before=_aware(times.lte),
+        after=aware(times.gt),
+        at_or_after=aware(times.gte),
+        before=aware(times.lt),
+        at_or_before=aware(times.lte),
     )
-
-
-def _aware(moment: datetime | None) -> datetime | None:
-    """A time without an offset is UTC."""
-    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _parsed(text: str | None, adapter: TypeAdapter[Any], field: str) -> Any:

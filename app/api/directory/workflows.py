@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.api.directory import answers
 from app.api.directory.access import Caller, CallerDep, KeyRoute
 from app.api.directory.answers import Answer
-from app.api.directory.parameters import PageDep, references
+from app.api.directory.parameters import PageDep, reference
 from app.api.directory.requests import (
     CancelWorkflowRequest,
     Id,
@@ -20,6 +20,7 @@ from app.api.directory.requests import (
 )
 from app.api.directory.triggers import digest_of_request, trigger_of
 from app.core.settings import Settings
+from app.core.validation import aware
 from app.directory.idempotency import claim_key
 from app.directory.lists import list_runs
 from app.directory.recipients import set_recipients
@@ -117,7 +118,7 @@ async def list_workflow_recipient_runs(
     ending_at: datetime | None = None,
 ) -> Answer:
     """One entry for each recipient of each trigger, the newest first."""
-    only = references([recipient], "recipient")[0] if recipient else None
+    only = reference(recipient, "recipient") if recipient else None
     async with caller.statement() as connection:
         runs = await list_runs(
             connection,
@@ -128,8 +129,8 @@ async def list_workflow_recipient_runs(
             tenant=tenant,
             has_errors=has_errors,
             recipient=only,
-            starting_at=starting_at,
-            ending_at=ending_at,
+            starting_at=aware(starting_at),
+            ending_at=aware(ending_at),
         )
     return answers.page(runs, lambda run: answers.recipient_run(run, settings), "items")
 

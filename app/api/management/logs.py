@@ -27,7 +27,7 @@ from app.api.management.schemas import (
     SourceStatusResponse,
     page_of,
 )
-from app.core.validation import aware
+from app.core.validation import LATEST, aware
 from app.logs.activity import get_activity
 from app.logs.event_types import list_event_types
 from app.logs.filters import LogFilter
@@ -104,8 +104,8 @@ async def environment_log(
     starts, ends = [aware(starting_at)], [aware(ending_at)]
     if date is not None:
         midnight = datetime.combine(date, time(), tzinfo=UTC)
-        starts.append(midnight)
-        ends.append(midnight + timedelta(days=1, milliseconds=-1))
+        starts.append(aware(midnight))
+        ends.append(aware(midnight + timedelta(days=1, milliseconds=-1)) if midnight < LATEST else LATEST)
     return LogFilter(
         environment=environment,
         source_key=source,

@@ -1,10 +1,10 @@
 """Replays of many events of a source: counted, started, followed, cancelled. Doorbell's own."""
 
-from typing import Annotated, Literal
+from typing import Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
@@ -12,7 +12,6 @@ from app.api.management.dependencies import EnvironmentDep, PageDep, ReadAccess,
 from app.api.management.logs import ACTION_STATUSES, ActionName, ActionStatusName, Text
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Json, Timestamp, WrappedRequest, example, page_of
-from app.core.validation import aware
 from app.models.replay import Replay
 from app.models.status import EventStatus, ReplayMappings, ReplayStatus, VerificationStatus
 from app.models.types import now
@@ -40,8 +39,6 @@ router = APIRouter(
     responses={404: RESPONSES[404]},
 )
 
-Moment = Annotated[Timestamp, AfterValidator(aware)]
-
 
 class FilterRequest(BaseModel):
     """Which events. Without a filter, all that a service sent and that are over, but not repeats."""
@@ -57,8 +54,8 @@ class FilterRequest(BaseModel):
     action_status: ActionStatusName | None = Field(
         None, description="Only events with an action of this status."
     )
-    starting_at: Moment | None = Field(None, description="Only received at or after this time.")
-    ending_at: Moment | None = Field(None, description="Only received at or before this time.")
+    starting_at: Timestamp | None = Field(None, description="Only received at or after this time.")
+    ending_at: Timestamp | None = Field(None, description="Only received at or before this time.")
     include_replays: bool = Field(False, description="Also what replays and rehearsals made.")
 
     def wanted(self) -> ReplayFilter:

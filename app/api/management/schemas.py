@@ -5,7 +5,7 @@ not set.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.account.tokens import Access
 from app.core.settings import Settings
+from app.core.validation import aware
 from app.database.pages import Page
 from app.models.environment import Environment
 from app.models.source import Mapping
@@ -22,7 +23,7 @@ Item = TypeVar("Item")
 Shown = TypeVar("Shown", bound=BaseModel)
 
 # In UTC, so that it is written with Z.
-Timestamp = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+Timestamp = Annotated[datetime, AfterValidator(aware)]
 Json = dict[str, Any]
 
 

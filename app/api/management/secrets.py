@@ -11,6 +11,7 @@ from app.api.errors import RESPONSES
 from app.api.management.dependencies import ConfiguredDep, ReadAccess, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, Timestamp, WrappedRequest, example
+from app.core.validation import aware
 from app.models.source import SigningSecret
 from app.runtime.resources import save
 from app.sources import edits as source_edits
@@ -113,7 +114,7 @@ async def add_signing_secret(
         runtime.box,
         configured,
         body.secret.value.get_secret_value(),
-        expires_at=body.secret.expires_at,
+        expires_at=aware(body.secret.expires_at),
         expire_others_in_seconds=body.secret.expire_others_in_seconds,
     )
     await save(session, runtime)

@@ -23,7 +23,7 @@ from app.directory.run_log import LoadedRun, NewMessage, RunLog, StoredStep
 from app.models.contracts import RunOutcome, RunPlan, RunRef, StepRef, StepVerdict
 from app.models.status import StepStatus
 from app.models.types import now
-from app.outbound.headers import single_address
+from app.outbound.email import single_address
 from app.outbound.mail import Mailer
 from app.scripting.templates import Template, Templates
 from app.scripting.turns import Busy

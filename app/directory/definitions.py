@@ -5,6 +5,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from hmac import compare_digest
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from app.core.secrets import SecretBox
 from app.core.validation import field_errors, invalid_fields
 from app.database.pages import Page, PageRequest, fetch_page
 from app.directory.definition import KEY_PATTERN, NOT_FIELDS, TemplatesOf, Workflow, WrappedWorkflow
+from app.directory.sealing import redact, restore, restore_redacted, seal, unseal
 from app.models.directory import WorkflowRun
 from app.models.types import now
 from app.models.workflow import WorkflowDefinition, WorkflowVersion
@@ -30,13 +32,15 @@ from app.scripting.turns import Busy, Owner
 
 @dataclass(frozen=True)
 class StoredWorkflow:
-    """A workflow of an environment as it is now. Its signing secret is encrypted."""
+    """A workflow of an environment as it is now. Encrypted are its signing secret and the values that the
+    definition has `[redacted]` for."""
 
     environment: str
     key: str
     version_id: UUID
     definition: dict[str, Any]
     sha: str
+    sealed: bytes | None = field(repr=False)
     signing_secret: bytes | None = field(repr=False)
     created_at: datetime
     updated_at: datetime
@@ -52,23 +56,31 @@ async def save_workflow(
     """Create or replace a workflow. Runs that were triggered before follow what it was then.
 
     Raises:
-        RequestError: 422, the key is none.
+        RequestError: 422, the key is none, or a value is redacted and there is no earlier one to keep.
     """
     if re.fullmatch(KEY_PATTERN, key) is None:
         raise invalid_fields([FieldError("workflow_key", "is 3 to 255 of a-z, 0-9, _ and -")])
-    definition = workflow.model_dump(mode="json", exclude_none=True)
+    stored = await session.get(WorkflowDefinition, (environment, key), with_for_update=True)
+    present = None if stored is None else await session.get(WorkflowVersion, stored.version_id)
+    earlier = {} if present is None else _secrets(box, present)
+    definition, secrets = redact(
+        restore_redacted(workflow.model_dump(mode="json", exclude_none=True), earlier)
+    )
     sha = hashlib.sha256(exact_json.dumps(definition, option=orjson.OPT_SORT_KEYS)).hexdigest()
     moment = now()
     version = WorkflowVersion(
-        environment=environment, key=key, definition=definition, sha=sha, created_at=moment
+        environment=environment,
+        key=key,
+        definition=definition,
+        sha=sha,
+        sealed=seal(box, secrets),
+        created_at=moment,
     )
-    stored = await session.get(WorkflowDefinition, (environment, key), with_for_update=True)
     if stored is None:
         stored = WorkflowDefinition(
             environment=environment, key=key, version_id=version.id, created_at=moment
         )
-    present = await session.get(WorkflowVersion, stored.version_id)
-    if present is None or present.sha != sha:
+    if present is None or present.sha != sha or not _same(earlier, secrets):
         session.add(version)
         await session.flush()
         stored.version_id = version.id
@@ -111,7 +123,7 @@ async def get_version(
         .where(col(trigger.environment) == environment, col(trigger.id) == workflow_run_id)
     )
     definition: dict[str, Any] | None = (await connection.execute(query)).scalar()
-    return definition
+    return None if definition is None else redact(definition)[0]
 
 
 async def list_workflows(session: AsyncSession, environment: str, page: PageRequest) -> Page[StoredWorkflow]:
@@ -175,6 +187,7 @@ def _query(environment: str) -> Any:
             col(definition.version_id),
             col(version.definition),
             col(version.sha),
+            col(version.sealed),
             col(definition.signing_secret),
             col(definition.created_at),
             col(definition.updated_at),
@@ -185,5 +198,15 @@ def _query(environment: str) -> Any:
 
 
 def _stored(row: Row[Any]) -> StoredWorkflow:
-    fields = row._mapping
-    return StoredWorkflow(**{name: fields[name] for name in StoredWorkflow.__dataclass_fields__})
+    fields = {name: row._mapping[name] for name in StoredWorkflow.__dataclass_fields__}
+    # Versions from before secrets were kept apart still hold them.
+    return StoredWorkflow(**{**fields, "definition": redact(fields["definition"])[0]})
+
+
+def _secrets(box: SecretBox, version: WorkflowVersion) -> dict[str, str]:
+    """The secret values of a version."""
+    return redact(restore(version.definition, unseal(box, version.sealed)))[1]
+
+
+def _same(one: dict[str, str], other: dict[str, str]) -> bool:
+    return compare_digest(*(orjson.dumps(each, option=orjson.OPT_SORT_KEYS) for each in (one, other)))

@@ -73,4 +73,6 @@ def workflow_snapshot(found: StoredWorkflow, earlier: StoredWorkflow | None = No
         and not compare_digest(earlier.signing_secret or b"", found.signing_secret)
     ):
         secret = f"{REDACTED} (new)"
-    return {**found.definition, "signing_secret": secret}
+    # Secret values that changed show as another version.
+    version = {} if found.sealed is None else {"version_id": str(found.version_id)}
+    return {**found.definition, **version, "signing_secret": secret}

@@ -12,9 +12,8 @@ from email.headerregistry import Address
 from email.utils import getaddresses
 
 from app.core.errors import Permanent
+from app.outbound.email import checked_address
 
-# An address as mail servers take it: no quoted local part, no comment, no source route.
-_ADDRESS = re.compile(r"[^\s\x00-\x20\x7f<>()\[\],;:\\\"@]+@[^\s\x00-\x20\x7f<>()\[\],;:\\\"@]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ENCODED_WORD = re.compile(r"=\?[^?]*\?[bqBQ]\?[^?]*\?=")
 MAXIMUM_ADDRESSES = 100
@@ -46,32 +45,16 @@ def parse_addresses(text: str, field: str) -> list[Address]:
     if not line:
         return []
     found = [
-        Address(one_line(name, field), addr_spec=_checked(spec, text, field)) for name, spec in _pairs(line)
+        Address(one_line(name, field), addr_spec=checked_address(spec, field)) for name, spec in _pairs(line)
     ]
     if len(found) > MAXIMUM_ADDRESSES:
         raise Permanent(f"{field} has {len(found)} addresses; at most {MAXIMUM_ADDRESSES} are allowed")
     return found
 
 
-def single_address(text: str, field: str) -> str:
-    """The one address that a text is, without a name; "" for none.
-
-    Raises:
-        Permanent: it is more than one address, or none.
-    """
-    text = text.strip()
-    return _checked(text, text, field) if text else ""
-
-
 def _pairs(line: str) -> list[tuple[str, str]]:
     # A comma at the end is common, and says nothing.
     return [each for each in getaddresses([line.rstrip(", ")]) if each != ("", "")] or [("", line)]
-
-
-def _checked(spec: str, text: str, field: str) -> str:
-    if _ADDRESS.fullmatch(spec) is None:
-        raise Permanent(f"{field}: {text[:100]!r} is not an email address")
-    return spec
 
 
 def _decoded(word: str, field: str) -> str:

@@ -17,7 +17,7 @@ from app.core.validation import aware
 from app.database.pages import Page
 from app.models.environment import Environment
 from app.models.source import Mapping
-from app.sources.store import Configured, ConfiguredSource
+from app.sources.store import Configured, ConfiguredSource, shown_alert
 
 Item = TypeVar("Item")
 Shown = TypeVar("Shown", bound=BaseModel)
@@ -342,7 +342,9 @@ def _settings_response(configured: Configured, settings: Settings) -> SettingsRe
         handle_identifies=row.handle_identifies,
         strict_batches=row.strict_batches,
         rate_limit_per_second=row.rate_limit_per_second,
-        failure_alert=None if row.failure_alert is None else FailureAlertResponse(**row.failure_alert),
+        failure_alert=None
+        if (alert := shown_alert(row.failure_alert)) is None
+        else FailureAlertResponse(**alert),
     )
 
 

@@ -5,8 +5,7 @@ from pydantic import SecretStr
 
 from app.core.errors import Permanent, Retryable
 from app.core.settings import Settings
-from app.outbound.email import Email
-from app.outbound.headers import single_address
+from app.outbound.email import Email, single_address
 from app.outbound.mail import Mailer
 from tests.directory.runs.far import MailServer
 

@@ -30,6 +30,7 @@ _HIDDEN = frozenset(
         "ciphertext",
         "token_hash",
         "key_hash",
+        "exchanged_from",
         "source_environment_id",
         "created_at",
         "updated_at",

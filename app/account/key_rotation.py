@@ -21,7 +21,7 @@ from app.models.erasure import Erasure
 from app.models.event import EventPayload
 from app.models.source import SigningSecret
 from app.models.variable import Variable, VariableValue
-from app.models.workflow import WorkflowDefinition
+from app.models.workflow import Message, WorkflowDefinition, WorkflowVersion
 
 BATCH = 500
 
@@ -31,6 +31,8 @@ ENCRYPTED: tuple[tuple[type[SQLModel], str], ...] = (
     (Variable, "ciphertext"),
     (VariableValue, "ciphertext"),
     (WorkflowDefinition, "signing_secret"),
+    (WorkflowVersion, "sealed"),
+    (Message, "sealed"),
     (EventPayload, "sensitive_headers"),
     (Erasure, "search"),
     (AlertSecret, "ciphertext"),

@@ -31,6 +31,7 @@ _USE_LINK = text("""
 UPDATE dashboard_sessions SET link_hash = NULL, expires_at = :expires_at
 WHERE link_hash = :link_hash AND expires_at > :now RETURNING id
 """)
+_FIND_LINK = text("SELECT FROM dashboard_sessions WHERE link_hash = :link_hash AND expires_at > :now")
 _FORGET_EXPIRED = text("DELETE FROM dashboard_sessions WHERE expires_at <= :now")
 _END = text("DELETE FROM dashboard_sessions WHERE id = :id")
 
@@ -109,6 +110,17 @@ async def issue_link(settings: Settings, token: str) -> str:
         await close_engine(engine)
 
 
+async def check_link(session: AsyncSession, secret: str) -> None:
+    """Look whether a link would log in.
+
+    Raises:
+        RequestError: 401, the link was used or is too old.
+    """
+    parameters = {"link_hash": token_hash(secret), "now": now()}
+    if (await (await session.connection()).execute(_FIND_LINK, parameters)).first() is None:
+        raise _unusable()
+
+
 async def use_link(session: AsyncSession, secret: str) -> UUID:
     """Open the session of a link; its id.
 
@@ -119,9 +131,13 @@ async def use_link(session: AsyncSession, secret: str) -> UUID:
     parameters = {"link_hash": token_hash(secret), "now": moment, "expires_at": moment + SESSION_LIFE}
     found: UUID | None = (await (await session.connection()).execute(_USE_LINK, parameters)).scalar()
     if found is None:
-        raise RequestError(401, "link_invalid", "This link was used already, or is too old")
+        raise _unusable()
     await session.commit()
     return found
+
+
+def _unusable() -> RequestError:
+    return RequestError(401, "link_invalid", "This link was used already, or is too old")
 
 
 async def find_session(session: AsyncSession, settings: Settings, identifier: UUID) -> LoggedIn | None:

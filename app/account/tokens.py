@@ -3,14 +3,16 @@
 The plaintext is returned once, when a credential is issued; only hashes are stored.
 """
 
+import base64
 import hmac
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
 
+from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlmodel import col, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -21,12 +23,10 @@ from app.core.settings import Settings
 from app.core.validation import invalid_fields
 from app.database.engine import close_engine, open_engine
 from app.models.credential import EnvironmentKey, ServiceToken
-from app.models.types import now
+from app.models.types import new_id, now
 
 TOKEN_PREFIX = "dbl_st_"
 KEY_PREFIX = "sk_"
-# Keys that a service token was exchanged for and that still open something.
-MAXIMUM_EXCHANGED = 10
 # A token in constant use costs one write in this time.
 USE_NOTED_EVERY = timedelta(minutes=1)
 
@@ -50,6 +50,7 @@ class Access:
     name: str
     scope: Scope
     environments: frozenset[str] | None = None
+    token_hash: str = field(default="", repr=False)
 
     def permits(self, environment: str) -> bool:
         return self.environments is None or environment in self.environments
@@ -85,7 +86,7 @@ async def check_token(session: AsyncSession, settings: Settings, token: str) -> 
 async def check_token_hash(session: AsyncSession, settings: Settings, hashed: str) -> Access:
     """The access that the token with this hash gives. Raises as `check_token` does."""
     if settings.admin_token and _same(hashed, token_hash(settings.admin_token.get_secret_value())):
-        return Access("bootstrap", Scope.ADMIN)
+        return Access("bootstrap", Scope.ADMIN, token_hash=hashed)
     query = select(ServiceToken).where(ServiceToken.token_hash == hashed)
     found = (await session.exec(query)).one_or_none()
     if found is None:
@@ -94,7 +95,7 @@ async def check_token_hash(session: AsyncSession, settings: Settings, hashed: st
         raise _refused("api_key_revoked", f"The service token {found.name!r} was revoked")
     await _note_use(session, found)
     limits = None if found.environments is None else frozenset(found.environments)
-    return Access(found.name, Scope(found.scope), limits)
+    return Access(found.name, Scope(found.scope), limits, hashed)
 
 
 async def add_token(
@@ -137,6 +138,18 @@ async def revoke_token(session: AsyncSession, identifier: UUID) -> ServiceToken:
     if token is None:
         raise RequestError(404, "resource_missing", f"There is no service token {identifier}")
     token.revoked_at = token.revoked_at or now()
+    # Keys from before they knew their token go by its name.
+    name = f"exchanged by {token.name}"
+    await session.exec(
+        update(EnvironmentKey)
+        .where(
+            col(EnvironmentKey.name) == name,
+            col(EnvironmentKey.exchanged_from).is_(None),
+            col(EnvironmentKey.revoked_at).is_(None),
+        )
+        .values(revoked_at=now())
+        .execution_options(synchronize_session=False)
+    )
     await session.flush()
     return token
 
@@ -151,17 +164,35 @@ async def add_key(session: AsyncSession, environment: str, name: str) -> tuple[E
 
 
 async def exchange_token(
-    session: AsyncSession, access: Access, environment: str
+    session: AsyncSession, settings: Settings, access: Access, environment: str
 ) -> tuple[EnvironmentKey, str]:
-    """A new key of an environment for who has a service token, and its plaintext. The oldest ones of the same
-    token are revoked, so that tools which exchange theirs on every run do not gather keys."""
-    name = f"exchanged by {access.name}"
-    earlier = [
-        each for each in await list_keys(session, environment) if each.name == name and not each.revoked_at
-    ]
-    for each in earlier[MAXIMUM_EXCHANGED - 1 :]:
-        each.revoked_at = now()
-    return await add_key(session, environment, name)
+    """A key of an environment for who has a service token, and its plaintext: the same each time, until it or
+    the token is revoked. It opens nothing without the token."""
+    keys = await list_keys(session, environment)
+    exchanged = [each for each in keys if _same(each.exchanged_from or "", access.token_hash)]
+    revoked = sum(each.revoked_at is not None for each in exchanged)
+    plaintext = _exchanged_key(settings, access.token_hash, environment, revoked)
+    hashed = token_hash(plaintext)
+    insert = pg_insert(EnvironmentKey).values(
+        id=new_id(),
+        environment=environment,
+        name=f"exchanged by {access.name}",
+        key_hash=hashed,
+        exchanged_from=access.token_hash,
+        created_at=now(),
+    )
+    await (await session.connection()).execute(insert.on_conflict_do_nothing())
+    query = select(EnvironmentKey).where(EnvironmentKey.key_hash == hashed)
+    return (await session.exec(query)).one(), plaintext
+
+
+def _exchanged_key(settings: Settings, token: str, environment: str, number: int) -> str:
+    """The key of a token for an environment, when `number` of those before it were revoked."""
+    assert settings.secret_key is not None
+    secret = settings.secret_key.get_secret_value().split(",")[0].strip().encode()
+    parts = "\0".join(("exchanged key", token, environment, str(number)))
+    digest = hmac.digest(secret, parts.encode(), "sha256")
+    return KEY_PREFIX + base64.urlsafe_b64encode(digest[:24]).decode()
 
 
 async def list_keys(session: AsyncSession, environment: str) -> Sequence[EnvironmentKey]:

@@ -23,6 +23,7 @@ from app.models.status import StepStatus
 from app.outbound.email import Email
 from app.outbound.http import Outbound, webhook_headers
 from app.outbound.mail import Mailer
+from app.scripting.templates import Templates
 
 # What a run's data may grow to, as for triggers.
 MAXIMUM_DATA_BYTES = 10 * 1024 * 1024
@@ -34,10 +35,11 @@ Attempt = Callable[[LoadedRun, StepRef, StoredStep], Awaitable[Json | None]]
 class Deliver:
     """Sends what steps have rendered, and fetches what they ask for."""
 
-    def __init__(self, runs: RunLog, mailer: Mailer, outbound: Outbound) -> None:
+    def __init__(self, runs: RunLog, mailer: Mailer, outbound: Outbound, templates: Templates) -> None:
         self._runs = runs
         self._mailer = mailer
         self._outbound = outbound
+        self._templates = templates
 
     def activities(self) -> list[Callable[..., Any]]:
         return [self.fetch_data, self.send_email, self.send_webhook]
@@ -78,7 +80,7 @@ class Deliver:
     async def _fetch(self, run: LoadedRun, step: StepRef, stored: StoredStep) -> Json | None:
         fetch = run.step(step.position)
         assert isinstance(fetch, FetchStep)
-        request = await outgoing(fetch.settings, run.scope())
+        request = await outgoing(fetch.settings, run.scope(), self._templates, run.owner)
         answer = await self._outbound.send(request.outgoing(), follow_redirects=True)
         if not answer.body.strip():
             return None

@@ -8,11 +8,11 @@ end it.
 import logging
 from collections.abc import Callable
 from datetime import timedelta
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from temporalio import activity
 
+from app.activities.failures import tried_later
 from app.core.errors import Permanent
 from app.directory.conditions import holds
 from app.directory.definition import AnyStep, DelayStep, EmailStep, FetchStep, InAppStep, WebhookStep
@@ -20,14 +20,13 @@ from app.directory.delays import UnknownTime, wait_until
 from app.directory.recipients import Json
 from app.directory.requests import outgoing
 from app.directory.run_log import LoadedRun, NewMessage, RunLog, StoredStep
-from app.directory.templates import render
 from app.models.contracts import RunOutcome, RunPlan, RunRef, StepRef, StepVerdict
 from app.models.status import StepStatus
 from app.models.types import now
-from app.outbound.mail import Mailer, text_of
-
-if TYPE_CHECKING:
-    from markdown_it import MarkdownIt
+from app.outbound.email import single_address
+from app.outbound.mail import Mailer
+from app.scripting.templates import Template, Templates
+from app.scripting.turns import Busy
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +36,10 @@ CANCELLED = StepVerdict(status=StepStatus.CANCELLED, halt=True)
 class FollowRun:
     """Follows runs through their definitions. `mailer` says where emails come from."""
 
-    def __init__(self, runs: RunLog, mailer: Mailer) -> None:
+    def __init__(self, runs: RunLog, mailer: Mailer, templates: Templates) -> None:
         self._runs = runs
         self._mailer = mailer
+        self._templates = templates
 
     def activities(self) -> list[Callable[..., Any]]:
         return [self.begin_run, self.start_step, self.end_delay, self.give_up_step, self.finish_run]
@@ -62,6 +62,8 @@ class FollowRun:
         if await self._runs.step(step.run_id, step.position) is None:
             try:
                 opened = await self._open(run, step.position)
+            except Busy as error:
+                raise tried_later(error, "the run's steps") from None
             except Permanent as error:
                 opened = await self._runs.open_step(run, step.position, StepStatus.PENDING)
                 await self._runs.fail_step(step.run_id, step.position, str(error))
@@ -110,6 +112,7 @@ class FollowRun:
 
         Raises:
             Permanent: a template cannot be rendered.
+            Busy: too many templates wait.
         """
         step, scope = run.step(position), run.scope()
         if not holds(step.conditions, scope):
@@ -120,11 +123,11 @@ class FollowRun:
             case FetchStep():
                 return await self._runs.open_step(run, position, StepStatus.PENDING)
             case InAppStep():
-                content = await _in_app(step, scope)
+                content = await self._in_app(run, step, scope)
             case EmailStep():
-                content = await self._email(step, scope)
+                content = await self._email(run, step, scope)
             case WebhookStep():
-                content = (await outgoing(step.template, scope)).as_content()
+                content = (await outgoing(step.template, scope, self._templates, run.owner)).as_content()
         sandboxed = run.settings.get("sandbox_mode")
         done = sandboxed or isinstance(step, InAppStep)
         message = NewMessage("not_sent" if sandboxed else "delivered" if done else "queued", content)
@@ -147,22 +150,45 @@ class FollowRun:
             return await self._runs.open_step(run, position, StepStatus.COMPLETED, wait_until=end)
         return await self._runs.open_step(run, position, StepStatus.WAITING, wait_until=end)
 
-    async def _email(self, step: EmailStep, scope: Json) -> Json:
-        html = await render(step.template.html_body, scope, html=True)
-        text = step.template.text_body
+    async def _email(self, run: LoadedRun, step: EmailStep, scope: Json) -> Json:
+        names = {f"{name}_address": name for name in ("from", "to", "cc", "bcc", "reply_to")}
+        overrides = step.channel_overrides.model_dump(exclude_none=True) if step.channel_overrides else {}
+        sources = {
+            "subject_line": Template(step.template.subject),
+            "html_body": Template(step.template.html_body, html=True),
+            **{names.get(field, field): Template(source) for field, source in overrides.items()},
+        }
+        if step.template.text_body is not None:
+            sources["text_body"] = Template(step.template.text_body)
+        texts = await self._templates.render(list(sources.values()), scope, run.owner)
         content: Json = {
             "from": self._mailer.sender or "",
-            "to": str(scope["recipient"].get("email") or ""),
-            "subject_line": await render(step.template.subject, scope),
-            "html_body": html,
-            "text_body": text_of(html) if text is None else await render(text, scope),
+            "to": single_address(str(scope["recipient"].get("email") or ""), "the recipient's email"),
+            **dict(zip(sources, texts, strict=True)),
         }
-        if step.channel_overrides is not None:
-            given = step.channel_overrides.model_dump(exclude_none=True)
-            names = {f"{name}_address": name for name in ("from", "to", "cc", "bcc", "reply_to")}
-            for field, template in given.items():
-                content[names.get(field, field)] = await render(template, scope)
+        if step.template.text_body is None:
+            content["text_body"] = await self._templates.text_of(content["html_body"], run.owner)
         return content
+
+    async def _in_app(self, run: LoadedRun, step: InAppStep, scope: Json) -> Json:
+        """Knock's content of an in-app message: a Markdown block, an address, buttons."""
+        template = step.template
+        sources = [template.markdown_body, *([] if template.action_url is None else [template.action_url])]
+        sources += [source for each in template.action_buttons for source in (each.label, each.action)]
+        texts = iter(await self._templates.render([Template(each) for each in sources], scope, run.owner))
+        markdown = next(texts)
+        html = await self._templates.html_of(markdown, run.owner)
+        blocks: list[Json] = [{"name": "body", "type": "markdown", "content": markdown, "rendered": html}]
+        if template.action_url is not None:
+            url = next(texts)
+            blocks.append({"name": "action_url", "type": "text", "content": url, "rendered": url})
+        if template.action_buttons:
+            buttons = [
+                {"name": f"button_{number}", "label": next(texts), "action": next(texts)}
+                for number, _ in enumerate(template.action_buttons, start=1)
+            ]
+            blocks.append({"name": "actions", "type": "button_set", "buttons": buttons})
+        return {"blocks": blocks}
 
 
 def verdict_on(stored: StoredStep, step: AnyStep) -> StepVerdict:
@@ -185,34 +211,3 @@ _CALLS: dict[type[Any], str] = {
     EmailStep: "send_email",
     WebhookStep: "send_webhook",
 }
-
-
-async def _in_app(step: InAppStep, scope: Json) -> Json:
-    """Knock's content of an in-app message: a Markdown block, an address, buttons."""
-    markdown = await render(step.template.markdown_body, scope)
-    blocks: list[Json] = [
-        {"name": "body", "type": "markdown", "content": markdown, "rendered": _markdown().render(markdown)}
-    ]
-    if step.template.action_url is not None:
-        url = await render(step.template.action_url, scope)
-        blocks.append({"name": "action_url", "type": "text", "content": url, "rendered": url})
-    if step.template.action_buttons:
-        buttons = [
-            {
-                "name": f"button_{number}",
-                "label": await render(each.label, scope),
-                "action": await render(each.action, scope),
-            }
-            for number, each in enumerate(step.template.action_buttons, start=1)
-        ]
-        blocks.append({"name": "actions", "type": "button_set", "buttons": buttons})
-    return {"blocks": blocks}
-
-
-@cache
-def _markdown() -> "MarkdownIt":
-    # Here: 0.8 MB, which a worker that sends no in-app messages does without.
-    from markdown_it import MarkdownIt
-
-    # Raw HTML in Markdown stays text: it may come from the data.
-    return MarkdownIt("commonmark", {"html": False})

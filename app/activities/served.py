@@ -75,8 +75,8 @@ def sending_activities(runtime: Runtime, outbound: Outbound) -> Activities:
     runs, mailer = RunLog(runtime.engine, runtime.box), Mailer(runtime.settings)
     return [
         FanOutActivities(runtime.engine).fan_out_page,
-        *FollowRun(runs, mailer).activities(),
-        *Deliver(runs, mailer, outbound).activities(),
+        *FollowRun(runs, mailer, runtime.templates).activities(),
+        *Deliver(runs, mailer, outbound, runtime.templates).activities(),
         *DeliverAlerts(runtime.engine, runtime.box, mailer, outbound).activities(),
     ]
 

@@ -17,7 +17,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.errors import FieldError
-from app.core.secrets import SecretBox
+from app.core.secrets import SecretBox, without_password
 from app.core.validation import invalid_fields
 from app.database.engine import to_json
 from app.database.pages import Page, PageRequest, fetch_page
@@ -398,9 +398,11 @@ def _alert(row: Row[Any]) -> Alert:
 
 
 async def deliveries_of(session: AsyncSession, alert_ids: list[UUID]) -> dict[UUID, list[AlertDelivery]]:
-    """The deliveries of alerts, by alert."""
+    """The deliveries of alerts, by alert, as they are shown: of a URL with a password, all but that."""
     query = select(AlertDelivery).where(col(AlertDelivery.alert_id).in_(alert_ids))
     found: dict[UUID, list[AlertDelivery]] = {each: [] for each in alert_ids}
     for delivery in await session.exec(query.order_by(col(AlertDelivery.channel))):
+        session.expunge(delivery)
+        delivery.receiver = without_password(delivery.receiver)
         found[delivery.alert_id].append(delivery)
     return found

@@ -29,7 +29,7 @@ from app.models.types import now
 from app.providers.base import Provider
 from app.providers.handshakes import Probe, answer_of
 from app.runtime.resources import Runtime
-from app.scripting.pool import ScriptsBusy
+from app.scripting.turns import Busy
 from app.sources.live import Endpoint
 
 logger = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ async def take_in(
     runtime: Runtime = request.app.state.runtime
     try:
         received = await receive_events(endpoint, body, headers, runtime.box, runtime.scripts)
-    except ScriptsBusy as error:
+    except Busy as error:
         raise unavailable(error) from error
     if isinstance(received, Refusal):
         await note_refusal(request, endpoint, received.event)
@@ -246,7 +246,7 @@ def unavailable(error: Exception) -> Rejected:
         logger.error("event_not_storable", extra={"error": type(error).__name__})
         return Rejected(400, "invalid_event", "the event holds a value that cannot be stored")
     logger.warning("event_not_accepted", extra={"error": type(error).__name__})
-    busy = isinstance(error, QueueFull | ScriptsBusy)
+    busy = isinstance(error, QueueFull | Busy)
     message = "too many events are waiting" if busy else "the database is not available"
     return Rejected(503, "service_unavailable", message, retry_after=RETRY_AFTER)
 

@@ -1,8 +1,11 @@
 """How the directory reads requests: ids with encoded slashes, `name[]` queries, JSON that Postgres can
 store."""
 
+import asyncio
 import re
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -18,6 +21,8 @@ from app.core import exact_json
 from app.core.errors import FieldError, RequestError
 from app.models.types import new_id
 
+# A larger body is parsed in a thread.
+_PARSED_AT_ONCE = 128 * 1024
 _BRACKETED = re.compile(r"([^\[\]]+)((?:\[\w*\])+)")
 _UNION_TAGS = frozenset({"id-string", "inline-user", "inline-object", "inline-tenant", "reference"})
 
@@ -28,14 +33,13 @@ class DirectoryRequest(Request):
     async def body(self) -> bytes:
         """The body, bounded while it is read."""
         if not hasattr(self, "_body"):
+            _check_length(self.headers.get("content-length", ""))
             chunks: list[bytes] = []
             size = 0
             async for chunk in self.stream():
                 size += len(chunk)
                 if size > MAXIMUM_BODY_BYTES:
-                    raise RequestError(
-                        413, "request_too_large", f"A request has at most {MAXIMUM_BODY_BYTES} bytes"
-                    )
+                    raise _too_large()
                 chunks.append(chunk)
             self._body = b"".join(chunks)
         return self._body
@@ -43,11 +47,10 @@ class DirectoryRequest(Request):
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
             body = await self.body()
-            try:
-                self._json = exact_json.loads(body)
-            except orjson.JSONDecodeError as error:
-                raise RequestError(400, "invalid_json", f"The body is not JSON: {error}") from None
-            check_storable(body, self._json)
+            if len(body) <= _PARSED_AT_ONCE:
+                self._json = _parsed(body)
+            else:
+                self._json = await asyncio.get_running_loop().run_in_executor(_parsers(), _parsed, body)
         return self._json
 
     @property
@@ -59,7 +62,18 @@ class DirectoryRequest(Request):
 
 
 class DirectoryRoute(APIRoute):
-    """A route that reads its request as a DirectoryRequest and names the fields that are wrong."""
+    """A route that reads its request as a DirectoryRequest and names the fields that are wrong.
+
+    FastAPI reads the body before it calls any dependency: `admit` comes before both.
+    """
+
+    async def admit(self, request: Request) -> None:
+        """Let a caller in by the headers of the request.
+
+        Raises:
+            RequestError: 401, the credential opens nothing.
+        """
+        raise NotImplementedError
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -67,6 +81,7 @@ class DirectoryRoute(APIRoute):
         async def handler(request: Request) -> Response:
             request = DirectoryRequest(request.scope, request.receive)
             request.state.request_id = str(new_id())
+            await self.admit(request)
             _restore_path_params(request)
             if await request.body():
                 # Before FastAPI does, which would hide what is wrong behind an answer of its own.
@@ -91,6 +106,37 @@ class EncodedSlashes:
         if scope["type"] == "http" and b"%2f" in (raw_path := scope.get("raw_path") or b"").lower():
             scope = {**scope, "path": raw_path.decode("latin-1"), "doorbell_encoded_path": True}
         await self._app(scope, receive, send)
+
+
+@cache
+def _parsers() -> ThreadPoolExecutor:
+    """Threads that parse large bodies: more at once would need as many times the memory."""
+    return ThreadPoolExecutor(2, "parser")
+
+
+def _parsed(body: bytes) -> Any:
+    """A body that is JSON and can be stored."""
+    try:
+        parsed = exact_json.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(400, "invalid_json", f"The body is not JSON: {error}") from None
+    check_storable(body, parsed)
+    return parsed
+
+
+def _check_length(declared: str) -> None:
+    """Refuse what says beforehand that it is too large."""
+    if (
+        declared.isascii()
+        and declared.isdigit()
+        and len(declared) < 20
+        and int(declared) > MAXIMUM_BODY_BYTES
+    ):
+        raise _too_large()
+
+
+def _too_large() -> RequestError:
+    return RequestError(413, "request_too_large", f"A request has at most {MAXIMUM_BODY_BYTES} bytes")
 
 
 def _restore_path_params(request: Request) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.core.errors import RequestError
+from app.core.raw_json import is_too_deep
 
 # Room for a workflow's data, 10 MB, and a thousand recipients beside it.
 MAXIMUM_BODY_BYTES = 16 * 1024 * 1024
@@ -17,10 +18,11 @@ def check_storable(body: bytes, parsed: Any) -> None:
     Raises:
         RequestError: it names the character or the depth.
     """
-    if b"\\u0000" in body and "\x00" in "".join(_texts(parsed)):
-        raise unstorable("the body")
-    if body.count(b"[") + body.count(b"{") > MAXIMUM_DEPTH and _depth(parsed) > MAXIMUM_DEPTH:
+    # The depth first: the texts are found by recursion.
+    if is_too_deep(body, parsed, MAXIMUM_DEPTH):
         raise RequestError(422, "invalid_params", f"The body is nested more than {MAXIMUM_DEPTH} levels deep")
+    if b"\\u0000" in body and any("\x00" in each for each in _texts(parsed)):
+        raise unstorable("the body")
 
 
 def unstorable(where: str) -> RequestError:
@@ -38,16 +40,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _texts(item)
-
-
-def _depth(value: Any) -> int:
-    """Levels of nesting, counted without recursion."""
-    level, depth = [value], 0
-    while level := [
-        item
-        for each in level
-        if isinstance(each, dict | list)
-        for item in (each.values() if isinstance(each, dict) else each)
-    ]:
-        depth += 1
-    return depth

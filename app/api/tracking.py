@@ -7,7 +7,7 @@ A source's endpoint token is the write key. A batch becomes single events, accep
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -30,7 +30,7 @@ from app.providers.base import Tracking
 from app.providers.registry import providers
 from app.providers.verification import Delivery
 from app.runtime.resources import Runtime
-from app.scripting.pool import ScriptsBusy
+from app.scripting.turns import Busy
 from app.sources.live import Endpoint
 
 router = APIRouter(tags=["Tracking"])
@@ -56,6 +56,8 @@ PATHS = (
     *(f"/beacon/v1/{kind}" for kind in TYPES),
 )
 LARGEST_BATCH = max(each.tracking.maximum_batch for each in providers().values() if each.tracking)
+# Of a request whose headers name no source: a library that puts its key into the body sends a page's events.
+LARGEST_UNKNOWN = 512 * 1024
 ALLOWED_HEADERS = "authorization, content-type, x-write-key, x-retry-count, anonymousid, sentat"
 
 
@@ -148,9 +150,15 @@ async def _accept(request: Request) -> None:
         Rejected: they are not; with the answer.
     """
     runtime: Runtime = request.app.state.runtime
-    body = await _read(request)
+    known = _find(runtime, _keys_beside_the_body(request))
+    if known is None and not _may_name_its_key(request.headers):
+        raise _unknown(runtime)
+    body = await _read(request, LARGEST_BATCH if known else LARGEST_UNKNOWN)
     decoded = _decode(body)
-    endpoint, limits = _endpoint(runtime, request, decoded)
+    found = known or _find(runtime, _body_keys(decoded))
+    if found is None:
+        raise _unknown(runtime)
+    endpoint, limits = found
     limit_rate(request, endpoint)
     delivery = Delivery(body, dict(request.headers), now())
     assessment: Assessment | None = None
@@ -164,7 +172,7 @@ async def _accept(request: Request) -> None:
         _check_verified(endpoint, assessment)
         if unfit is not None:
             raise unfit
-    except ScriptsBusy as error:
+    except Busy as error:
         raise unavailable(error) from error
     except Rejected as rejected:
         await note_refusal(request, endpoint, _refused(runtime, endpoint, delivery, rejected, assessment))
@@ -202,9 +210,9 @@ def _refused(
     )
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, limit: int) -> bytes:
     try:
-        return await read_body(request, LARGEST_BATCH)
+        return await read_body(request, limit)
     except Rejected as rejected:
         # Segment's status for what is too large; its libraries try others again.
         raise Rejected(400, rejected.code, rejected.message) from None
@@ -222,15 +230,19 @@ def _decode(body: bytes) -> Any:
         return None
 
 
-def _endpoint(runtime: Runtime, request: Request, body: Any) -> tuple[Endpoint, Tracking]:
-    """The source that the request's write key belongs to, and the limits of its libraries."""
-    for key in _write_keys(request, body):
+def _find(runtime: Runtime, keys: Iterable[str]) -> tuple[Endpoint, Tracking] | None:
+    """The source that one of these write keys belongs to, and the limits of its libraries."""
+    for key in keys:
         endpoint = runtime.configuration.by_token(key)
         if endpoint is not None and endpoint.provider.tracking is not None:
             return endpoint, endpoint.provider.tracking
+    return None
+
+
+def _unknown(runtime: Runtime) -> Rejected:
     if not runtime.configuration.loaded:
-        raise Rejected(503, "service_unavailable", "the database is not available", retry_after=RETRY_AFTER)
-    raise Rejected(
+        return Rejected(503, "service_unavailable", "the database is not available", retry_after=RETRY_AFTER)
+    return Rejected(
         401,
         "invalid_write_key",
         "no source has this write key: it is the last part of the URL of a Segment, RudderStack, Jitsu or "
@@ -238,19 +250,27 @@ def _endpoint(runtime: Runtime, request: Request, body: Any) -> tuple[Endpoint, 
     )
 
 
-def _write_keys(request: Request, body: Any) -> Iterator[str]:
-    """Every write key in a request, the surest first. Jitsu's are `id:secret`, and masked in the body."""
+def _may_name_its_key(headers: Any) -> bool:
+    """Whether the write key may be in the body: libraries send it there when no header has one."""
+    return "x-write-key" not in headers
+
+
+def _keys_beside_the_body(request: Request) -> Iterator[str]:
+    """Every write key in the headers and the query, the surest first. Jitsu's are `id:secret`."""
     kind, _, credentials = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "basic":
         with suppress(ValueError, binascii.Error):
             yield base64.b64decode(credentials.strip(), validate=True).decode().partition(":")[0]
-    given = [request.headers.get("x-write-key"), request.query_params.get("writeKey")]
-    if isinstance(body, dict):
-        given.append(body.get("writeKey"))
-    for key in given:
-        if isinstance(key, str):
-            yield key
-            yield from key.split(":")
+    for key in (request.headers.get("x-write-key"), request.query_params.get("writeKey")):
+        if key is not None:
+            yield from (key, *key.split(":"))
+
+
+def _body_keys(body: Any) -> Iterator[str]:
+    """Every write key in a body. Jitsu's are masked there."""
+    key = body.get("writeKey") if isinstance(body, dict) else None
+    if isinstance(key, str):
+        yield from (key, *key.split(":"))
 
 
 def _check_size(body: bytes, limits: Tracking) -> None:

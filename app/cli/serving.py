@@ -30,6 +30,7 @@ def api() -> None:
             host=settings.host,
             port=settings.port,
             http=BoundedHttp,
+            forwarded_allow_ips=settings.trusted_hosts,
             server_header=False,
             log_config=None,
             access_log=False,

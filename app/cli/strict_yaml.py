@@ -24,6 +24,10 @@ def read_yaml(file: TextIO) -> Any:
     return yaml.load(file, Loader=_Loader)
 
 
+# Values in a file, with aliases written out.
+MAXIMUM_NODES = 100_000
+
+
 class _Dumper(yaml.SafeDumper):
     """Lists indented under their key, and texts of several lines as such."""
 
@@ -40,7 +44,26 @@ _Dumper.add_representer(str, _text)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML of JSON's types: no dates, and no key twice, of which YAML would keep the last in silence."""
+    """YAML of JSON's types: no dates, and no key twice, of which YAML would keep the last in silence. Aliases
+    are bounded in what they stand for: ten of ten of ten are a thousand."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._sizes: dict[int, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        node = super().compose_node(parent, index)
+        if node is not None and self._size(node) > MAXIMUM_NODES:
+            raise _wrong(f"aliases make more than {MAXIMUM_NODES} values of it", node)
+        return node
+
+    def _size(self, node: yaml.Node) -> int:
+        """How many values a node stands for, aliases written out."""
+        if id(node) not in self._sizes or isinstance(node.value, list):
+            parts = node.value if isinstance(node.value, list) else []
+            nodes = [each for part in parts for each in (part if isinstance(part, tuple) else (part,))]
+            self._sizes[id(node)] = 1 + sum(self._sizes.get(id(each), 1) for each in nodes)
+        return self._sizes[id(node)]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()

@@ -107,11 +107,11 @@ def elements(array: bytes, limit: int | None = None) -> list[bytes]:
     return found
 
 
-def is_too_deep(text: bytes, value: Any) -> bool:
-    """Whether JSON, which was read from this text, is nested deeper than `MAXIMUM_DEPTH`."""
-    if text.count(b"[") + text.count(b"{") <= MAXIMUM_DEPTH:
+def is_too_deep(text: bytes, value: Any, limit: int = MAXIMUM_DEPTH) -> bool:
+    """Whether JSON, which was read from this text, is nested deeper than `limit`."""
+    if text.count(b"[") + text.count(b"{") <= limit:
         return False
-    for _ in range(_WRITTEN_DEPTH - MAXIMUM_DEPTH):
+    for _ in range(_WRITTEN_DEPTH - limit):
         value = [value]
     try:
         exact_json.dumps(value)

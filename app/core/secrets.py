@@ -71,3 +71,11 @@ def token_hash(token: str) -> str:
 
 
 REDACTED = "[redacted]"
+
+
+def without_password(url: str) -> str:
+    """A URL without the user and the password in it."""
+    scheme, separator, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    user, at, host = place.rpartition("@")
+    return f"{scheme}{separator}{REDACTED}@{host}{slash}{path}" if at and user else url

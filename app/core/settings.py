@@ -6,6 +6,7 @@
 
 from datetime import timedelta
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core.errors import ConfigurationError
+
+MINIMUM_TOKEN_LENGTH = 16
 
 
 class Settings(BaseSettings):
@@ -42,6 +45,11 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535)
     public_url: str | None = Field(None, description="where senders reach the API; default http://host:port")
 
+    trusted_proxies: str = Field(
+        "",
+        description="addresses and networks, comma-separated, whose X-Forwarded-For and -Proto are believed",
+    )
+
     worker_health_port: int | None = Field(
         None, description="port of a worker's /livez and /readyz; none if unset"
     )
@@ -60,7 +68,10 @@ class Settings(BaseSettings):
         2,
         ge=1,
         le=64,
-        description="processes that run scripts, 50 MB each; started when the first script runs",
+        description=(
+            "processes that run scripts, 50 MB each, and as many that render what is not small in workflow "
+            "steps, 30 MB each; each starts when it is first needed"
+        ),
     )
     knock_rate_factor: float = Field(
         0.9, ge=0, description="times Knock's documented rate limits that actions use at most; 0 is no limit"
@@ -135,6 +146,27 @@ class Settings(BaseSettings):
         if not separator or scheme not in {"postgresql", "postgres", "postgresql+psycopg"}:
             raise ValueError("must start with postgresql://, for example postgresql://user@host/doorbell")
         return f"postgresql+psycopg://{rest}"
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _names_networks(cls, given: str) -> str:
+        for each in filter(None, map(str.strip, given.split(","))):
+            ip_network(each, strict=False)
+        return given
+
+    @field_validator("admin_token")
+    @classmethod
+    def _is_hard_to_guess(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and len(token.get_secret_value()) < MINIMUM_TOKEN_LENGTH:
+            raise ValueError(
+                f"needs at least {MINIMUM_TOKEN_LENGTH} characters; make one with `openssl rand -base64 32`"
+            )
+        return token
+
+    @property
+    def trusted_hosts(self) -> list[str]:
+        """Those that may say whom a request comes from."""
+        return [each for each in map(str.strip, self.trusted_proxies.split(",")) if each]
 
     @cached_property
     def base_url(self) -> str:

@@ -4,6 +4,8 @@ Shapes: the workflow and step types of github.com/knocklabs/knock-mgmt-python. W
 branches, throttles, other channels) is refused by name, so that no workflow runs otherwise than it reads.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -15,6 +17,7 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -22,9 +25,9 @@ from pydantic import (
 from app.core.changes import Change, ReadOnly, Text
 from app.directory.conditions import ConditionGroup
 from app.directory.delays import DelaySettings
-from app.directory.templates import check
 from app.models.types import now
 from app.providers.verification import StandardWebhook, UnusableSecret
+from app.scripting.templates import MAXIMUM_TEMPLATE_LENGTH
 
 KEY_PATTERN = r"^[a-z0-9_-]{3,255}$"
 MAXIMUM_STEPS = 50
@@ -36,7 +39,28 @@ _FORBIDDEN_HEADERS = frozenset(
     | {"webhook-signature"}
 )
 
-Template = Annotated[str, AfterValidator(check)]
+
+@dataclass
+class TemplatesOf:
+    """The templates of a definition, as the context of its validation: which there are, and what is wrong
+    with some of them."""
+
+    sources: list[str] = field(default_factory=list)
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+
+def _template(source: str, info: ValidationInfo) -> str:
+    """A template. Whether it can be parsed is found out elsewhere (`app/directory/definitions.py`)."""
+    if len(source) > MAXIMUM_TEMPLATE_LENGTH:
+        raise ValueError(f"has more than {MAXIMUM_TEMPLATE_LENGTH} characters")
+    if isinstance(info.context, TemplatesOf):
+        info.context.sources.append(source)
+        if (problem := info.context.problems.get(source)) is not None:
+            raise ValueError(problem)
+    return source
+
+
+Template = Annotated[str, AfterValidator(_template)]
 Description = Annotated[str, StringConstraints(max_length=280)]
 
 
@@ -72,7 +96,7 @@ def _header_name(text: str) -> str:
 
 
 Url = Annotated[
-    str, StringConstraints(max_length=MAXIMUM_URL_LENGTH), AfterValidator(check), AfterValidator(_url)
+    str, StringConstraints(max_length=MAXIMUM_URL_LENGTH), AfterValidator(_template), AfterValidator(_url)
 ]
 Unsupported = Annotated[None, BeforeValidator(_nothing), Field(None, exclude=True)]
 

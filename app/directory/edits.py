@@ -14,20 +14,31 @@ from app.directory.definitions import (
     delete_workflow,
     find_workflow,
     get_workflow,
+    read_workflow,
     save_workflow,
 )
+from app.scripting.templates import Templates
 
 
 async def write_workflow(
-    session: AsyncSession, access: Access, box: SecretBox, environment: str, key: str, body: Any
+    session: AsyncSession,
+    access: Access,
+    box: SecretBox,
+    templates: Templates,
+    environment: str,
+    key: str,
+    body: Any,
 ) -> StoredWorkflow:
     """Create or replace a workflow. Runs that were triggered before follow what it was then.
 
     Raises:
-        RequestError: 422, naming all fields that are wrong.
+        RequestError: 422, naming all fields that are wrong; 503, too many definitions are being read.
     """
+    # Parsing may wait for its turn: the connection is given back meanwhile.
+    await session.rollback()
+    workflow = await read_workflow(body, templates, (environment, key))
     earlier = await find_workflow(session, environment, key)
-    stored = await save_workflow(session, box, environment, key, body)
+    stored = await save_workflow(session, box, environment, key, workflow)
     note_change(
         session,
         access,
@@ -62,4 +73,6 @@ def workflow_snapshot(found: StoredWorkflow, earlier: StoredWorkflow | None = No
         and not compare_digest(earlier.signing_secret or b"", found.signing_secret)
     ):
         secret = f"{REDACTED} (new)"
-    return {**found.definition, "signing_secret": secret}
+    # Secret values that changed show as another version.
+    version = {} if found.sealed is None else {"version_id": str(found.version_id)}
+    return {**found.definition, **version, "signing_secret": secret}

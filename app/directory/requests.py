@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 from app.core.errors import Permanent
 from app.directory.definition import RequestTemplate
 from app.directory.recipients import Json
-from app.directory.templates import render
 from app.outbound.http import Outgoing
+from app.scripting.templates import Template, Templates
+from app.scripting.turns import Owner
 
 _BODYLESS = frozenset({"get"})
 
@@ -51,22 +52,32 @@ class RenderedRequest:
         return Outgoing(self.method.upper(), self.url, headers, self.query, body)
 
 
-async def outgoing(template: RequestTemplate, scope: dict[str, Any]) -> RenderedRequest:
+async def outgoing(
+    template: RequestTemplate, scope: dict[str, Any], templates: Templates, owner: Owner
+) -> RenderedRequest:
     """Render a request.
 
     Raises:
         Permanent: a template cannot be rendered, or the data would send the request elsewhere.
+        Busy: too many templates wait.
     """
-    url = (await render(template.url, scope)).strip()
+    body = template.body if template.method not in _BODYLESS else None
+    sources = [
+        template.url,
+        *(each.value for each in template.headers),
+        *(each.value for each in template.query_params),
+        *([] if body is None else [body]),
+    ]
+    texts = iter(await templates.render([Template(each) for each in sources], scope, owner))
+    url = next(texts).strip()
     if _place(url) != _place(template.url):
         raise Permanent("the data would change the host of the URL")
-    body = template.body if template.method not in _BODYLESS else None
     return RenderedRequest(
         template.method,
         url,
-        [(each.key, _one_line(await render(each.value, scope))) for each in template.headers],
-        [(each.key, await render(each.value, scope)) for each in template.query_params],
-        None if body is None else await render(body, scope),
+        [(each.key, _one_line(next(texts))) for each in template.headers],
+        [(each.key, next(texts)) for each in template.query_params],
+        None if body is None else next(texts),
     )
 
 

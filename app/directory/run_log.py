@@ -17,9 +17,11 @@ from app.core.secrets import SecretBox
 from app.database.engine import to_json
 from app.directory.definition import AnyStep, EmailStep, InAppStep, WebhookStep, Workflow
 from app.directory.recipients import Json, Recipient, Reference, recipient_of
+from app.directory.sealing import restore, seal_content, unseal, unseal_content
 from app.models.directory import USERS
 from app.models.status import RunStatus, StepStatus
 from app.models.types import new_id
+from app.scripting.turns import Owner
 
 # A run that is looked at again after this time: its workflow may have ended without a word.
 LEASE = timedelta(minutes=15)
@@ -38,7 +40,7 @@ FROM workflow_recipient_runs AS run JOIN workflow_runs AS trigger ON trigger.id 
 WHERE run.id = :id
 """)
 
-_VERSION = text("SELECT definition FROM workflow_versions WHERE id = :id")
+_VERSION = text("SELECT definition, sealed FROM workflow_versions WHERE id = :id")
 
 _RECIPIENTS = text("""
 SELECT recipient.collection, recipient.id, properties, preferences, updated_at
@@ -79,12 +81,12 @@ INSERT INTO messages (id, environment, run_id, workflow_run_id, version_id, work
   channel_key,
                       channel_type, recipient_collection, recipient_id, actor_collection, actor_id, tenant,
                         status,
-                      content, data, inserted_at, updated_at)
+                      content, sealed, data, inserted_at, updated_at)
 VALUES (:id, :environment, :run_id, :workflow_run_id, :version_id, :workflow, CAST(:categories AS json),
   :step_ref,
         :channel_key, :channel_type, :recipient_collection, :recipient_id, :actor_collection, :actor_id,
           :tenant,
-        :status, CAST(:content AS json), CAST(:data AS json), now(), now())
+        :status, CAST(:content AS json), :sealed, CAST(:data AS json), now(), now())
 """)
 
 _PAUSE = text("""
@@ -97,7 +99,7 @@ UPDATE workflow_run_steps SET status = 'sending', attempts = attempts + 1, lease
 WHERE run_id = :run_id AND position = :position AND status IN ('pending', 'sending')
 """)
 
-_CONTENT = text("SELECT id, content FROM messages WHERE id = :id")
+_CONTENT = text("SELECT id, content, sealed FROM messages WHERE id = :id")
 
 _COMPLETE = text("""
 WITH ended AS (
@@ -183,6 +185,11 @@ class LoadedRun:
     @property
     def cancelled(self) -> bool:
         return self.status is RunStatus.CANCELLED
+
+    @property
+    def owner(self) -> Owner:
+        """Who waits for turns with templates."""
+        return self.environment, self.key
 
     def step(self, position: int) -> AnyStep:
         return self.workflow.steps[position]
@@ -346,7 +353,7 @@ class RunLog:
                 # It was opened before, by an attempt whose answer Temporal did not get.
                 return True
             if message is not None and message_id is not None:
-                await connection.execute(_ADD_MESSAGE, _message_row(run, position, message_id, message))
+                await connection.execute(_ADD_MESSAGE, self._message_row(run, position, message_id, message))
             if wait_until is not None and status is StepStatus.WAITING:
                 await connection.execute(_PAUSE, {"id": run.id, "until": wait_until + LEASE})
         return True
@@ -370,8 +377,8 @@ class RunLog:
     async def content(self, message_id: UUID) -> Json:
         """What a message holds, as it was rendered."""
         async with self._engine.connect() as connection:
-            content: Json = (await connection.execute(_CONTENT, {"id": message_id})).one().content
-            return content
+            row = (await connection.execute(_CONTENT, {"id": message_id})).one()
+        return unseal_content(self._box, row.content, row.sealed)
 
     async def complete_step(self, run_id: UUID, position: int, *, data: Json | None = None) -> None:
         """End a step well. `data`, when given, is the run's data from now on; a message counts as sent."""
@@ -423,11 +430,38 @@ class RunLog:
             raise Permanent("the workflow was deleted: its webhooks cannot be signed any more")
         return None if row.signing_secret is None else self._box.decrypt(row.signing_secret).decode()
 
+    def _message_row(self, run: LoadedRun, position: int, message_id: UUID, message: NewMessage) -> Json:
+        step = run.step(position)
+        content, sealed = seal_content(self._box, message.content)
+        assert isinstance(step, EmailStep | WebhookStep | InAppStep)
+        channel_type = step.channel_type
+        return {
+            "id": message_id,
+            "environment": run.environment,
+            "run_id": run.id,
+            "workflow_run_id": run.workflow_run_id,
+            "version_id": run.version_id,
+            "workflow": run.key,
+            "categories": to_json(run.workflow.categories),
+            "step_ref": step.ref,
+            "channel_key": step.channel_key or channel_type,
+            "channel_type": channel_type,
+            "recipient_collection": run.recipient.collection,
+            "recipient_id": run.recipient.id,
+            "actor_collection": run.actor.collection if run.actor else None,
+            "actor_id": run.actor.id if run.actor else None,
+            "tenant": run.tenant,
+            "status": message.status,
+            "content": to_json(content),
+            "sealed": sealed,
+            "data": None if run.data is None else to_json(run.data),
+        }
+
     async def _version(self, connection: AsyncConnection, version_id: UUID) -> Workflow:
         found = self._versions.get(version_id)
         if found is None:
-            stored = (await connection.execute(_VERSION, {"id": version_id})).scalar_one()
-            found = Workflow.model_validate(stored)
+            row = (await connection.execute(_VERSION, {"id": version_id})).one()
+            found = Workflow.model_validate(restore(row.definition, unseal(self._box, row.sealed)))
             if len(self._versions) >= MAXIMUM_CACHED_VERSIONS:
                 self._versions.clear()
             self._versions[version_id] = found
@@ -480,32 +514,6 @@ def engagement(row: Any) -> list[str]:
     """Knock's words for what the recipient did with a message."""
     marks = (("seen", row.seen_at), ("read", row.read_at), ("interacted", row.interacted_at))
     return [*(name for name, moment in marks if moment), *(["archived"] if row.archived_at else [])]
-
-
-def _message_row(run: LoadedRun, position: int, message_id: UUID, message: NewMessage) -> Json:
-    step = run.step(position)
-    assert isinstance(step, EmailStep | WebhookStep | InAppStep)
-    channel_type = step.channel_type
-    return {
-        "id": message_id,
-        "environment": run.environment,
-        "run_id": run.id,
-        "workflow_run_id": run.workflow_run_id,
-        "version_id": run.version_id,
-        "workflow": run.key,
-        "categories": to_json(run.workflow.categories),
-        "step_ref": step.ref,
-        "channel_key": step.channel_key or channel_type,
-        "channel_type": channel_type,
-        "recipient_collection": run.recipient.collection,
-        "recipient_id": run.recipient.id,
-        "actor_collection": run.actor.collection if run.actor else None,
-        "actor_id": run.actor.id if run.actor else None,
-        "tenant": run.tenant,
-        "status": message.status,
-        "content": to_json(message.content),
-        "data": None if run.data is None else to_json(run.data),
-    }
 
 
 def _capped(text: str) -> str:

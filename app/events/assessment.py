@@ -71,7 +71,7 @@ async def assess(
     of its events where it has several: a script runs for each.
 
     Raises:
-        ScriptsBusy: too many scripts wait; nothing is known of this delivery.
+        Busy: too many scripts wait; nothing is known of this delivery.
     """
     own = verify(scheme_of(endpoint), delivery, endpoint.secrets)
     return await _assess(endpoint, delivery, own, scripts, events)
@@ -84,7 +84,7 @@ async def assess_tracking(
     is no signature.
 
     Raises:
-        ScriptsBusy: as `assess`.
+        Busy: as `assess`.
     """
     signed = verify(scheme_of(endpoint), delivery, endpoint.secrets)
     own = signed if signed.verified else Verdict(None, SENT_WITH_WRITE_KEY)
@@ -134,7 +134,11 @@ async def run_script(
         secrets=secrets,
         verification={"verified": own.verified, "reason": own.reason},
     )
-    runs = await scripts.run_each(source, given, events) if events else [await scripts.run(source, given)]
+    owner = (endpoint.environment, endpoint.source_key)
+    if events:
+        runs = await scripts.run_each(source, given, events, owner)
+    else:
+        runs = [await scripts.run(source, given, owner)]
     return [_masked(run, endpoint) for run in runs]
 
 

@@ -88,7 +88,7 @@ async def receive_events(
     """The events in a delivery, or why there are none. Never raises for what a sender can send.
 
     Raises:
-        ScriptsBusy: the source has a script, and too many wait already.
+        Busy: the source has a script, and too many wait already.
     """
     received_at = now()
     delivery = Delivery(body, headers, received_at)

@@ -32,5 +32,7 @@ class EnvironmentKey(SQLModel, table=True):
     environment: str = text_field(foreign_key="environments.slug")
     name: str = text_field()
     key_hash: str = text_field(unique=True)
+    # The hash of the service token that it was exchanged for: it opens nothing without that.
+    exchanged_from: str | None = text_field(default=None)
     created_at: datetime = time_field(default_factory=now)
     revoked_at: datetime | None = time_field(default=None)

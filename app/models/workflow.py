@@ -21,6 +21,8 @@ class WorkflowVersion(SQLModel, table=True):
     key: str = text_field()
     definition: dict[str, Any] = json_field()
     sha: str = text_field()
+    # Secret values of the definition, encrypted.
+    sealed: bytes | None = bytes_field(nullable=True, default=None)
     created_at: datetime = time_field(default_factory=now)
 
 
@@ -88,6 +90,8 @@ class Message(SQLModel, table=True):
     status: str = text_field()
     error: str | None = text_field(default=None)
     content: dict[str, Any] = json_field()
+    # Secret values of the content, encrypted.
+    sealed: bytes | None = bytes_field(nullable=True, default=None)
     data: dict[str, Any] | None = json_field(default=None)
     inserted_at: datetime = time_field(default_factory=now)
     updated_at: datetime = time_field(default_factory=now)

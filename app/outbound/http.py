@@ -24,9 +24,45 @@ MAXIMUM_ANSWER_BYTES = 1024 * 1024
 MAXIMUM_REDIRECTS = 3
 MAXIMUM_RETRY_AFTER = 3600.0
 MAXIMUM_ERROR_LENGTH = 2000
+# Shorter values are part of too many words.
+_MINIMUM_MASKED = 6
 _RETRYABLE_STATUSES = frozenset({408, 425, 429})
 # NAT64 and 6to4 carry an IPv4 address within.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# https://www.iana.org/assignments/iana-ipv4-special-registry and -ipv6-special-registry, written out: what
+# Python knows of them differs between its versions. Also what no registry lists: multicast, the address at
+# which Azure answers each of its machines.
+_SPECIAL_IPV4 = tuple(
+    ipaddress.ip_network(each)
+    for each in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "168.63.129.16/32",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "192.175.48.0/24",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    )
+)
+# All else of IPv6 is not assigned for the internet: loopback, IPv4-compatible, 64:ff9b:1::/96, unique local,
+# link-local, site-local, multicast.
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+_SPECIAL_IPV6 = tuple(
+    ipaddress.ip_network(each)
+    for each in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
+)
 
 Permits = Callable[[str], bool]
 
@@ -63,14 +99,22 @@ def webhook_headers(body: bytes, secret: str | None, identifier: str) -> dict[st
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is on the public internet: not private, loopback, link-local, shared, multicast."""
+    """Whether an address is on the public internet, by IANA's registries and a few beside them: not private,
+    loopback, link-local, shared, reserved, multicast, nor one that leads to such an IPv4 address."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed in _NAT64:
-            parsed = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
-        else:
-            parsed = parsed.ipv4_mapped or parsed.sixtofour or parsed
-    return parsed.is_global and not parsed.is_multicast
+        within = _within(parsed)
+        if within is None:
+            return parsed in _GLOBAL_UNICAST and not any(parsed in each for each in _SPECIAL_IPV6)
+        parsed = within
+    return not any(parsed in each for each in _SPECIAL_IPV4)
+
+
+def _within(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 address leads to."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
 
 
 class Outbound:
@@ -102,7 +146,7 @@ class Outbound:
                 allow_redirects=follow_redirects,
                 max_redirects=MAXIMUM_REDIRECTS + 1,
             ) as answer:
-                return await _read(answer)
+                return await _read(answer, request)
         except TimeoutError as error:
             raise Retryable(f"no answer within {TIMEOUT:g} s", code="timeout") from error
         except aiohttp.TooManyRedirects as error:
@@ -112,11 +156,11 @@ class Outbound:
                 raise Permanent(str(error.os_error)) from error
             raise Retryable(f"no connection: {_capped(str(error))}", code="connection_error") from error
         except (aiohttp.InvalidURL, ValueError) as error:
-            raise Permanent(f"the request cannot be sent: {_capped(str(error))}") from error
+            # Their texts repeat the URL or a header, which may hold a credential.
+            raise Permanent(f"the URL or a header cannot be sent ({type(error).__name__})") from error
         except aiohttp.ClientError as error:
-            raise Retryable(
-                f"the connection broke: {_capped(repr(error))}", code="connection_error"
-            ) from error
+            # Its text may repeat the request with its headers.
+            raise Retryable(f"the connection broke: {_reason(error)}", code="connection_error") from error
 
     async def close(self) -> None:
         if self._session is not None:
@@ -145,7 +189,23 @@ class Outbound:
         return socket.socket(family, kind, protocol)
 
 
-async def _read(answer: "aiohttp.ClientResponse") -> Incoming:
+def _reason(error: Exception) -> str:
+    """What broke, by its name, and by the operating system's words if they are its."""
+    reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+    return f"{type(error).__name__}{reason}"
+
+
+def _without_values(text: str, request: Outgoing) -> str:
+    """What a server said, without what it was sent in headers and query and may repeat."""
+    values = sorted({value for _, value in (*request.headers, *request.query)}, key=len, reverse=True)
+    for value in values:
+        for part in (value, value.partition(" ")[2]):
+            if len(part) >= _MINIMUM_MASKED:
+                text = text.replace(part, "[redacted]")
+    return text
+
+
+async def _read(answer: "aiohttp.ClientResponse", request: Outgoing) -> Incoming:
     chunks: list[bytes] = []
     size = 0
     async for chunk in answer.content.iter_any():
@@ -156,7 +216,8 @@ async def _read(answer: "aiohttp.ClientResponse") -> Incoming:
     body = b"".join(chunks)
     if 200 <= answer.status < 300:
         return Incoming(answer.status, body)
-    text = f"answered {answer.status}: {_capped(body[:MAXIMUM_ERROR_LENGTH].decode(errors='replace'))}"
+    said = _without_values(body[: 2 * MAXIMUM_ERROR_LENGTH].decode(errors="replace"), request)
+    text = f"answered {answer.status}: {_capped(said)}"
     if answer.status in _RETRYABLE_STATUSES or answer.status >= 500:
         raise Retryable(
             text, code=f"http_{answer.status}", retry_after=_retry_after(answer.headers.get("retry-after"))

@@ -13,6 +13,7 @@ from app.core.errors import Permanent, Retryable, capped
 from app.core.settings import Settings
 from app.models.types import now
 from app.outbound.email import Email
+from app.outbound.headers import one_line, parse_addresses
 
 # Within the time that a cancel waits for a send under way (app/outbound/http.py has the same).
 TIMEOUT = 15.0
@@ -46,33 +47,44 @@ async def send(host: str, settings: Settings, email: Email, message_id: str) -> 
 def _built(email: Email, message_id: str) -> tuple[EmailMessage, list[str]]:
     message = EmailMessage()
     try:
-        message["From"] = Address(_line(email.sender_name or ""), addr_spec=email.sender)
-        for name, addresses in (("To", email.to), ("Cc", email.cc), ("Reply-To", email.reply_to)):
-            if addresses:
-                message[name] = _line(addresses)
-        message["Subject"] = _line(email.subject)
-        message["Date"] = format_datetime(now())
-        message["Message-ID"] = f"<{message_id}@{message['From'].addresses[0].domain}>"
-        hidden = EmailMessage()
-        hidden["Bcc"] = _line(email.bcc or "")
+        sender = parse_addresses(email.sender, "from")
         recipients = [
-            address.addr_spec
-            for header in (message["To"], message["Cc"], hidden["Bcc"])
-            for address in (header.addresses if header else ())
-            if address.domain
+            address
+            for name, given in (("to", email.to), ("cc", email.cc or ""), ("bcc", email.bcc or ""))
+            for address in parse_addresses(given, name)
         ]
+        if len(sender) != 1:
+            raise Permanent(f"from: {email.sender[:100]!r} is not one address")
+        name = one_line(email.sender_name or "", "from_name") or sender[0].display_name
+        message["From"] = Address(name, addr_spec=sender[0].addr_spec)
+        for header, given in (("To", email.to), ("Cc", email.cc or ""), ("Reply-To", email.reply_to or "")):
+            if addresses := parse_addresses(given, header):
+                message[header] = addresses
+        message["Subject"] = one_line(email.subject, "subject")
+        message["Date"] = format_datetime(now())
+        message["Message-ID"] = f"<{message_id}@{sender[0].domain}>"
     except (MessageError, ValueError, IndexError) as error:
         raise Permanent(f"the email's addresses cannot be read: {error}") from error
     if not recipients:
         raise Permanent("the recipient has no email address")
     message.set_content(email.text)
     message.add_alternative(email.html, subtype="html")
-    return message, recipients
+    _check_headers(message)
+    return message, [each.addr_spec for each in recipients]
 
 
-def _line(text: str) -> str:
-    """Headers are one line each."""
-    return " ".join(text.split())
+def _check_headers(message: EmailMessage) -> None:
+    """Look once more at what goes out: no header of ours is more than one line, however it was encoded.
+
+    Raises:
+        Permanent: one is.
+    """
+    for name in ("From", "To", "Cc", "Reply-To", "Subject"):
+        for header in message.get_all(name, ()):
+            folded = header.fold(policy=message.policy)
+            body = folded.removesuffix(message.policy.linesep)
+            if any(not line.startswith((" ", "\t")) for line in body.splitlines()[1:]):
+                raise Permanent(f"{name} would be more than one header")
 
 
 def _classified(error: aiosmtplib.SMTPException) -> Retryable | Permanent:

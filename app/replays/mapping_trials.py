@@ -33,7 +33,7 @@ from app.models.source import SourceEnvironment
 from app.models.status import ActionStatus
 from app.replays.one import delivery_in, endpoint_of, get_payload, receive_stored
 from app.runtime.resources import Runtime
-from app.scripting.pool import ScriptsBusy
+from app.scripting.turns import Busy
 from app.sources.live import ActiveMapping, Endpoint
 from app.sources.mappings import list_mappings
 from app.sources.store import find_source
@@ -140,7 +140,7 @@ async def open_event(
             event = await _receive_example(runtime, endpoint, event_type)
         else:
             origin, log_id, event = await _stored(session, runtime, endpoint, event_type, log_id)
-    except ScriptsBusy as error:
+    except Busy as error:
         raise RequestError(503, error.code, str(error), headers={"retry-after": "1"}) from error
     if isinstance(event, Refusal):
         raise invalid_fields([FieldError("payload", event.rejected.message)])

@@ -301,7 +301,7 @@ async def receive_stored(
     of a request of several: what it made of the whole stays.
 
     Raises:
-        ScriptsBusy: the source has a script, and too many wait already.
+        Busy: the source has a script, and too many wait already.
     """
     headers = _headers(runtime.box, payload)
     through = ReceivedThrough(original.received_through)

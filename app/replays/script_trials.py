@@ -13,7 +13,8 @@ from app.events.assessment import hidden_values, run_script
 from app.models.types import now
 from app.providers.verification import Delivery, verify
 from app.runtime.resources import Runtime
-from app.scripting.pool import ScriptError, ScriptRun, ScriptsBusy, mask
+from app.scripting.pool import ScriptError, ScriptRun, mask
+from app.scripting.turns import Busy
 from app.sources.live import Endpoint
 
 
@@ -50,7 +51,7 @@ async def rehearse(runtime: Runtime, environment: str, key: str, wanted: Rehears
     try:
         [run] = await run_script(endpoint, source, delivery, own, runtime.scripts)
         return _masked(run, endpoint)
-    except ScriptsBusy as error:
+    except Busy as error:
         raise RequestError(503, error.code, str(error), headers={"retry-after": "1"}) from error
 
 

@@ -50,10 +50,17 @@ class ConsoleFormatter(logging.Formatter):
     """Time, level, message and `key=value` pairs."""
 
     def format(self, record: logging.LogRecord) -> str:
-        pairs = " ".join(f"{key}={value}" for key, value in _extra(record).items() if value is not None)
+        pairs = " ".join(
+            f"{key}={_printable(value)}" for key, value in _extra(record).items() if value is not None
+        )
         time = f"{_time(record).astimezone():%H:%M:%S}"
-        line = f"{time} {record.levelname:<7} {record.getMessage()} {pairs}".rstrip()
+        line = f"{time} {record.levelname:<7} {_printable(record.getMessage())} {pairs}".rstrip()
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _printable(value: object) -> str:
+    """A value without control characters: a sender's text moves no cursor and begins no line."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in str(value))
 
 
 def _time(record: logging.LogRecord) -> datetime:

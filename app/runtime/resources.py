@@ -17,6 +17,7 @@ from app.core.settings import Settings
 from app.database.engine import close_engine, open_engine
 from app.database.listener import Listener
 from app.scripting.pool import Scripts
+from app.scripting.templates import Templates
 from app.sources.live import Configuration
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class Runtime:
     box: SecretBox
     configuration: Configuration
     scripts: Scripts
+    templates: Templates
 
 
 @asynccontextmanager
@@ -43,14 +45,15 @@ async def open_runtime(settings: Settings, *, plan_once: bool = False) -> AsyncI
     box = SecretBox(settings.secret_key)
     configuration = Configuration(engine, box, settings.config_max_age)
     listener = Listener(settings)
-    scripts = Scripts(settings.script_processes)
+    scripts, templates = Scripts(settings.script_processes), Templates(settings.script_processes)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(close_engine, engine)
         stack.push_async_callback(scripts.close)
+        stack.push_async_callback(templates.close)
         await stack.enter_async_context(
             background(configuration.keep_fresh(listener), listener.run(), _warm_up(configuration, scripts))
         )
-        yield Runtime(settings, engine, box, configuration, scripts)
+        yield Runtime(settings, engine, box, configuration, scripts, templates)
 
 
 async def _warm_up(configuration: Configuration, scripts: Scripts) -> None:

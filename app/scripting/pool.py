@@ -6,13 +6,9 @@ end of the process stops; and it holds the interpreter for milliseconds at a tim
 would wait for. The processes start when the first script runs, and hold no secret between calls.
 """
 
-import asyncio
-import os
 import signal
-import struct
-import sys
 import time
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,15 +19,14 @@ from typing import Any
 import orjson
 
 from app.core import exact_json
-from app.core.errors import Retryable
+from app.scripting.processes import ProcessEnded, ProcessPool, exchange, receive
+from app.scripting.turns import MAXIMUM_WAITING, Busy, Owner
 
 TIME_LIMIT = 0.5
 # For all events of one delivery: its sender waits for an answer.
 DELIVERY_TIME_LIMIT = 8.0
 MAXIMUM_CHUNK = 200
 OUTPUT_LIMIT = 256 * 1024
-MAXIMUM_WAITING = 200
-START_DEADLINE = 30.0
 # The process ends itself long before this; it is for one that a debugger or the machine has stopped.
 CALL_DEADLINE = 10.0
 MASK = "[redacted]"
@@ -41,14 +36,8 @@ _SANDBOX = Path(__file__).with_name("sandbox.py")
 # Machine code, 2 MB, once a process has compiled it: that takes 1.5 s of CPU, which those after it are
 # spared.
 _engine = b""
-_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
-
-
-class ScriptsBusy(Retryable):
-    """No script can run now: too many wait, or the machine has no room for a process."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, code="scripts_busy")
+# Scripts that no source of an environment has yet.
+OWN: Owner = ("", "")
 
 
 @dataclass(frozen=True)
@@ -113,70 +102,69 @@ _OUT_OF_TIME = ScriptRun(
 
 
 class Scripts:
-    """The processes of one of ours. Bounded: as many calls at once as `processes`, and a bounded number that
-    wait."""
+    """The processes of one of ours. Bounded: as many calls at once as `processes`, and a bounded number of
+    each source that wait."""
 
     def __init__(self, processes: int, *, maximum_waiting: int = MAXIMUM_WAITING) -> None:
-        self._free = asyncio.Semaphore(processes)
-        self._maximum_waiting = maximum_waiting
-        self._waiting = 0
-        self._idle: list[Process] = []
-        self._closed = False
+        self._pool = ProcessPool(
+            [str(_SANDBOX)],
+            processes,
+            prepare=_hand_over_engine,
+            deadline=CALL_DEADLINE,
+            maximum_waiting=maximum_waiting,
+        )
 
-    async def run(self, source: str, given: ScriptInput) -> ScriptRun:
-        """Call `main` of a script, in a context that knows of no other call.
+    async def run(self, source: str, given: ScriptInput, owner: Owner = OWN) -> ScriptRun:
+        """Call `main` of a script, in a context that knows of no other call. It waits for its owner's turn.
 
         Raises:
-            ScriptsBusy: too many calls wait already.
+            Busy: too many calls of the owner wait already.
         """
         received_at = int(given.received_at.timestamp() * 1000)
-        answer = await self._call(source, given.to_json(), received_at)
+        answer = await self._call(owner, source, given.to_json(), received_at)
         return _run_of(answer)
 
-    async def run_each(self, source: str, given: ScriptInput, events: Sequence[bytes]) -> list[ScriptRun]:
+    async def run_each(
+        self, source: str, given: ScriptInput, events: Sequence[bytes], owner: Owner = OWN
+    ) -> list[ScriptRun]:
         """Call `main` for each event of a delivery, whose bytes are `given.body`. The calls share a context
         with each other and with nothing else; all of them together have `DELIVERY_TIME_LIMIT`.
 
         Raises:
-            ScriptsBusy: too many calls wait already.
+            Busy: too many calls of the owner wait already.
         """
         received_at = int(given.received_at.timestamp() * 1000)
         end = time.monotonic() + DELIVERY_TIME_LIMIT
         runs: list[ScriptRun] = []
         while len(runs) < len(events) and time.monotonic() < end:
             chunk = [each.decode() for each in events[len(runs) : len(runs) + MAXIMUM_CHUNK]]
-            answer = await self._call(source, given.to_json(), received_at, chunk)
+            answer = await self._call(owner, source, given.to_json(), received_at, chunk)
             # An answer without runs is the end of the process, at the first event of the chunk.
             runs += map(_run_of, answer.get("runs", [answer]))
         return [*runs, *(_OUT_OF_TIME for _ in events[len(runs) :])]
 
-    async def check(self, source: str) -> ScriptError | None:
+    async def check(self, source: str, owner: Owner = OWN) -> ScriptError | None:
         """What keeps a script from running at all: its syntax, its first steps, no function `main`."""
-        return _error_of(await self._call(source, None, int(time.time() * 1000)))
+        return _error_of(await self._call(owner, source, None, int(time.time() * 1000)))
 
     async def warm_up(self) -> None:
         """Have one process ready before the first sender waits for it. That it cannot be is found out
         then."""
-        with suppress(ScriptsBusy):
+        with suppress(Busy):
             await self.check("function main() {}")
 
     async def close(self) -> None:
         """End all processes."""
-        self._closed = True
-        for process in self._idle:
-            await _end(process)
-        self._idle.clear()
+        await self._pool.close()
 
     async def _call(
-        self, source: str, given: str | None, received_at: int, events: list[str] | None = None
+        self,
+        owner: Owner,
+        source: str,
+        given: str | None,
+        received_at: int,
+        events: list[str] | None = None,
     ) -> dict[str, Any]:
-        if self._free.locked() and self._waiting >= self._maximum_waiting:
-            raise ScriptsBusy("too many scripts are waiting")
-        self._waiting += 1
-        try:
-            await self._free.acquire()
-        finally:
-            self._waiting -= 1
         request = exact_json.dumps(
             {
                 "source": source,
@@ -188,35 +176,10 @@ class Scripts:
             }
         )
         try:
-            return await self._answer(request)
-        finally:
-            self._free.release()
-
-    async def _answer(self, request: bytes) -> dict[str, Any]:
-        """The answer of an idle process, or of a new one. One that ended while idle is replaced."""
-        while self._idle and self._idle[-1].returncode is not None:
-            self._idle.pop()
-        process = self._idle.pop() if self._idle else await _start()
-        began = time.perf_counter()
-        try:
-            async with asyncio.timeout(CALL_DEADLINE):
-                answer = await _exchange(process, request)
-        except (EOFError, ConnectionError, TimeoutError):
-            await _end(process)
-            return {
-                "result": None,
-                "console": [],
-                "error": _ending(process.returncode, time.perf_counter() - began),
-            }
-        except BaseException:
-            # Nobody waits for the answer any more, and the next call must not get it.
-            await _end(process)
-            raise
-        if self._closed:
-            await _end(process)
-        else:
-            self._idle.append(process)
-        return {**answer, "duration_ms": (time.perf_counter() - began) * 1000}
+            answer, seconds = await self._pool.call(owner, request)
+        except ProcessEnded as ended:
+            return {"result": None, "console": [], "error": _ending(ended.code, ended.seconds)}
+        return {**exact_json.loads(answer), "duration_ms": seconds * 1000}
 
 
 def mask(text: str, secrets: tuple[str, ...]) -> str:
@@ -269,58 +232,8 @@ def _ending(code: int | None, seconds: float) -> dict[str, Any]:
     return {"name": "SandboxEnded", "message": message, "line": None}
 
 
-async def _start() -> Process:
-    """A process that is ready: isolated from our environment, our modules and our terminal.
-
-    Raises:
-        ScriptsBusy: it does not start.
-    """
-    try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            str(_SANDBOX),
-            stdin=PIPE,
-            stdout=PIPE,
-            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise ScriptsBusy(f"the process for scripts does not start: {error}") from error
-    try:
-        async with asyncio.timeout(START_DEADLINE):
-            await _hand_over_engine(process)
-    except (EOFError, ConnectionError, TimeoutError) as error:
-        await _end(process)
-        raise ScriptsBusy("the process for scripts does not start") from error
-    except BaseException:
-        await _end(process)
-        raise
-    return process
-
-
 async def _hand_over_engine(process: Process) -> None:
     """Give a new process the engine as the first one compiled it, and wait until it is ready."""
     global _engine
-    await _exchange(process, _engine)
-    _engine = await _receive(process) or _engine
-
-
-async def _exchange(process: Process, request: bytes) -> dict[str, Any]:
-    assert process.stdin is not None
-    process.stdin.write(struct.pack(">I", len(request)) + request)
-    await process.stdin.drain()
-    answer: dict[str, Any] = exact_json.loads(await _receive(process))
-    return answer
-
-
-async def _receive(process: Process) -> bytes:
-    assert process.stdout is not None
-    (length,) = struct.unpack(">I", await process.stdout.readexactly(4))
-    return await process.stdout.readexactly(length)
-
-
-async def _end(process: Process) -> None:
-    with suppress(ProcessLookupError):
-        process.kill()
-    await process.wait()
+    await exchange(process, _engine)
+    _engine = await receive(process) or _engine

@@ -56,6 +56,13 @@ def _http_url(text: str) -> str:
     return text
 
 
+def _alert_url(text: str) -> str:
+    """A password in it would be shown to whoever may read the source."""
+    if "@" in urlsplit(_http_url(text)).netloc:
+        raise ValueError("has a user or a password in it: leave them out, and sign alerts with a secret")
+    return text
+
+
 def _address(text: str) -> str:
     # Here: they bring the parser of all headers of emails, 0.6 MB.
     from email.errors import MessageError
@@ -173,7 +180,7 @@ class FailureAlertChange(Change):
         le=7 * 24 * 60,
         description="Alert when an event is not finished so long after its receipt.",
     )
-    webhook_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+    webhook_url: Annotated[str, AfterValidator(_alert_url)] | None = Field(
         None, description="Where alerts are posted.", examples=["https://ops.example.com/doorbell"]
     )
     emails: Annotated[list[Annotated[str, AfterValidator(_address)]], Field(max_length=20)] = Field(

@@ -20,7 +20,7 @@ from app.sources.changes import script_errors
 from app.sources.endpoints import end_overlap, rotate_endpoint
 from app.sources.promotion import Promotion, promote
 from app.sources.signing_secrets import add_secret, delete_secret
-from app.sources.store import ConfiguredSource, get_source, lock_source, upsert_source
+from app.sources.store import ConfiguredSource, get_source, lock_source, shown_alert, upsert_source
 from app.sources.versions import check_match, source_version
 
 
@@ -155,9 +155,12 @@ def source_snapshot(found: ConfiguredSource | None) -> Snapshot | None:
     environments = {
         slug: {
             "settings": {
-                name: value
-                for name, value in snapshot(each.settings).items()
-                if name not in ("id", "source_key", "environment")
+                **{
+                    name: value
+                    for name, value in snapshot(each.settings).items()
+                    if name not in ("id", "source_key", "environment")
+                },
+                "failure_alert": shown_alert(each.settings.failure_alert),
             },
             "mappings": [snapshot(mapping) for mapping in each.mappings],
         }

@@ -20,6 +20,7 @@ from app.account.environments import list_environments, unknown_environment
 from app.actions.registry import action_types
 from app.core.changes import MAXIMUM_NAME_LENGTH
 from app.core.errors import FieldError, RequestError
+from app.core.secrets import without_password
 from app.core.validation import invalid_fields
 from app.models.environment import Environment
 from app.models.source import Mapping, Source, SourceEnvironment
@@ -260,6 +261,13 @@ def _columns(change: SettingsChange) -> dict[str, Any]:
     if "idempotency_window_seconds" in given:
         given["idempotency_window"] = timedelta(seconds=given.pop("idempotency_window_seconds"))
     return given
+
+
+def shown_alert(stored: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The setting `failure_alert` as it is shown: URLs that were saved with a password are without it."""
+    if stored is None or stored.get("webhook_url") is None:
+        return stored
+    return {**stored, "webhook_url": without_password(stored["webhook_url"])}
 
 
 async def replace_mappings(

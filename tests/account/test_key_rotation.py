@@ -14,9 +14,13 @@ from typer.testing import CliRunner
 
 from app.account import key_rotation
 from app.account.key_rotation import ENCRYPTED, Tally, rotate_keys
+from app.account.tokens import issue_key
 from app.cli.commands import cli
 from app.core.errors import Permanent
 from app.core.secrets import SecretBox
+from app.directory.requests import outgoing
+from app.directory.run_log import NewMessage, RunLog
+from app.models.status import StepStatus
 from tests.bench import Bench
 
 NEW = "n" * 32
@@ -73,12 +77,38 @@ async def write_one_of_each(bench: Bench) -> None:
     (await bench.api.put(alerts, params=here, json=signing)).raise_for_status()
     erasure = {"erasure": {"user_id": "eve", "search": ["eve@example.com"]}}
     (await bench.api.post("/v1/erasures", params=here, json=erasure)).raise_for_status()
+    await write_secrets_of_a_workflow(bench)
     await bench.use_destination("http://127.0.0.1:9")
     variable = {"type": "secret", "value": "shown-to-none", "environment_values": {"production": "other"}}
     (await bench.api.put("/v1/variables/TOKEN", json={"variable": variable})).raise_for_status()
     workflow = {**DEFINITION, "signing_secret": "whsec_c2lnbi13aXRoLXRoaXM="}
     saved = await bench.api.put("/v1/workflows/ring", params=here, json={"workflow": workflow})
     assert saved.status_code == 200, saved.text
+
+
+async def write_secrets_of_a_workflow(bench: Bench) -> None:
+    """A definition with a credential in a header, and the message that a run makes of it."""
+    header = {"key": "authorization", "value": "Bearer of-step"}
+    template = {"method": "post", "url": "https://api.example.com/", "headers": [header]}
+    step = {"ref": "hook", "type": "channel", "channel_type": "http", "template": template}
+    saved = await bench.api.put(
+        "/v1/workflows/call",
+        params={"environment": bench.environment},
+        json={"workflow": {"name": "Call", "steps": [step]}},
+    )
+    assert saved.status_code == 200, saved.text
+    key = await issue_key(bench.runtime.settings, bench.environment, "tests")
+    triggered = await bench.api.post(
+        "/v1/workflows/call/trigger",
+        json={"recipients": ["ada"]},
+        headers={"authorization": f"Bearer {key}"},
+    )
+    triggered.raise_for_status()
+    [row] = await bench.rows("SELECT id FROM workflow_recipient_runs")
+    runs = RunLog(bench.runtime.engine, bench.runtime.box)
+    run = await runs.load(row["id"])
+    request = await outgoing(run.step(0).template, {}, bench.runtime.templates, run.owner)  # type: ignore[union-attr]
+    await runs.open_step(run, 0, StepStatus.PENDING, message=NewMessage("queued", request.as_content()))
 
 
 async def test_everything_is_written_anew_under_the_first_key(

@@ -291,3 +291,32 @@ def test_one_event_in_one_minute_is_no_plural() -> None:
     report = {"type": "source.failing", "data": {**data, **nothing}}
     email = email_of(report, "Doorbell@example.com", "ops@example.com")
     assert email.subject == "shop in production: 1 event failed in 1 minute"
+
+
+async def test_passwords_in_urls_are_refused_and_those_of_before_are_not_shown(bench: Bench) -> None:
+    source = await bench.source("stripe")
+    here = {"environment": bench.environment}
+    alert = {"failed_events": 1, "webhook_url": "https://ops:hidden-pw@ops.example.com/hook"}
+    settings = {bench.environment: {"settings": {"failure_alert": alert}}}
+    body = {"source": {"name": "Named", "environment_settings": settings}}
+    refused = await bench.api.put(f"/v1/sources/{source.key}", params=here, json=body)
+    assert refused.status_code == 422
+    assert "password" in refused.json()["message"]
+    assert "hidden-pw" not in refused.text
+    alert["webhook_url"] = "https://ops.example.com/hook"
+    (await bench.api.put(f"/v1/sources/{source.key}", params=here, json=body)).raise_for_status()
+    async with bench.runtime.engine.begin() as connection:
+        await connection.execute(
+            text(
+                "UPDATE source_environments SET failure_alert = jsonb_set(failure_alert::jsonb, "
+                "'{webhook_url}', '\"https://ops:hidden-pw@ops.example.com/hook\"') "
+                "WHERE failure_alert IS NOT NULL"
+            )
+        )
+    (await bench.api.post(f"/v1/sources/{source.key}/alerts/test", params=here)).raise_for_status()
+    renamed = {"source": {"name": "Renamed"}}
+    (await bench.api.put(f"/v1/sources/{source.key}", params=here, json=renamed)).raise_for_status()
+    for path in (f"/v1/sources/{source.key}", f"/v1/sources/{source.key}/alerts", "/v1/audit_log"):
+        answer = await bench.api.get(path, params=here if "audit" not in path else {})
+        assert "hidden-pw" not in answer.text, path
+        assert "[redacted]@ops.example.com" in answer.text, path

@@ -190,3 +190,101 @@ async def test_one_value_that_cannot_be_stored_fails_alone(
     tracking = await bench.source("segment", secret=None)
     answer = await bench.api.post("/v1/batch", json={"batch": batch}, headers={"x-write-key": tracking.token})
     assert answer.status_code in (200, 400), "a batch is taken or refused whole"
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("PUT /v1/sources/x?environment=development", 401),
+        ("PUT /v1/workflows/x?environment=development", 401),
+        ("PUT /v1/users/x", 401),
+        ("POST /v1/workflows/x/trigger", 401),
+        ("POST /v1/users/bulk/identify", 401),
+        ("POST /v1/integrations/census/custom-destination", 401),
+        ("POST /v1/users/bulk/identify\r\nauthorization: Bearer dbl_src_nothing", 401),
+        ("PUT /v1/users/x\r\nauthorization: Bearer sk_nothing", 401),
+        ("PUT /v1/sources/x\r\nauthorization: Bearer dbl_st_nothing", 401),
+        ("POST /v1/track\r\nx-write-key: nothing", 401),
+        ("POST /integrations/receive/nothing", 404),
+    ],
+)
+async def test_nothing_of_a_body_is_read_before_the_caller_is_known(
+    bench: Bench, head: str, status: int
+) -> None:
+    """The headers alone are answered, although a large body is announced and never comes."""
+    # Until it has loaded its sources, the API answers 503.
+    await bench.source("http", secret=None)
+    line, _, credentials = head.partition("\r\n")
+    for length in (15_000_000, 400):
+        async with Socket(bench.api) as socket:
+            extra = f"{credentials}\r\n" if credentials else ""
+            answer, _ = await socket.answer(
+                f"{line} HTTP/1.1\r\nhost: x\r\n{extra}content-length: {length}\r\n\r\n{{"
+            )
+            assert answer == status
+
+
+async def test_what_says_beforehand_that_it_is_too_large_is_not_read(api: Api) -> None:
+    async with Socket(api) as socket:
+        credentials = api.headers["authorization"]
+        status, body = await socket.answer(
+            "PUT /v1/sources/x HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n"
+            f"authorization: {credentials}\r\n\r\n"
+        )
+        assert (status, body["code"]) == (413, "request_too_large")
+
+
+async def test_a_body_that_stalls_or_trickles_in_is_cut_off(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = await bench.source("http", secret=None, enforce_verification=False)
+    head = f"POST {source.path} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n"
+    monkeypatch.setattr(protocol, "BODY_PAUSE", 0.2)
+    async with Socket(bench.api) as socket:
+        status, body = await socket.answer(head, "{")
+        assert (status, body["code"]) == (408, "body_timeout")
+        assert await socket.is_closed()
+    monkeypatch.setattr(protocol, "BODY_TIMEOUT", 0.5)
+    async with Socket(bench.api) as socket:
+        socket.writer.write(head.encode())
+
+        async def trickle() -> None:
+            while True:
+                socket.writer.write(b" ")
+                await asyncio.sleep(0.05)
+
+        trickling = asyncio.create_task(trickle())
+        status, body = await socket.answer()
+        assert (status, body["code"]) == (408, "body_timeout")
+        trickling.cancel()
+
+
+async def test_a_caller_who_hangs_up_is_one_line_in_the_log(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    credentials = api.headers["authorization"]
+    with caplog.at_level("INFO"):
+        async with Socket(api) as socket:
+            socket.writer.write(
+                "PUT /v1/sources/x HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n"
+                f"authorization: {credentials}\r\n\r\n{{".encode()
+            )
+            await socket.writer.drain()
+
+        async def lines() -> list[Any]:
+            return [each for each in caplog.records if each.getMessage() == "client_disconnected"]
+
+        [line] = await eventually(lines)
+    assert line.exc_info is None
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+async def test_a_large_body_is_parsed_off_the_loop(api: Api) -> None:
+    """And what cannot be stored is found in it: depth, U+0000."""
+    for body, code in (
+        (b'{"source": ' + b"[" * 1020 + b'"\\u0000"' + b"]" * 1020 + b"}", "invalid_params"),
+        (b'{"source": {"name": "\\u0000", "x": [' + b"[]," * 100_000 + b"1]}}", "invalid_params"),
+        (b"{" + b" " * 500_000, "invalid_json"),
+    ):
+        answer = await api.put("/v1/sources/x", params={"environment": "development"}, content=body)
+        assert answer.json()["code"] == code, answer.text

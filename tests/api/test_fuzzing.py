@@ -13,6 +13,7 @@ import logging
 import math
 import re
 import socket
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -106,6 +107,82 @@ def call_generated(client: httpx.Client, operation: Any, known: dict[str, str]) 
         assert str(answer.status_code) in documented, (operation.label, answer.status_code)
 
     run()
+
+
+# Values that a query parameter may have although no document says so: the ends of the calendar, ids beyond
+# it, JSON of every type, depth, U+0000.
+HOSTILE = (
+    "",
+    "\x00",
+    "0001-01-01",
+    "9999-12-31",
+    "0001-01-01T00:00:00+23:59",
+    "9999-12-31T23:59:59.999999-23:59",
+    "1e400",
+    "-9223372036854775809",
+    "ffffffff-ffff-ffff-ffff-ffffffffffff",
+    "00000000-0000-0000-0000-000000000000",
+    "null",
+    "1",
+    "[]",
+    "{}",
+    "[[]]",
+    '[{"id": 1, "collection": null}]',
+    '{"gte": "0001-01-01", "lt": "9999-12-31T23:59:59-23:59"}',
+    "[" * 1020 + '"\\u0000"' + "]" * 1020,
+    "[" * 5000,
+)
+# Parameters that many operations share are tried with some of them.
+SHARED = 3
+
+
+async def test_every_query_parameter_takes_every_type(bench: Bench) -> None:
+    """Each parameter of each operation that reads, with each of these values."""
+    source = await bench.source("stripe")
+    await source.send("invoice.paid")
+    key = await issue_key(bench.runtime.settings, bench.environment, "tests")
+    document = (await bench.api.get("/openapi.json")).json()
+    known = {"{key}": source.key, "{environment_slug}": bench.environment}
+    tried: Counter[str] = Counter()
+    for path, operations in document["paths"].items():
+        operation = operations.get("get")
+        if operation is None or path.endswith("/stream"):
+            continue
+        headers = {} if is_management(operation, path) else {"authorization": f"Bearer {key}"}
+        for name, slug in known.items():
+            path = path.replace(name, slug)
+        path = re.sub(r"\{[^}]+\}", "x", path)
+        parameters = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
+        for parameter in parameters:
+            tried[parameter] += 1
+            if tried[parameter] > SHARED:
+                continue
+            for hostile in HOSTILE:
+                query = {"environment": bench.environment, "starting_at": "2026-01-01", parameter: hostile}
+                answer = await bench.api.get(path, params=query, headers=headers)
+                check(answer.status_code, answer.content, f"{path} {parameter}={hostile[:40]!r}")
+    assert {"recipient", "date", "starting_at", "id", "inserted_at", "trigger_data"} <= tried.keys()
+
+
+@pytest.mark.parametrize("depth", [101, 254, 255, 1020, 3000])
+async def test_depth_and_what_cannot_be_stored_together(bench: Bench, depth: int) -> None:
+    """In the body of each operation that changes something."""
+    key = await issue_key(bench.runtime.settings, bench.environment, "tests")
+    document = (await bench.api.get("/openapi.json")).json()
+    body = b'{"name": ' + b"[" * depth + b'"\\u0000"' + b"]" * depth + b"}"
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if method == "get" or "requestBody" not in operation:
+                continue
+            credential = {} if is_management(operation, path) else {"authorization": f"Bearer {key}"}
+            answer = await bench.api.request(
+                method.upper(),
+                re.sub(r"\{[^}]+\}", "x", path),
+                params={"environment": bench.environment},
+                content=body,
+                headers=credential,
+            )
+            check(answer.status_code, answer.content, f"{method} {path}")
 
 
 # Text as JSON has it and Postgres may not; numbers that do not fit; names that mean something here.

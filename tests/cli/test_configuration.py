@@ -15,6 +15,7 @@ from rich.console import Console
 from app.cli.configuration import diff_sources, pull_sources, push_sources
 from app.cli.management import ManagementClient
 from app.cli.source_files import FOLDER
+from app.cli.strict_yaml import YAMLError, read_yaml
 from app.core.errors import CommandError
 from tests.bench import Api
 from tests.conftest import ADMIN_TOKEN
@@ -341,3 +342,12 @@ async def test_a_directory_that_cannot_be_written_is_named(
 async def test_an_empty_directory_says_how_to_begin(command: Command, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="begin with `doorbell pull"):
         await command(push_sources, tmp_path, confirmed=True)
+
+
+def test_what_aliases_stand_for_is_bounded() -> None:
+    """Nine levels of nine aliases are 400 million values in 300 bytes."""
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    with pytest.raises(YAMLError, match="aliases"):
+        read_yaml(StringIO("\n".join(levels)))
+    assert read_yaml(StringIO("a: &a {x: 1}\nb: *a\n")) == {"a": {"x": 1}, "b": {"x": 1}}

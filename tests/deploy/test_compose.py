@@ -29,7 +29,7 @@ def seconds(duration: str) -> int:
 
 def filled_in(value: str) -> str:
     """A value as Compose interpolates it, when only the required variables are set."""
-    value = re.sub(r"\$\{\w+:\?[^}]*\}", "given", value)
+    value = re.sub(r"\$\{\w+:\?[^}]*\}", "given-in-the-test", value)
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
 
 
@@ -98,7 +98,7 @@ def test_what_production_needs_is_set(name: str, monkeypatch: pytest.MonkeyPatch
     settings = settings_of(name, monkeypatch)
     settings.require_production()
     assert settings.temporal_address == "temporal:7233"
-    assert settings.admin_token == SecretStr("given")
+    assert settings.admin_token == SecretStr("given-in-the-test")
 
 
 @pytest.mark.parametrize("variable", ["DOORBELL_SECRET_KEY", "DOORBELL_ADMIN_TOKEN", "POSTGRES_PASSWORD"])

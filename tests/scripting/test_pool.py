@@ -1,5 +1,6 @@
 """Scripts in their sandbox: what they can do, what stops them, and that nothing stays behind."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -16,7 +17,8 @@ import pytest
 
 from app.models.types import now
 from app.scripting import pool as scripting
-from app.scripting.pool import TIME_LIMIT, ScriptInput, ScriptRun, Scripts, ScriptsBusy, mask
+from app.scripting.pool import TIME_LIMIT, ScriptInput, ScriptRun, Scripts, mask
+from app.scripting.turns import Busy
 
 KEY, TEXT = "kéy", "héllo, wörld \N{GRINNING FACE}"
 
@@ -269,7 +271,7 @@ async def test_what_waits_is_bounded() -> None:
     scripts = Scripts(1, maximum_waiting=0)
     try:
         async with scripts._free:
-            with pytest.raises(ScriptsBusy):
+            with pytest.raises(Busy):
                 await scripts.run("function main() { return {} }", given())
     finally:
         await scripts.close()
@@ -280,6 +282,31 @@ async def test_check(scripts: Scripts) -> None:
     error = await scripts.check("function main( {")
     assert error is not None
     assert str(error).startswith("SyntaxError: ")
+
+
+async def test_one_source_s_slow_script_does_not_starve_the_others() -> None:
+    """Its calls wait for each other; a call of another source, even of the same environment, is next."""
+    scripts, done, first = Scripts(2), 0, asyncio.Event()
+
+    async def slow() -> None:
+        nonlocal done
+        await scripts.run("function main() { while (true); }", given(), ("production", "slow"))
+        done += 1
+        first.set()
+
+    attack = [asyncio.create_task(slow()) for _ in range(12)]
+    await first.wait()
+    before = done
+    for number in range(6):
+        owner = ("production", f"other-{number}")
+        run = await scripts.run("function main() { return { verified: true } }", given(), owner)
+        assert run.verified is True
+    # Each may have found all places taken once, never a queue before it.
+    assert done - before <= 6 < len(attack) - before
+    for each in attack:
+        each.cancel()
+    await asyncio.gather(*attack, return_exceptions=True)
+    await scripts.close()
 
 
 def documented(containing: str) -> str:

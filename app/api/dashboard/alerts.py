@@ -19,6 +19,7 @@ from app.api.management.alerts import WrappedAlertSecretRequest
 from app.core.errors import RequestError
 from app.database.pages import PageRequest
 from app.sources.edits import remove_alert_secret, save_alert_secret
+from app.sources.store import shown_alert
 
 router = APIRouter(prefix="/sources/{key}/settings/alerts", route_class=PageRoute)
 
@@ -55,7 +56,7 @@ def typed_alert(form: Form) -> dict[str, Any]:
 
 def stored_alert(page: SourcePage) -> dict[str, Any]:
     """What is saved, by field of the form."""
-    saved = page.settings.failure_alert
+    saved = shown_alert(page.settings.failure_alert)
     if saved is None:
         return {"alerts": False, **dict.fromkeys(FIELDS, ""), "window_minutes": WINDOWS[1]}
     shown = {name: "" if saved[name] is None else saved[name] for name in FIELDS}

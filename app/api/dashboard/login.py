@@ -4,51 +4,61 @@ import time
 from collections import OrderedDict, deque
 from datetime import timedelta
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.account.sessions import log_in, log_out, use_link
+from app.account.sessions import check_link, log_in, log_out, use_link
 from app.api.dashboard.forms import Form, field_messages, read_form
 from app.api.dashboard.pages import redirect, render
 from app.api.dashboard.request import PageRoute
-from app.api.dashboard.session import COOKIE, ReadVisit, VisitorDep, check_origin, logged_in, remember
+from app.api.dashboard.session import (
+    COOKIE,
+    ReadVisit,
+    Visitor,
+    VisitorDep,
+    check_origin,
+    logged_in,
+    remember,
+)
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 
 router = APIRouter(route_class=PageRoute)
 
 MAXIMUM_FAILURES = 10
+MAXIMUM_FAILURES_TOGETHER = 200
 FAILURE_WINDOW = timedelta(minutes=5)
 MAXIMUM_ADDRESSES = 10_000
 
 
 class Failures:
-    """Logins that failed lately, by address, in this process. Who fails too often has to wait."""
+    """Logins that failed lately, by address and all together, in this process. Who fails too often has to
+    wait; the right token gets in at any time, because nobody guesses 192 bits."""
 
     def __init__(self) -> None:
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
-
-    def check(self, address: str) -> None:
-        """Let this address try.
-
-        Raises:
-            RequestError: 429, it failed too often.
-        """
-        times = self._times.get(address, deque())
-        horizon = time.monotonic() - FAILURE_WINDOW.total_seconds()
-        while times and times[0] < horizon:
-            times.popleft()
-        if len(times) >= MAXIMUM_FAILURES:
-            wait = max(1, round(times[0] - horizon))
-            message = f"Too many attempts failed: try again in {wait} s"
-            raise RequestError(429, "too_many_requests", message, headers={"retry-after": str(wait)})
+        self._all: deque[float] = deque(maxlen=MAXIMUM_FAILURES_TOGETHER)
 
     def note(self, address: str) -> None:
-        """Count a failure."""
-        self._times.setdefault(address, deque(maxlen=MAXIMUM_FAILURES)).append(time.monotonic())
+        """Count a failure.
+
+        Raises:
+            RequestError: 429, this address, or all of them together, failed too often.
+        """
+        times = self._times.setdefault(address, deque(maxlen=MAXIMUM_FAILURES))
         self._times.move_to_end(address)
         if len(self._times) > MAXIMUM_ADDRESSES:
             self._times.popitem(last=False)
+        moment = time.monotonic()
+        horizon = moment - FAILURE_WINDOW.total_seconds()
+        for each in (times, self._all):
+            if len(each) == each.maxlen and each[0] > horizon:
+                wait = max(1, round(each[0] - horizon))
+                message = f"Too many attempts failed: try again in {wait} s"
+                raise RequestError(429, "too_many_requests", message, headers={"retry-after": str(wait)})
+        times.append(moment)
+        self._all.append(moment)
 
 
 @router.get("/login")
@@ -65,28 +75,44 @@ async def enter(visitor: VisitorDep) -> Response:
     check_origin(visitor.request, visitor.runtime.settings)
     form = await read_form(visitor.request)
     failures: Failures = visitor.request.app.state.login_failures
+    # Of the sender, or of what a trusted proxy says (DOORBELL_TRUSTED_PROXIES).
     address = visitor.request.client.host if visitor.request.client else ""
     try:
-        failures.check(address)
-        token = _token(form)
-        identifier = await log_in(visitor.session, visitor.runtime.settings, token)
+        identifier = await _log_in(visitor, _token(form), failures, address)
     except RequestError as error:
-        if error.status == 401:
-            failures.note(address)
         return _page(visitor.request, form.text("next"), error)
     response = redirect(visitor.request, _local(form.text("next")))
     remember(response, visitor.runtime.settings, identifier)
     return response
 
 
-@router.get("/login/{link}")
-async def enter_by_link(link: str, visitor: VisitorDep) -> Response:
-    """Log in by a link, which works once."""
+async def _log_in(visitor: Visitor, token: str, failures: Failures, address: str) -> UUID:
     try:
-        identifier = await use_link(visitor.session, link)
+        return await log_in(visitor.session, visitor.runtime.settings, token)
+    except RequestError:
+        failures.note(address)
+        raise
+
+
+@router.get("/login/{link}")
+async def ask_to_enter_by_link(link: str, visitor: VisitorDep) -> Response:
+    """A button that logs in by a link. A preview of a message that reads the link does not use it up."""
+    try:
+        await check_link(visitor.session, link)
     except RequestError as error:
         if await logged_in(visitor.request, visitor.runtime, visitor.session):
             return redirect(visitor.request, "/")
+        return _page(visitor.request, "/", error)
+    return render(visitor.request, "login_link.html", link=link)
+
+
+@router.post("/login/{link}")
+async def enter_by_link(link: str, visitor: VisitorDep) -> Response:
+    """Log in by a link, which works once."""
+    check_origin(visitor.request, visitor.runtime.settings)
+    try:
+        identifier = await use_link(visitor.session, link)
+    except RequestError as error:
         return _page(visitor.request, "/", error)
     response = redirect(visitor.request, "/")
     remember(response, visitor.runtime.settings, identifier)

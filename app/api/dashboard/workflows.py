@@ -65,7 +65,9 @@ async def write(visit: WriteVisit) -> Response:
     slug = visit.environment.slug
     try:
         body = {"workflow": _read(definition)}
-        await write_workflow(visit.session, visit.access, visit.runtime.box, slug, key, body)
+        await write_workflow(
+            visit.session, visit.access, visit.runtime.box, visit.runtime.templates, slug, key, body
+        )
     except RequestError as error:
         errors = field_messages(error, within="workflow", names={"_key": "key"})
         return visit.part(

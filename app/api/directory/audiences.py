@@ -5,17 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from app.api.directory import answers, schemas
-from app.api.directory.access import CallerDep
+from app.api.directory.access import CallerDep, KeyRoute
 from app.api.directory.answers import Answer
 from app.api.directory.parameters import PageDep, in_query
 from app.api.directory.requests import AudienceMembersRequest, Id
-from app.api.request import DirectoryRoute
 from app.directory.audiences import add_members, list_members, remove_members
 
 router = APIRouter(
     prefix="/v1/audiences",
     tags=["Audiences"],
-    route_class=DirectoryRoute,
+    route_class=KeyRoute,
     responses=schemas.MISSING,
 )
 

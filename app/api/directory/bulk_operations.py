@@ -6,12 +6,11 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Request
 
 from app.api.directory import answers, schemas
-from app.api.directory.access import CallerDep
+from app.api.directory.access import CallerDep, KeyRoute
 from app.api.directory.answers import Answer
-from app.api.request import DirectoryRoute
 from app.directory.bulk_operations import get_operation
 
-router = APIRouter(prefix="/v1/bulk_operations", tags=["Bulk operations"], route_class=DirectoryRoute)
+router = APIRouter(prefix="/v1/bulk_operations", tags=["Bulk operations"], route_class=KeyRoute)
 
 
 @router.get(

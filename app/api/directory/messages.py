@@ -8,10 +8,9 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.api.directory import answers, schemas
-from app.api.directory.access import CallerDep
+from app.api.directory.access import CallerDep, KeyRoute
 from app.api.directory.answers import Answer
 from app.api.directory.parameters import PageDep
-from app.api.request import DirectoryRoute
 from app.core import exact_json
 from app.core.errors import FieldError, RequestError
 from app.directory.messages import (
@@ -25,7 +24,7 @@ from app.directory.messages import (
 from app.directory.recipients import Reference
 from app.models.types import Moment
 
-router = APIRouter(prefix="/v1", tags=["Messages"], route_class=DirectoryRoute)
+router = APIRouter(prefix="/v1", tags=["Messages"], route_class=KeyRoute)
 
 _A_PAGE = schemas.answers(schemas.MessagesPage, "A page of messages.")
 _A_MESSAGE = schemas.answers(schemas.Message, "The message.", missing=True)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator
 
 from app.api.directory import answers, schemas
-from app.api.directory.access import CallerDep
+from app.api.directory.access import CallerDep, KeyRoute
 from app.api.directory.answers import Answer
 from app.api.directory.parameters import Include, PageDep, references
 from app.api.directory.requests import (
@@ -19,7 +19,6 @@ from app.api.directory.requests import (
     SetObjectRequest,
     UpsertSubscriptionsRequest,
 )
-from app.api.request import DirectoryRoute
 from app.directory.bulk_operations import (
     Name,
     ask_to_delete,
@@ -37,7 +36,7 @@ from app.directory.subscriptions import (
 )
 from app.models.directory import USERS
 
-router = APIRouter(prefix="/v1/objects", tags=["Objects"], route_class=DirectoryRoute)
+router = APIRouter(prefix="/v1/objects", tags=["Objects"], route_class=KeyRoute)
 
 
 def _not_of_users(collection: str) -> str:

@@ -44,6 +44,18 @@ def references(texts: list[str], field: str) -> list[Reference]:
     return [reference_of(each) for text in texts for each in _references(text, field)]
 
 
+def reference(text: str, field: str) -> Reference:
+    """One recipient, as `references` reads it.
+
+    Raises:
+        RequestError: it is none, or not one.
+    """
+    found = references([text], field)
+    if len(found) != 1:
+        raise _unreadable(field, f"names {len(found)} recipients: give one")
+    return found[0]
+
+
 def in_query(model: type[Body], name: str, text: str | None) -> Body:
     """A body of one field, which a request without a body has as JSON in its query.
 
@@ -68,5 +80,9 @@ def _references(text: str, field: str) -> list[Any]:
             _REFERENCE.validate_python(each) for each in (values if isinstance(values, list) else [values])
         ]
     except (orjson.JSONDecodeError, ValidationError):
-        error = FieldError(field, "is not a user's id or an object's id and collection")
-        raise RequestError(422, "invalid_params", f"{field} {error.message}", errors=[error]) from None
+        raise _unreadable(field, "is not a user's id or an object's id and collection") from None
+
+
+def _unreadable(field: str, message: str) -> RequestError:
+    error = FieldError(field, message)
+    return RequestError(422, "invalid_params", f"{field} {message}", errors=[error])

@@ -5,17 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.api.directory import answers, schemas
-from app.api.directory.access import CallerDep
+from app.api.directory.access import CallerDep, KeyRoute
 from app.api.directory.answers import Answer
 from app.api.directory.parameters import PageDep
 from app.api.directory.requests import MAXIMUM_BULK_ITEMS, BulkSetTenantsRequest, Id, SetTenantRequest
-from app.api.request import DirectoryRoute
 from app.directory.bulk_operations import Name, ask_to_delete, ask_to_set
 from app.directory.lists import list_recipients
 from app.directory.recipients import Reference, delete_recipients, get_recipient, set_recipient
 from app.models.directory import TENANTS
 
-router = APIRouter(prefix="/v1/tenants", tags=["Tenants"], route_class=DirectoryRoute)
+router = APIRouter(prefix="/v1/tenants", tags=["Tenants"], route_class=KeyRoute)
 
 TenantId = Annotated[Id, Path(description="The tenant's id.")]
 Resolve = Annotated[

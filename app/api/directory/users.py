@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.directory import answers, schemas
-from app.api.directory.access import CallerDep
+from app.api.directory.access import CallerDep, KeyRoute
 from app.api.directory.answers import Answer
 from app.api.directory.parameters import Include, PageDep, references
 from app.api.directory.requests import (
@@ -15,7 +15,6 @@ from app.api.directory.requests import (
     IdentifyUserRequest,
     MergeUserRequest,
 )
-from app.api.request import DirectoryRoute
 from app.directory.bulk_operations import Name, ask_to_delete, ask_to_set
 from app.directory.lists import list_recipients
 from app.directory.recipients import Reference, delete_recipients, get_recipient, set_recipient
@@ -23,7 +22,7 @@ from app.directory.subscriptions import list_subscriptions
 from app.directory.user_merge import merge_users
 from app.models.directory import USERS
 
-router = APIRouter(prefix="/v1/users", tags=["Users"], route_class=DirectoryRoute)
+router = APIRouter(prefix="/v1/users", tags=["Users"], route_class=KeyRoute)
 
 
 @router.put("/{user_id}", summary="Identify a user", responses=schemas.answers(schemas.User, "The user."))

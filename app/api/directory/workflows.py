@@ -7,9 +7,9 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.api.directory import answers
-from app.api.directory.access import Caller, CallerDep
+from app.api.directory.access import Caller, CallerDep, KeyRoute
 from app.api.directory.answers import Answer
-from app.api.directory.parameters import PageDep, references
+from app.api.directory.parameters import PageDep, reference
 from app.api.directory.requests import (
     CancelWorkflowRequest,
     Id,
@@ -18,7 +18,6 @@ from app.api.directory.requests import (
     reference_of,
 )
 from app.api.directory.triggers import digest_of_request, trigger_of
-from app.api.request import DirectoryRoute
 from app.core.settings import Settings
 from app.directory.idempotency import claim_key
 from app.directory.lists import list_runs
@@ -35,7 +34,7 @@ from app.models.status import StepStatus
 from app.models.types import Moment, new_id
 from app.runtime.resources import Runtime
 
-router = APIRouter(prefix="/v1", tags=["Workflows"], route_class=DirectoryRoute)
+router = APIRouter(prefix="/v1", tags=["Workflows"], route_class=KeyRoute)
 
 StepType = Literal["delay", "http_fetch", "channel"]
 
@@ -117,7 +116,7 @@ async def list_workflow_recipient_runs(
     ending_at: Moment | None = None,
 ) -> Answer:
     """One entry for each recipient of each trigger, the newest first."""
-    only = references([recipient], "recipient")[0] if recipient else None
+    only = reference(recipient, "recipient") if recipient else None
     async with caller.statement() as connection:
         runs = await list_runs(
             connection,

@@ -5,7 +5,7 @@ from pydantic import BaseModel, Field
 
 from app.account.audit import note_change, snapshot
 from app.account.tokens import exchange_token
-from app.api.dependencies import SessionDep
+from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.management.dependencies import EnvironmentDep, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import example
@@ -23,11 +23,11 @@ class ExchangeResponse(BaseModel):
 
 @router.post("/exchange", summary="Exchange for API key")
 async def exchange_for_api_key(
-    access: WriteAccess, session: SessionDep, environment: EnvironmentDep
+    access: WriteAccess, session: SessionDep, runtime: RuntimeDep, environment: EnvironmentDep
 ) -> ExchangeResponse:
-    """A secret key of the environment. A token has one at a time: the one from before opens nothing any
-    more."""
-    key, plaintext = await exchange_token(session, access, environment)
+    """A secret key of the environment: the same for the same token, until one of them is revoked. It opens
+    nothing once the token is revoked."""
+    key, plaintext = await exchange_token(session, runtime.settings, access, environment)
     note_change(
         session,
         access,

@@ -33,7 +33,7 @@ from app.logs.filters import LogFilter
 from app.logs.listing import get_entry, list_log
 from app.logs.samples import get_sample
 from app.models.status import ActionStatus, EventStatus, VerificationStatus
-from app.models.types import Moment, in_utc
+from app.models.types import LATEST, Moment, in_utc
 from app.sources.changes import known_action_type
 from app.sources.store import find_source, get_configured
 
@@ -105,7 +105,7 @@ async def environment_log(
     if date is not None:
         midnight = datetime.combine(date, time(), tzinfo=UTC)
         starts.append(in_utc(midnight))
-        ends.append(in_utc(midnight + timedelta(days=1, milliseconds=-1)))
+        ends.append(in_utc(midnight + timedelta(days=1, milliseconds=-1)) if midnight < LATEST else LATEST)
     return LogFilter(
         environment=environment,
         source_key=source,

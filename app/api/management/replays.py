@@ -14,7 +14,7 @@ from app.api.management.request import ManagementRoute
 from app.api.management.schemas import EntriesPage, Json, Timestamp, WrappedRequest, example, page_of
 from app.models.replay import Replay
 from app.models.status import EventStatus, ReplayMappings, ReplayStatus, VerificationStatus
-from app.models.types import Moment, now
+from app.models.types import now
 from app.replays.many import (
     DEFAULT_RATE,
     MAXIMUM_FAILURES,
@@ -54,8 +54,8 @@ class FilterRequest(BaseModel):
     action_status: ActionStatusName | None = Field(
         None, description="Only events with an action of this status."
     )
-    starting_at: Moment | None = Field(None, description="Only received at or after this time.")
-    ending_at: Moment | None = Field(None, description="Only received at or before this time.")
+    starting_at: Timestamp | None = Field(None, description="Only received at or after this time.")
+    ending_at: Timestamp | None = Field(None, description="Only received at or before this time.")
     include_replays: bool = Field(False, description="Also what replays and rehearsals made.")
 
     def wanted(self) -> ReplayFilter:

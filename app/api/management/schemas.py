@@ -5,7 +5,7 @@ not set.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
@@ -16,13 +16,14 @@ from app.core.settings import Settings
 from app.database.pages import Page
 from app.models.environment import Environment
 from app.models.source import Mapping
-from app.sources.store import Configured, ConfiguredSource
+from app.models.types import in_utc
+from app.sources.store import Configured, ConfiguredSource, shown_alert
 
 Item = TypeVar("Item")
 Shown = TypeVar("Shown", bound=BaseModel)
 
 # In UTC, so that it is written with Z.
-Timestamp = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+Timestamp = Annotated[datetime, AfterValidator(in_utc)]
 Json = dict[str, Any]
 
 
@@ -341,7 +342,9 @@ def _settings_response(configured: Configured, settings: Settings) -> SettingsRe
         handle_identifies=row.handle_identifies,
         strict_batches=row.strict_batches,
         rate_limit_per_second=row.rate_limit_per_second,
-        failure_alert=None if row.failure_alert is None else FailureAlertResponse(**row.failure_alert),
+        failure_alert=None
+        if (alert := shown_alert(row.failure_alert)) is None
+        else FailureAlertResponse(**alert),
     )
 
 

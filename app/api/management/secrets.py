@@ -12,6 +12,7 @@ from app.api.management.dependencies import ConfiguredDep, ReadAccess, WriteAcce
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Entries, Timestamp, WrappedRequest, example
 from app.models.source import SigningSecret
+from app.models.types import in_utc
 from app.runtime.resources import save
 from app.sources import edits as source_edits
 from app.sources.endpoints import MAXIMUM_OVERLAP_SECONDS
@@ -113,7 +114,7 @@ async def add_signing_secret(
         runtime.box,
         configured,
         body.secret.value.get_secret_value(),
-        expires_at=body.secret.expires_at,
+        expires_at=None if body.secret.expires_at is None else in_utc(body.secret.expires_at),
         expire_others_in_seconds=body.secret.expire_others_in_seconds,
     )
     await save(session, runtime)

@@ -144,7 +144,9 @@ async def put_workflow(
     annotate: Annotate = None,
 ) -> WrappedWorkflowResponse:
     """It counts from the next trigger on; runs under way follow what it was when they were triggered."""
-    stored = await write_workflow(session, access, runtime.box, environment, workflow_key, body)
+    stored = await write_workflow(
+        session, access, runtime.box, runtime.templates, environment, workflow_key, body
+    )
     await session.commit()
     return WrappedWorkflowResponse(workflow=_response(stored))
 

@@ -239,7 +239,14 @@ async def _checked(call: Call, request: Request) -> Any:
         ) from None
 
 
-router = APIRouter(route_class=DirectoryRoute)
+class SourceKeyRoute(DirectoryRoute):
+    """A route for source keys: its body is read once the key is known."""
+
+    async def admit(self, request: Request) -> None:
+        calling_source(request)
+
+
+router = APIRouter(route_class=SourceKeyRoute)
 
 
 def _handler(call: Call) -> Callable[[Request], Coroutine[Any, Any, Response]]:

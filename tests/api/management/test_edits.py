@@ -12,6 +12,7 @@ from sqlalchemy import text
 from app.models.types import new_id
 from app.runtime.resources import Runtime
 from tests.api.management.conftest import Put, fields
+from tests.bench import Api
 
 MAPPINGS = "/v1/sources/shop/mappings"
 ENDPOINT = "/v1/sources/shop/endpoint"
@@ -313,13 +314,44 @@ async def test_key_exchange(client: httpx.AsyncClient) -> None:
     assert fields(await client.post(path)) == ["environment"]
     keys = [(await client.post(path, params=DEVELOPMENT)).json() for _ in range(12)]
     assert all(each.keys() == {"api_key"} and each["api_key"].startswith("sk_") for each in keys)
-    issued = (await client.get("/v1/environments/development/keys")).json()["entries"]
-    assert sum(each["revoked_at"] is None for each in issued) == 10
-    assert issued[0]["name"] == "exchanged by bootstrap"
+    assert len({each["api_key"] for each in keys}) == 1
+    [issued] = (await client.get("/v1/environments/development/keys")).json()["entries"]
+    assert (issued["name"], issued["revoked_at"]) == ("exchanged by bootstrap", None)
+    await client.delete(f"/v1/environments/development/keys/{issued['id']}")
+    assert (await client.post(path, params=DEVELOPMENT)).json() not in keys
     issue = {"service_token": {"name": "reader", "scope": "read"}}
     token = (await client.post("/v1/service_tokens", json=issue)).json()["service_token"]["token"]
     headers = {"authorization": f"Bearer {token}"}
     assert (await client.post(path, params=DEVELOPMENT, headers=headers)).status_code == 403
+
+
+async def test_an_exchanged_key_ends_with_its_token(api: Api) -> None:
+    issue = {"service_token": {"name": "ci", "scope": "write"}}
+    token = (await api.post("/v1/service_tokens", json=issue)).json()["service_token"]
+    other = (await api.post("/v1/service_tokens", json=issue)).json()["service_token"]
+    headers = {"authorization": f"Bearer {token['token']}"}
+    path = "/v1/api_keys/exchange"
+    key, of_other, elsewhere = [
+        (await api.post(path, params={"environment": slug}, headers=who)).json()["api_key"]
+        for slug, who in (
+            ("development", headers),
+            ("development", {"authorization": f"Bearer {other['token']}"}),
+            ("production", headers),
+        )
+    ]
+    assert len({key, of_other, elsewhere}) == 3
+
+    async def opens(each: str) -> bool:
+        answer = await api.get("/v1/messages", headers={"authorization": f"Bearer {each}"})
+        assert answer.status_code in (200, 401), answer.text
+        return answer.status_code == 200
+
+    assert await opens(key)
+    assert await opens(elsewhere)
+    assert (await api.delete(f"/v1/service_tokens/{token['id']}")).status_code in (200, 204)
+    assert not await opens(key)
+    assert not await opens(elsewhere)
+    assert await opens(of_other)
 
 
 async def test_the_audit_log(client: httpx.AsyncClient, put: Put) -> None:

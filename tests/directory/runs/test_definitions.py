@@ -5,10 +5,11 @@ from typing import Any
 import httpx
 import pytest
 from knockapi import NotFoundError, UnprocessableEntityError
+from starlette.responses import JSONResponse
 
 from tests.bench import Api
 from tests.directory.runs.conftest import Runs, delay, email, fetch, in_app, webhook
-from tests.directory.runs.far import MailServer
+from tests.directory.runs.far import MailServer, WebServer
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -185,3 +186,55 @@ async def test_runs_and_steps_are_filtered(runs: Runs) -> None:
         ("message_enqueued", "ok", "feed"),
         ("message_enqueued", "error", "mail"),
     ]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_secrets_in_headers_are_write_only(runs: Runs, web: WebServer) -> None:
+    """A definition shows no credential of its requests, to nobody; neither does the audit log, a message or
+    the database in the clear; and what is sent has them."""
+    secret, other = "Bearer very-hidden-1", "hidden-in-query-2"
+    step = webhook(f"{web.url}/hook")
+    step["template"]["headers"] = [
+        {"key": "Authorization", "value": secret},
+        {"key": "x-plain", "value": "shown"},
+    ]
+    step["template"]["query_params"] = [{"key": "api_key", "value": other}]
+    fetching = fetch(f"{web.url}/data", headers=[{"key": "X-Api-Key", "value": "hidden-in-fetch-3"}])
+    web.answers.extend([JSONResponse({}), JSONResponse({"said": secret}, 401)])
+    await runs.define(fetching, step)
+    here = {"environment": runs.environment}
+    path = "/v1/workflows/welcome"
+    shown = (await runs.api.get(path, params=here)).json()
+    assert shown["steps"][1]["template"]["headers"][0] == {"key": "Authorization", "value": "[redacted]"}
+    assert shown["steps"][1]["template"]["headers"][1] == {"key": "x-plain", "value": "shown"}
+
+    # What is read can be put back: it keeps the values, and is no new version.
+    kept = await runs.api.put(path, params=here, json={"workflow": shown})
+    assert kept.json()["workflow"]["version_id"] == shown["version_id"]
+    [run_id] = await runs.trigger(data={"n": 1})
+    run = await runs.ended(run_id)
+    assert web.hits[0].headers["x-api-key"] == "hidden-in-fetch-3"
+    assert web.hits[1].headers["authorization"] == secret
+
+    # Another value is another version, and an entry in the audit log.
+    shown["steps"][1]["template"]["headers"][0]["value"] = "Bearer very-hidden-4"
+    changed = await runs.api.put(path, params=here, json={"workflow": shown})
+    assert changed.json()["workflow"]["version_id"] != shown["version_id"]
+    fresh = {**shown, "steps": [{**shown["steps"][0], "ref": "new"}]}
+    fresh["steps"][0]["settings"]["headers"][0]["value"] = "[redacted]"
+    refused = await runs.api.put(path, params=here, json={"workflow": fresh})
+    assert refused.status_code == 422
+    assert "no earlier value" in refused.json()["message"]
+
+    audit = (await runs.api.get("/v1/audit_log", params={"resource_key": "welcome"})).json()["entries"]
+    assert [each["action"] for each in audit] == ["workflow.updated", "workflow.created"]
+    [message] = await runs.messages(run_id)
+    content = await runs.knock.messages.get_content(message["id"])
+    stored = [
+        *await runs.bench.rows("SELECT definition FROM workflow_versions"),
+        *await runs.bench.rows("SELECT content, error FROM messages"),
+        *await runs.bench.rows("SELECT error FROM workflow_run_steps"),
+    ]
+    for text in (str(shown["steps"][0]), str(audit), str(content), str(stored), str(run)):
+        assert "hidden" not in text.replace("very-hidden-4", "")
+    assert "very-hidden-4" not in str(stored)

@@ -5,8 +5,8 @@ from pydantic import SecretStr
 
 from app.core.errors import Permanent, Retryable
 from app.core.settings import Settings
-from app.outbound.email import Email
-from app.outbound.mail import Mailer, text_of
+from app.outbound.email import Email, single_address
+from app.outbound.mail import Mailer
 from tests.directory.runs.far import MailServer
 
 
@@ -65,16 +65,65 @@ async def test_hidden_recipients_get_it_and_are_not_named(settings: Settings, ma
     assert "eve" not in mail.message.as_string()
 
 
+INJECTED = "=?utf-8?q?hi=0D=0ABcc:_evil=40example.com=0D=0A?="
+
+
 @pytest.mark.parametrize(
-    ("html", "text"),
+    "fields",
     [
-        ("<p>Hello <b>you</b></p><p>Bye</p>", "Hello you\n\nBye"),
-        ('<a href="https://example.com/x">Look</a>', "Look (https://example.com/x)"),
-        ("<head><title>T</title><style>p {}</style></head><body>x &lt; y<br>z</body>", "x < y\nz"),
-        ("<ul><li>a</li><li>b</li></ul>", "a\n\nb"),
-        ("plain", "plain"),
-        ("", ""),
+        {"subject": INJECTED},
+        {"subject": f"x {INJECTED} y"},
+        {"subject": "=?utf-8?b?aGkNCkJjYzogZXZpbEBleGFtcGxlLmNvbQ==?="},
+        {"subject": "=?utf-8?q?=3D=3Futf-8=3Fq=3F=0D=0ABcc=3A_e=40x=3F=3D?="},
+        {"subject": "=?utf-8 ?q?hi=0D=0ABcc:_e=40x?="},
+        {"subject": "a\x00b"},
+        {"subject": "a\x1bb"},
+        {"sender_name": INJECTED},
+        {"sender_name": f'"{INJECTED}"'},
+        {"to": f"{INJECTED} <b@example.com>"},
+        {"cc": f'"{INJECTED}" <c@example.com>'},
+        {"reply_to": f"{INJECTED} <c@example.com>"},
+        {"sender": "a@example.com, b@example.com"},
+        {"sender": "a@example.com\x00"},
+        {"to": "b@example.com\x0b@example.com"},
     ],
 )
-def test_text_of_html(html: str, text: str) -> None:
-    assert text_of(html) == text
+async def test_no_header_makes_another(settings: Settings, mails: MailServer, fields: dict[str, str]) -> None:
+    """Not on any Python: some write what an encoded word holds as it is."""
+    with pytest.raises(Permanent):
+        await Mailer(settings).send(Email(**{**vars(EMAIL), **fields}), message_id="m")
+    assert mails.attempts == []
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("=?utf-8?q?Gr=C3=BC=C3=9Fe?=", "Grüße"),
+        ("two\r\nlines", "two lines"),
+        ("=?not an encoded word?=", "=?not an encoded word?="),
+        ("💥" * 200, "💥" * 200),
+    ],
+)
+async def test_subjects_arrive_as_they_read(
+    settings: Settings, mails: MailServer, given: str, sent: str
+) -> None:
+    await Mailer(settings).send(Email(**{**vars(EMAIL), "subject": given}), message_id="m")
+    [mail] = mails.mails
+    assert mail.message["Subject"] == sent
+    assert set(mail.message.keys()) <= {
+        *("From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Content-Type", "X-Peer"),
+        *("X-MailFrom", "X-RcptTo"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("email", "is_one"),
+    [("a@x.example", True), (" a@x.example ", True), ("a@x.example, b@y.example", False)]
+    + [(each, False) for each in ("Ada <a@x.example>", "a@x.example;b@y", "a", "a@x\r\nBcc: b@y", "<a@x>")],
+)
+def test_a_user_has_one_address(email: str, is_one: bool) -> None:
+    if is_one:
+        assert single_address(email, "email") == "a@x.example"
+    else:
+        with pytest.raises(Permanent):
+            single_address(email, "email")

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -323,3 +324,45 @@ async def test_a_workflow_ended_in_temporal_ends_the_run(runs: Runs, temporal: C
     run = await runs.ended(run_id)
     assert (run["status"], run["error_count"]) == ("completed", 1)
     assert run["error"] == "the workflow was terminated in Temporal"
+
+
+@pytest.mark.parametrize(
+    ("step", "data"),
+    [
+        (in_app(), {"text": "[" * 900_000}),
+        (email(template={"subject": "s", "html_body": "{{ text | safe }}"}), {"text": "<a " * 50_000}),
+        (
+            in_app(template={"markdown_body": "{{ many | uniq | size }}"}),
+            {"many": [[each] for each in range(60_000)]},
+        ),
+    ],
+)
+async def test_data_made_to_take_long_fails_its_step_and_holds_up_nobody(
+    runs: Runs, step: dict[str, Any], data: dict[str, Any]
+) -> None:
+    """What a sender sizes is bounded, and a bound that is hit is not tried again."""
+    await runs.define(step)
+    await runs.define(in_app(template={"markdown_body": "**short**"}), key="others")
+    [heavy] = await runs.trigger(data=data)
+    others = [(await runs.trigger(key="others"))[0] for _ in range(5)]
+    for each in others:
+        assert (await runs.ended(each))["error_count"] == 0
+    [ended] = (await runs.ended(heavy))["steps"]
+    # The text of a page without an end is empty, and takes no time to find out.
+    assert ended["status"] == ("completed" if step["ref"] == "mail" else "failed"), ended
+    assert ended["attempts"] <= 1
+
+
+async def test_a_template_that_takes_long_to_parse_is_refused(runs: Runs) -> None:
+    """And no more than so many characters of templates are parsed for one request."""
+    for source, message in (("{{a}}" * 50_000, "parse"), ("x{{ a }}" * 20_000, "characters")):
+        steps = [
+            in_app(f"s{number}", template={"markdown_body": source + str(number)}) for number in range(9)
+        ]
+        answer = await runs.api.put(
+            "/v1/workflows/heavy",
+            params={"environment": runs.environment},
+            json={"workflow": {"name": "Heavy", "steps": steps[:1] if message == "parse" else steps}},
+        )
+        assert answer.status_code == 422, answer.text
+        assert message in answer.json()["message"]

@@ -1,4 +1,4 @@
-"""Liquid templates, conditions and delays by themselves."""
+"""Conditions, delays and requests by themselves."""
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -9,66 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app.core.errors import InvalidTemplate, Permanent
 from app.directory.conditions import ConditionGroup, holds
 from app.directory.definition import RequestTemplate
 from app.directory.delays import MAXIMUM_DELAY, DelaySettings, UnknownTime, wait_until
 from app.directory.requests import outgoing
-from app.directory.templates import check, render
 from app.models.types import EARLIEST
+from app.scripting.templates import Templates
 
+OWNER = ("development", "welcome")
 MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("template", "expected"),
-    [
-        ("{{ data.x }} {{ x }} {{ recipient.name }} {{ tenant.name }}", "1 1 Ada "),
-        ("{{ data.items | map: 't' | join: ', ' }}", "a, b"),
-        ("{% for i in data.items %}{{ forloop.index }}{{ i.t }}{% endfor %}", "1a2b"),
-        ("{{ data.items | json }}", '[{"t":"a"},{"t":"b"}]'),
-        ("{{ nothing.at.all | default: 'd' }}", "d"),
-        ("{{ recipient.name.__class__ }}{{ data.items.append }}", ""),
-    ],
-)
-async def test_templates(template: str, expected: str) -> None:
-    data = {"x": 1, "items": [{"t": "a"}, {"t": "b"}]}
-    scope = {**data, "data": data, "recipient": {"name": "Ada"}, "tenant": None}
-    assert await render(template, scope) == expected
-
-
-async def test_values_in_html_are_escaped() -> None:
-    scope = {"x": "<b>"}
-    assert await render("{{ x }}{{ x | safe }}{{ x | json }}", scope, html=True) == (
-        "&lt;b&gt;<b>&#34;&lt;b&gt;&#34;"
-    )
-    assert await render("{{ x }}", scope) == "<b>"
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{% for i in (1..1000000000) %}x{% endfor %}",
-        "{% for i in (1..5000) %}{% for j in (1..5000) %}x{% endfor %}{% endfor %}",
-        "{{ (1..1000000000) | join }}",
-        "{% assign a = 'aaaaaaaaaa' %}{% for i in (1..60) %}{% assign a = a | append: a %}{% endfor %}",
-        "{% assign a = 'aaaaaaaaaa' %}{% for i in (1..9) %}{% assign a = a | replace: 'a', a %}{% endfor %}",
-        "{% for i in (1..9999) %}{{ big }}{% endfor %}",
-        "{{ x | no_such_filter }}",
-        "{{ 1 | divided_by: 0 }}",
-    ],
-)
-async def test_templates_are_bounded(template: str) -> None:
-    with pytest.raises(Permanent, match="a template cannot be rendered"):
-        await render(template, {"big": "x" * 1000})
-
-
-@pytest.mark.parametrize(
-    "template", ["{% if x %}", "{% include 'x' %}", "{% render 'x' %}", "{{ x", "x" * 300_000]
-)
-def test_templates_that_cannot_be_saved(template: str) -> None:
-    with pytest.raises(InvalidTemplate):
-        check(template)
 
 
 SCOPE = {"data": {"n": 5, "s": "frog", "l": ["a", "b"], "at": "2026-01-01T00:00:00Z", "t": True, "z": None}}
@@ -183,8 +132,9 @@ def test_delays_raise_their_own_error_only(value: Any) -> None:
     "extra", [".evil.example/", "@evil.example/", "/ok", ":99@evil.example", "\\@evil.example"]
 )
 async def test_data_does_not_decide_where_a_request_goes(extra: str) -> None:
+    templates = Templates(1)
     template = RequestTemplate.model_validate({"url": "https://api.example.com/{{ x }}"})
-    request = await outgoing(template, {"x": extra})
+    request = await outgoing(template, {"x": extra}, templates, ("development", "welcome"))
     assert request.url.startswith("https://api.example.com/")
     for url in (
         "https://{{ x }}/",

@@ -460,7 +460,7 @@ def _idempotency_key(
     key = None if value is MISSING else identifier_of(value)
     if key is not None and _is_name(key):
         return key, None
-    if value is MISSING and path in provider.optional_paths:
+    if value in (MISSING, None) and path in provider.optional_paths:
         return None, None
     return None, f"idempotency key: {path} {_unfit_key(value, key)}"
 
@@ -488,7 +488,7 @@ def _occurred_at(
         return None, None
     value = _value(path, event)
     moment = None if value is MISSING else moment_of(value)
-    if moment is not None or (value is MISSING and path in provider.optional_paths):
+    if moment is not None or (value in (MISSING, None) and path in provider.optional_paths):
         return moment, None
     if value is MISSING or value is None:
         return None, f"time: {path} {'has no value' if value is MISSING else 'is null'} in this event"

@@ -20,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import ClientDisconnect
 
 from app.api.errors import RESPONSES
+from app.core import exact_json
 from app.core.errors import Rejected
 from app.database.batching import QueueFull, is_about_content
 from app.events.reception import ReceivedEvent, Refusal, receive_events, refused_request
@@ -105,6 +106,7 @@ async def receive(token: str, request: Request) -> Response:
     return _answer(endpoint, request, events) or _accepted(endpoint.provider, events)
 
 
+@router.api_route("/integrations/receive/{token}/", methods=["GET", "HEAD"], include_in_schema=False)
 @router.api_route("/integrations/receive/{token}", methods=["GET", "HEAD"], include_in_schema=False)
 async def probe(token: str, request: Request) -> Response:
     """What services ask a URL before they send to it, where the source's provider declares the handshake."""
@@ -133,7 +135,7 @@ def _answer(endpoint: Endpoint, request: Request, events: list[ReceivedEvent]) -
         return Response(said.body, said.status, headers=said.headers)
     if not endpoint.provider.handshakes:
         return None
-    asked = Probe("POST", request.query_params, orjson.loads(events[0].body))
+    asked = Probe("POST", request.query_params, exact_json.loads(events[0].body))
     text = answer_of(endpoint.provider.handshakes, asked, _usable_secrets(endpoint))
     return None if text is None else PlainTextResponse(text)
 

@@ -22,6 +22,7 @@ from app.cli.printing import (
     status_text,
     time_text,
 )
+from app.core.left_out import named
 from app.models.status import EventStatus
 
 UNFINISHED = frozenset({"received", "processing"})
@@ -135,8 +136,8 @@ def show_entry(entry: dict[str, Any], console: Console, *, as_json: bool) -> Non
             _took(action),
             plain(result),
         )
-        for each in action.get("left_out", []):
-            print_line(console, "      left out", each["parameter"], plain(each["reason"]))
+        for each in action.get("left_out") or ():
+            print_line(console, "      left out", named(each), each["reason"])
 
 
 def find_entry(client: ManagementClient, wanted: WantedEntries, identifier: str) -> dict[str, Any] | None:

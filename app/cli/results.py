@@ -16,8 +16,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.cli.printing import print_line
 from app.cli.target import Target
 from app.core import exact_json
+from app.core.left_out import named
 from app.database.pages import PageRequest
-from app.logs.entries import LogEntry, named
+from app.logs.entries import LogEntry
 from app.logs.filters import LogFilter
 from app.logs.listing import list_log
 from app.models.status import EventStatus

@@ -5,6 +5,8 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from app.core import exact_json
+
 FORM = "application/x-www-form-urlencoded"
 MAXIMUM_FIELDS = 1000
 # GitHub and Slack send JSON in a field of this name.
@@ -34,7 +36,7 @@ def as_json(body: bytes, headers: dict[str, str]) -> bytes:
 
 def _is_json(body: bytes) -> bool:
     try:
-        orjson.loads(body)
+        exact_json.loads(body)
     except orjson.JSONDecodeError:
         return False
     return True
@@ -42,6 +44,6 @@ def _is_json(body: bytes) -> bool:
 
 def _is_object(text: str) -> bool:
     try:
-        return isinstance(orjson.loads(text), dict)
+        return isinstance(exact_json.loads(text), dict)
     except orjson.JSONDecodeError:
         return False

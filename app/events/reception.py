@@ -25,7 +25,7 @@ from app.events.bodies import as_json
 from app.events.library_calls import by_our_clock, exclusion
 from app.models.status import EventStatus, Origin, ReceivedThrough, ReplayMappings, VerificationStatus
 from app.models.types import digest_of, new_id, now
-from app.providers.base import ORDERING_KEYS_PATH, OrderingKeys, Split
+from app.providers.base import ORDERING_KEYS_PATH, OrderingKeys, Provider, Split
 from app.providers.verification import Delivery, FirstEventHmac, StandardWebhook, Verdict, verify
 from app.runtime import tracing
 from app.scripting.numbers import rounded_in_javascript
@@ -371,11 +371,8 @@ def _identify(
     decoded = DecodedEvent(body, headers, preprocess)
     event_type, unidentified = read_event_type(endpoint.event_type_path, decoded)
     ordering_keys, unordered = read_ordering_keys(endpoint, decoded)
-    key, keyless = _idempotency_key(_key_path(endpoint, headers), decoded)
-    if event.received_through is ReceivedThrough.SOURCE_KEY and "idempotency-key" not in headers:
-        # In Knock's API the header is optional: a call without it means to have no key.
-        keyless = None
-    moment, timeless = _occurred_at(endpoint.timestamp_path, decoded)
+    key, keyless = _idempotency_key(_key_path(endpoint, headers), decoded, endpoint.provider)
+    moment, timeless = _occurred_at(endpoint.timestamp_path, decoded, endpoint.provider)
     notes = [] if run is None else [_script_problem(run), rounded_in_javascript(event.body, body)]
     unmapped = event_type is None or event_type not in endpoint.mappings
     return replace(
@@ -452,7 +449,9 @@ def _key_path(endpoint: Endpoint, headers: dict[str, str]) -> str | None:
     return f"headers.{signed}" if signed else path
 
 
-def _idempotency_key(path: str | None, event: DecodedEvent) -> tuple[str | None, str | None]:
+def _idempotency_key(
+    path: str | None, event: DecodedEvent, provider: Provider
+) -> tuple[str | None, str | None]:
     """The key, or why there is none though its path is set: the event is processed without. The reason does
     not repeat the value."""
     if path is None:
@@ -461,6 +460,8 @@ def _idempotency_key(path: str | None, event: DecodedEvent) -> tuple[str | None,
     key = None if value is MISSING else identifier_of(value)
     if key is not None and _is_name(key):
         return key, None
+    if value in (MISSING, None) and path in provider.optional_paths:
+        return None, None
     return None, f"idempotency key: {path} {_unfit_key(value, key)}"
 
 
@@ -479,13 +480,15 @@ def _unfit_key(value: Any, key: str | None) -> str:
     return "holds the character U+0000"
 
 
-def _occurred_at(path: str | None, event: DecodedEvent) -> tuple[datetime | None, str | None]:
+def _occurred_at(
+    path: str | None, event: DecodedEvent, provider: Provider
+) -> tuple[datetime | None, str | None]:
     """The time that the event names, or why there is none though its path is set."""
     if path is None:
         return None, None
     value = _value(path, event)
     moment = None if value is MISSING else moment_of(value)
-    if moment is not None:
+    if moment is not None or (value in (MISSING, None) and path in provider.optional_paths):
         return moment, None
     if value is MISSING or value is None:
         return None, f"time: {path} {'has no value' if value is MISSING else 'is null'} in this event"

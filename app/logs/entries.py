@@ -69,12 +69,6 @@ class LogAction:
     finished_at: datetime | None
 
 
-def named(left_out: dict[str, Any]) -> str:
-    """What an entry of `left_out` is about: a parameter, a property, or a member of a list."""
-    what: str = left_out.get("parameter") or left_out["property"]
-    return f"{what}: {left_out['member']}" if "member" in left_out else what
-
-
 @dataclass
 class LogEntry:
     """An entry of the event log with what was received.

@@ -84,6 +84,7 @@ provider = Provider(
     event_type_path="preprocess.event_type",
     idempotency_key_path="preprocess.idempotency_key",
     timestamp_path="body.event_time",
+    optional_paths=("preprocess.idempotency_key", "body.event_time"),
     ordering_key_path=ORDERING_KEYS_PATH,
     ordering_keys=_ordering_keys,
     scheme=SharedSecret(headers=(("authorization", "Bearer "),)),

@@ -120,6 +120,7 @@ class Provider:
     event have several: then `ordering_keys(body, headers)` computes them, and the path is
     ORDERING_KEYS_PATH. It may raise on bodies it does not know, and return None among the keys.
     `handshakes` are answered at the ingestion URL.
+    `optional_paths` are default paths of key and time that not every event has: that is not said of each.
     `sensitive_paths` lead to values of the body that are never mapped and never shown. `success_status`
     answers an accepted event; 204 has no body. `notes` are for the setup page: what surprises people with
     this vendor. `script` is where people begin who write one for this provider: it does what a source without
@@ -153,6 +154,7 @@ class Provider:
     script: str | None = None
     webhook_config_deep_link: str | None = None
     knock_tutorial_url: str | None = None
+    optional_paths: tuple[str, ...] = ()
     sensitive_paths: tuple[str, ...] = ()
     success_status: Literal[200, 204] = 200
     notes: tuple[str, ...] = ()

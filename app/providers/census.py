@@ -17,6 +17,7 @@ provider = Provider(
     event_type_path=reverse_etl.EVENT_TYPE_PATH,
     idempotency_key_path=reverse_etl.IDEMPOTENCY_KEY_PATH,
     timestamp_path=None,
+    optional_paths=(reverse_etl.IDEMPOTENCY_KEY_PATH,),
     ordering_key_path=ORDERING_KEYS_PATH,
     ordering_keys=reverse_etl.ordering_keys,
     scheme=reverse_etl.SCHEME,

@@ -54,11 +54,13 @@ def _preprocess(body: Any, headers: dict[str, str]) -> dict[str, Any]:
     """The full name, and the primary entries of the lists of addresses and numbers."""
     data = body["data"]
     names = [data.get("first_name"), data.get("last_name")]
-    return {
+    found = {
         "name": " ".join(name for name in names if name) or None,
         "email": _primary(data, "email_address"),
         "phone_number": _primary(data, "phone_number"),
     }
+    # Null would clear what another source has set.
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _primary(data: dict[str, Any], kind: str) -> str | None:

@@ -85,10 +85,12 @@ def _preprocess(body: Any, headers: dict[str, str]) -> dict[str, Any]:
     """A name and an address, whichever of their two forms the user has, who may be part of a membership."""
     data = body["data"].get("user") or body["data"]
     names = [data.get("first_name"), data.get("last_name")]
-    return {
+    found = {
         "name": data.get("name") or " ".join(name for name in names if name) or None,
         "email": data.get("email") or _primary(data.get("emails") or []),
     }
+    # Null would clear what another source has set.
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _primary(emails: list[dict[str, Any]]) -> Any:

@@ -77,7 +77,7 @@ class ScriptInput:
             "verification": self.verification,
         }
         if self.content is not None and self.content is not self.body:
-            context["content"] = self.content.decode()
+            context["content"] = self.content.decode(errors="replace")
         return exact_json.dumps(context).decode()
 
 

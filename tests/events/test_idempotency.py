@@ -68,9 +68,13 @@ async def test_valid_keys(runtime: Runtime, key: str) -> None:
     assert await key_of(runtime, {"type": "t", "id": key}) == key
 
 
-@pytest.mark.parametrize("key", ["", "k" * 256, "a\x00b", 7, 7.5, True, None, ["a"], {"id": "a"}])
+@pytest.mark.parametrize("key", ["", "k" * 256, "a\x00b", 7.5, True, None, ["a"], {"id": "a"}])
 async def test_invalid_keys_are_dropped_and_the_event_is_kept(runtime: Runtime, key: object) -> None:
     assert await key_of(runtime, {"type": "t", "id": key}) is None
+
+
+async def test_a_whole_number_is_a_key(runtime: Runtime) -> None:
+    assert await key_of(runtime, {"type": "t", "id": 7}) == "7"
 
 
 async def test_where_the_key_comes_from(runtime: Runtime) -> None:

@@ -388,7 +388,8 @@ def derived(*names: str) -> list[dict[str, str]]:
 async def deriving(bench: Bench, provider: str = "segment", **settings: Any) -> BenchSource:
     """A source whose script makes the event type."""
     mappings = {"track/a": [("users_identify", {"id": "body.userId"})]}
-    given = {"mappings": mappings, "event_type_path": "preprocess.type", **settings}
+    given = {"mappings": mappings, "event_type_path": "preprocess.type", "enforce_verification": True}
+    given |= settings
     return await bench.source(provider, secret=None, preprocess_script=DERIVES, **given)
 
 
@@ -450,7 +451,7 @@ async def test_a_large_batch_costs_a_few_calls(bench: Bench) -> None:
 
 async def test_a_batch_that_takes_its_script_too_long_is_refused_with_the_limit(bench: Bench) -> None:
     slow = "function main() { const end = 2e6; let n = 0; while (n < end) n += 1; return { verified: true } }"
-    source = await bench.source("segment", secret=None, preprocess_script=slow)
+    source = await bench.source("segment", secret=None, preprocess_script=slow, enforce_verification=True)
     answer = await source.post(orjson.dumps(derived(*map(str, range(4000)))), {})
     assert answer.status_code == 401
     assert "TimeLimitExceeded" in answer.json()["message"]

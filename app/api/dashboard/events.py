@@ -15,6 +15,7 @@ from app.api.dashboard.request import PageRoute
 from app.api.dashboard.session import ReadVisit, WriteVisit
 from app.api.dashboard.source_page import open_source_page
 from app.api.dashboard.timeline_bars import Bar, timeline_bars
+from app.core import exact_json
 from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.logs.entries import LogEntry
@@ -105,7 +106,7 @@ def rehearsal_text(entry: LogEntry) -> str:
 
 def _payload(text: str) -> dict[str, Any]:
     try:
-        payload = orjson.loads(text)
+        payload = exact_json.loads(text)
     except orjson.JSONDecodeError as error:
         raise invalid_fields([FieldError("payload", f"is not JSON: {error}")]) from None
     if not isinstance(payload, dict):

@@ -13,19 +13,10 @@ from app.api.management.schemas import (
     example,
 )
 from app.core.settings import Settings
-from app.logs.entries import LogAction, LogEntry, named
+from app.logs.entries import LogAction, LogEntry
 from app.logs.steps import Timeline
 from app.models.status import ActionStatus
 from app.runtime.temporal_ui import run_url
-
-
-class LeftOutResponse(BaseModel):
-    """Something of an action that its call did not carry."""
-
-    parameter: str = Field(
-        description="The parameter, with the property or the member that it is about when it has several."
-    )
-    reason: str = Field(description="Why: its value does not fit, or a later event set it.")
 
 
 class LogActionResponse(BaseModel):
@@ -40,7 +31,10 @@ class LogActionResponse(BaseModel):
     inserted_at: Timestamp | None
     mapping_id: UUID = Field(description="The mapping that it comes from.")
     error: str | None = Field(description="Why it failed or was skipped, or why the last attempt did.")
-    left_out: list[LeftOutResponse] = Field(description="What the call did not carry, and why.")
+    left_out: list[Json] | None = Field(
+        description="What its call did not carry: the `parameter` or the `property`, the `member` of a list, "
+        "and the `reason`."
+    )
     attempts: int = Field(description="How often it was tried.")
     started_at: Timestamp | None
     finished_at: Timestamp | None
@@ -228,9 +222,7 @@ def _action_response(action: LogAction, received_at: datetime) -> LogActionRespo
         inserted_at=action.started_at or action.finished_at or received_at,
         mapping_id=action.mapping_id,
         error=action.error,
-        left_out=[
-            LeftOutResponse(parameter=named(each), reason=each["reason"]) for each in action.left_out or ()
-        ],
+        left_out=action.left_out,
         attempts=action.attempts,
         started_at=action.started_at,
         finished_at=action.finished_at,

@@ -64,6 +64,7 @@ ACTION_FIELDS = {
     "inserted_at",
     "mapping_id",
     "error",
+    "left_out",
     "attempts",
     "started_at",
     "finished_at",

@@ -10,6 +10,7 @@ _IDENTIFIED = (
             "id": _USER,
             "name": "Ada Example",
             "email": "ada@example.com",
+            "phone_number": None,
             "avatar": "https://example.com/ada.png",
             "properties": {"name": "Ada Example", "avatar_url": "https://example.com/ada.png"},
         },

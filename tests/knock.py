@@ -30,6 +30,20 @@ class Call:
 
 
 @dataclass
+class Down:
+    """Refuses, as `refuse` of a `KnockServer`, the calls that it `concerns`, to be tried again in a second,
+    until it is `over`."""
+
+    concerns: Callable[[Call], bool]
+    over: bool = False
+
+    async def __call__(self, call: Call) -> Response | None:
+        if self.over or not self.concerns(call):
+            return None
+        return error(503, "unavailable", "down", retry_after="1")
+
+
+@dataclass
 class KnockServer:
     """Answers 200 like Knock, unless `answers` holds other responses to give first, where None is Knock's
     own, or `refuse` gives one for the call. `done` are the calls that it took, in the order in which it did.

@@ -106,13 +106,16 @@ def evaluate_parameters(action: ActionType, configured: dict[str, Any], event: D
 
 def _with_fitting_properties(action: ActionType, payload: Payload, left_out: list[dict[str, Any]]) -> Payload:
     """The payload, whose custom properties stand beside the fields of the action: one that has the name of a
-    field is held to what the field takes, and none reaches a structured field."""
+    field is held to what the field takes, and none reaches a structured field; that one is mapped is not
+    said again."""
     properties = payload.get("properties")
     if not isinstance(properties, dict):
         return payload
     kept = {}
     for name, value in properties.items():
         kind = action.fields.get(name)
+        if kind is Kind.OBJECT and name in payload:
+            continue
         try:
             kept[name] = value if kind is None or value is None else _as_property(kind, name, value)
         except InvalidParameter as error:

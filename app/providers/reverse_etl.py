@@ -24,17 +24,33 @@ _OBJECT = {"collection": "body.collection", "id": "body.object_id"}
 _RECIPIENTS = {**_OBJECT, "recipients": "body.recipients"}
 _MEMBERS = {"key": "body.audience", "members": "body.members"}
 
+
+def _profile(what: str, *fields: str) -> dict[str, str]:
+    """All of a profile, with the structured fields that custom properties do not reach."""
+    return {**{name: f"body.{what}.{name}" for name in fields}, "properties": f"body.{what}"}
+
+
 # Each runs what the call itself would have done.
 DEFAULT_MAPPINGS = (
-    DefaultMapping("users:identify", "users_identify", {"id": "body.user_id", "properties": "body.user"}),
+    DefaultMapping(
+        "users:identify",
+        "users_identify",
+        {"id": "body.user_id", **_profile("user", "channel_data", "preferences")},
+    ),
     DefaultMapping("users:delete", "users_delete", {"id": "body.user_id"}),
-    DefaultMapping("objects:set", "objects_set", {**_OBJECT, "properties": "body.object"}),
+    DefaultMapping(
+        "objects:set", "objects_set", {**_OBJECT, **_profile("object", "channel_data", "preferences")}
+    ),
     DefaultMapping("objects:delete", "objects_delete", _OBJECT),
     DefaultMapping(
         "objects:subscribe", "objects_subscribe", {**_RECIPIENTS, "properties": "body.properties"}
     ),
     DefaultMapping("objects:unsubscribe", "objects_unsubscribe", _RECIPIENTS),
-    DefaultMapping("tenants:set", "tenants_set", {"id": "body.tenant_id", "properties": "body.tenant"}),
+    DefaultMapping(
+        "tenants:set",
+        "tenants_set",
+        {"id": "body.tenant_id", **_profile("tenant", "settings", "channel_data")},
+    ),
     DefaultMapping("tenants:delete", "tenants_delete", {"id": "body.tenant_id"}),
     DefaultMapping(
         "audiences:add", "audiences_add_member", {**_MEMBERS, "create_audience": "body.create_audience"}

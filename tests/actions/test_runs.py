@@ -133,7 +133,7 @@ async def test_an_action_of_many_slow_calls_ends(
 @pytest.mark.usefixtures("worker")
 async def test_a_refusal_in_mid_way_keeps_what_was_done(bench: Bench, knock: KnockServer) -> None:
     await bench.use_destination(knock.url)
-    knock.answers.extend([None, error(404, "resource_missing", "no such object")])
+    knock.answers.extend([None, error(422, "invalid_params", "no such object")])
     event = await bench.final(await rung(bench, SUBSCRIBE, {"many": [f"u{n}" for n in range(250)]}))
     assert event["status"] == "failed"
     (action,) = await bench.actions(event["id"])

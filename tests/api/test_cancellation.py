@@ -50,7 +50,7 @@ async def test_requests(application: FastAPI, connections: Connections, name: st
 
         async def all_is_back() -> None:
             assert not connections.lost()
-            await eventually(lambda: not runtime.engine.sync_engine.pool.checkedout(), 5)
+            await eventually(lambda: not runtime.engine.sync_engine.pool.checkedout())
 
         await request()
         await cancel_everywhere(request, all_is_back)

@@ -126,7 +126,7 @@ async def isolation(engine: AsyncEngine) -> tuple[bool, IsolationLevel | None]:
 async def test_of_the_pool(engine: AsyncEngine, connections: Connections, use: Use) -> None:
     async def is_as_new() -> None:
         assert not connections.lost()
-        await eventually(lambda: engine.sync_engine.pool.checkedout() == 0, 5)
+        await eventually(lambda: engine.sync_engine.pool.checkedout() == 0)
         autocommit, level = await isolation(engine)
         assert not autocommit
         assert level in (None, IsolationLevel.READ_COMMITTED)

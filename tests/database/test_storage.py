@@ -195,6 +195,7 @@ async def test_events_that_wait_for_a_run_are_found_by_index(runtime: Runtime) -
         ids=list(some),
         workflow_ids=["a", "b", "c"],
         run_ids=["1", "2", "3"],
+        ran_nothing=[False, False, False],
         first=min(some),
         last=max(some),
         successful=["succeeded"],

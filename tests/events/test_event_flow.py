@@ -236,7 +236,8 @@ async def test_unmapped_event_is_ignored_with_a_run_to_look_at(bench: Bench, tem
 async def test_many_at_once(bench: Bench, knock: KnockServer) -> None:
     await bench.use_destination(knock.url)
     source = await bench.source("stripe", mappings=IDENTIFY_AND_TRIGGER)
-    identifiers = await asyncio.gather(*(source.send("invoice.paid") for _ in range(40)))
+    customers = [{"object": {"customer": f"cus_{number}"}} for number in range(40)]
+    identifiers = await asyncio.gather(*(source.send("invoice.paid", data=each) for each in customers))
     events = [await bench.final(identifier) for identifier in identifiers]
     assert {event["status"] for event in events} == {"succeeded"}
     assert len(knock.calls) == 80

@@ -1,6 +1,7 @@
 """Events of one ordering key end in the state that their senders meant: what public bug reports of others
 show, sent over HTTP and looked at where the actions arrive."""
 
+from itertools import groupby
 from typing import Any
 
 import orjson
@@ -11,7 +12,7 @@ from app.runtime.resources import Runtime
 from app.worker.main import run_workers
 from tests.api.reverse_etl.keys import source_key
 from tests.bench import FINAL, Bench, BenchSource
-from tests.knock import Call, KnockServer, error
+from tests.knock import Call, Down, KnockServer, error
 from tests.servers import eventually
 
 USERS = 6
@@ -87,6 +88,21 @@ async def no_turns(source: BenchSource) -> bool:
 def numbers(calls: list[Call], user: str) -> list[Any]:
     """What a user was set to, in the order of arrival."""
     return [call.body["n"] for call in calls if call.path == f"/v1/users/{user}" and call.method == "PUT"]
+
+
+def turns(calls: list[Call], user: str) -> list[Any]:
+    """The same without how often each was tried."""
+    return [n for n, _ in groupby(numbers(calls, user))]
+
+
+def reminders(calls: list[Call]) -> list[Any]:
+    """What was triggered, in the order of arrival."""
+    return [call.body["data"]["n"] for call in calls if call.path.endswith("/trigger")]
+
+
+def down_for(n: int) -> Down:
+    """A destination that does not take the events with this number, until told otherwise."""
+    return Down(lambda call: bool(call.body["n"] == n))
 
 
 @pytest.mark.usefixtures("worker")
@@ -200,34 +216,36 @@ async def test_whole_numbers_and_text_are_keys_and_nothing_else_is(bench: Bench,
 @pytest.mark.usefixtures("worker")
 async def test_other_keys_and_events_without_one_run_beside(bench: Bench, knock: KnockServer) -> None:
     source = await custom(bench, knock)
-    knock.answers.append(error(503, "unavailable", "down", retry_after="10"))
+    knock.refuse = down = Down(lambda call: call.path == "/v1/users/slow")
     first = await send(source, "set", "slow", n=0)
-
-    async def has_failed() -> bool:
-        return not knock.answers
-
-    await eventually(has_failed)
+    await eventually(lambda: knock.calls)
     second = await send(source, "set", "slow", n=1)
     beside = [await send(source, "set", "other", n=0), await send(source, "other", None)]
-    ended = [(await bench.final(each))["finished_at"] for each in (*beside, first, second)]
-    assert max(ended[:2]) < ended[2] < ended[3]
-    assert numbers(knock.calls, "slow") == [0, 0, 1]
+    for each in beside:
+        await bench.final(each)
+    assert [(await bench.event(each))["finished_at"] for each in (first, second)] == [None, None]
+    down.over = True
+    ended = [(await bench.final(each))["finished_at"] for each in (first, second)]
+    assert ended[0] < ended[1]
+    assert turns(knock.calls, "slow") == [0, 1]
 
 
 @pytest.mark.usefixtures("worker")
 async def test_null_turns_it_off(bench: Bench, knock: KnockServer) -> None:
     source = await custom(bench, knock, ordering_key_path=None)
-    knock.answers.append(error(503, "unavailable", "down", retry_after="10"))
-    identifiers = [await send(source, "set", "user", n=version) for version in range(4)]
-    ended = [await bench.final(each) for each in identifiers]
+    knock.refuse = down = down_for(0)
+    first, *others = [await send(source, "set", "user", n=version) for version in range(4)]
+    ended = [await bench.final(each) for each in others]
+    down.over = True
+    ended.append(await bench.final(first))
     assert {each["ordering_keys"] for each in ended} == {None}
-    assert sorted(numbers(knock.calls, "user")[:4]) == [0, 1, 2, 3]
+    assert sorted(numbers(knock.done, "user")[:3]) == [1, 2, 3]
 
 
 @pytest.mark.usefixtures("worker")
 async def test_who_waits_says_for_what(bench: Bench, knock: KnockServer) -> None:
     source = await custom(bench, knock)
-    knock.answers.append(error(503, "unavailable", "down", retry_after="1"))
+    knock.refuse = down = down_for(1)
     first = await send(source, "set", "user", n=1)
     second = await send(source, "set", "user", n=2)
     third = await send(source, "set", "user", n=3)
@@ -243,9 +261,10 @@ async def test_who_waits_says_for_what(bench: Bench, knock: KnockServer) -> None
     await eventually(lambda: waits(second, first))
     await eventually(lambda: waits(third, second))
     assert (await entry(second))["ordering_keys"] == ["user"]
+    down.over = True
     await all_final(source)
     assert (await entry(second))["waiting_for"] is None
-    assert numbers(knock.calls, "user") == [1, 1, 2, 3]
+    assert turns(knock.calls, "user") == [1, 2, 3]
 
 
 @pytest.mark.usefixtures("worker")
@@ -263,29 +282,31 @@ async def test_a_failure_does_not_cancel_the_next(bench: Bench, knock: KnockServ
 async def test_a_hold_bounds_the_wait(bench: Bench, knock: KnockServer) -> None:
     """An event that is tried again for long holds up the next one only for so long."""
     source = await custom(bench, knock, ordering_hold=1)
-    knock.answers.append(error(503, "unavailable", "down", retry_after="20"))
-    first = await send(source, "set", "user", n=1)
-    second = await send(source, "set", "user", n=2)
+    knock.refuse = down = Down(lambda call: bool(call.body["data"]["n"] == 1))
+    first = await send(source, "remind", "user", n=1)
+    second = await send(source, "remind", "user", n=2)
     assert (await bench.final(second))["status"] == "succeeded"
     assert (await bench.event(first))["status"] == "processing"
+    down.over = True
     await all_final(source)
-    assert numbers(knock.calls, "user") == [1, 2, 1]
+    assert reminders(knock.done) == [2, 1]
 
 
 @pytest.mark.usefixtures("worker")
 async def test_a_repeat_neither_waits_nor_holds_up(bench: Bench, knock: KnockServer) -> None:
     source = await custom(bench, knock)
     await bench.final(await send(source, "set", "user", n=0, id="first"))
-    knock.answers.append(error(503, "unavailable", "down", retry_after="3"))
+    knock.refuse = down = down_for(1)
     slow = await send(source, "set", "user", n=1, id="slow")
     repeat = await send(source, "set", "user", n=0, id="first")
     shared = await send(source, "set", "user", n=1, id="slow")
     after = await send(source, "set", "user", n=2, id="after")
     assert (await bench.final(repeat))["status"] == "idempotent"
     assert (await bench.event(slow))["status"] == "processing"
+    down.over = True
     assert (await bench.final(shared))["duplicate_of"] == (await bench.final(slow))["id"]
     assert (await bench.final(after))["status"] == "succeeded"
-    assert numbers(knock.calls, "user") == [0, 1, 1, 2]
+    assert turns(knock.calls, "user") == [0, 1, 2]
 
 
 @pytest.mark.usefixtures("worker")
@@ -303,20 +324,20 @@ async def test_a_repeat_of_what_failed_runs_at_its_own_place(bench: Bench, knock
 @pytest.mark.usefixtures("worker")
 async def test_replays_are_ordered_like_new_events(bench: Bench, knock: KnockServer) -> None:
     source = await custom(bench, knock)
-    first = await send(source, "set", "user", n=1)
+    first = await send(source, "remind", "user", n=1)
     await bench.final(first)
     knock.delay = 0.5
-    await send(source, "set", "user", n=2)
+    await send(source, "remind", "user", n=2)
     for mappings in ("current", "original"):
         answer = await bench.api.post(
             f"/v1/sources/{source.key}/logs/{first}/replay", json={"replay": {"mappings": mappings}}
         )
         assert answer.status_code == 201, answer.text
-    await send(source, "set", "user", n=3)
+    await send(source, "remind", "user", n=3)
     events = await all_final(source)
     assert {each["status"] for each in events} == {"succeeded"}
     assert {tuple(each["ordering_keys"]) for each in events} == {("user",)}
-    assert numbers(knock.calls, "user") == [1, 2, 1, 1, 3]
+    assert reminders(knock.calls) == [1, 2, 1, 1, 3]
 
 
 @pytest.mark.usefixtures("worker")

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from tests.faults.cluster import Cluster
 from tests.faults.destination import Destination
+from tests.faults.load import Load
 from tests.faults.test_faults import RECOVERY, Scene, all_workers_killed, temporal_killed, worker_killed
 from tests.servers import eventually
 
@@ -87,7 +88,7 @@ async def test_order_holds(
     chance = random.Random(name)
     senders = asyncio.gather(*(_send_in_turn(cluster, path, f"{name}-{key}", chance) for key in range(KEYS)))
     await asyncio.sleep(chance.uniform(0.3, 1.0))
-    await fault(Scene(cluster, Destination(), chance))
+    await fault(Scene(cluster, Destination(), chance, Load()))
     await senders
     await eventually(lambda: _is_settled(cluster), RECOVERY)
     for key in (f"{name}-{number}" for number in range(KEYS)):

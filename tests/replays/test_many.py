@@ -106,7 +106,8 @@ async def test_a_dry_run_counts_what_is_replayed(
     failed = await past_events(source, 4)
     await past_events(source, 2, "succeeded")
     await past_events(source, 1, "idempotent")
-    waiting = await source.send("invoice.paid")
+    # Of another customer: those of one wait for each other.
+    waiting = await source.send("invoice.paid", data={"object": {"customer": "cus_2"}})
     async with runtime.engine.begin() as connection:
         await connection.execute(text("DELETE FROM event_payloads WHERE id = :id"), {"id": UUID(failed[1])})
         await connection.execute(

@@ -71,6 +71,6 @@ async def test_regular_work(runtime: Runtime, connections: Connections, name: st
 
     async def all_is_back() -> None:
         assert not connections.lost()
-        await eventually(lambda: not runtime.engine.sync_engine.pool.checkedout(), 5)
+        await eventually(lambda: not runtime.engine.sync_engine.pool.checkedout())
 
     await cancel_everywhere(work[name], all_is_back)

@@ -53,6 +53,8 @@ ENTRY_FIELDS = {
     "run_id",
     "temporal_url",
     "erased_at",
+    "ordering_keys",
+    "waiting_for",
 }
 ACTION_FIELDS = {
     "id",
@@ -181,6 +183,8 @@ async def test_an_entry(client: httpx.AsyncClient, log: Log, runtime: Runtime) -
                 "workflow_id": "event/development/stripe/abc",
                 "run_id": "run-1",
                 "erased_at": None,
+                "ordering_keys": None,
+                "waiting_for": None,
                 "temporal_url": "http://127.0.0.1:8233/namespaces/default/workflows/"
                 "event%2Fdevelopment%2Fstripe%2Fabc/run-1/history",
             }

@@ -145,21 +145,22 @@ async def test_the_script_of_now_preprocesses(bench: Bench) -> None:
     assert by_name(failed["mappings"][0])["name"]["has_value"] is False
 
 
-async def test_a_part_of_a_batch_keeps_what_the_script_made_of_the_whole(bench: Bench) -> None:
+async def test_a_part_of_a_batch_is_preprocessed_by_itself(bench: Bench) -> None:
     source = await bench.source(
         "segment",
         secret=None,
-        preprocess_script="function main({ body }) { return { verified: true, size: body.length } }",
+        preprocess_script="function main({ body }) { return { verified: true, size: body.userId.length } }",
         mappings={
             "identify": [("users_identify", {"id": "body.userId", "properties": {"size": "preprocess.size"}})]
         },
     )
-    batch = [{"type": "identify", "userId": f"u{n}", "messageId": f"m{n}"} for n in range(3)]
+    call = {"type": "identify", "timestamp": "2026-01-15T12:00:00Z"}
+    batch = [{**call, "userId": f"u{n}", "messageId": f"m{n}"} for n in range(3)]
     answer = await source.post(orjson.dumps(batch), {})
     assert answer.status_code == 200, answer.text
     found = await evaluated(source, "identify", log_id=answer.json()["ids"][1])
     assert (found["identified_as"], found["error"]) == ("identify", None)
-    assert found["mappings"][0]["payload"] == {"id": "u1", "properties": {"size": 3}}
+    assert found["mappings"][0]["payload"] == {"id": "u1", "properties": {"size": 2}}
 
 
 async def test_sensitive_values_are_not_there(bench: Bench) -> None:

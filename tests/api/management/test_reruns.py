@@ -94,7 +94,7 @@ async def test_a_rehearsal_names_what_failed(source: BenchSource, knock: KnockSe
     assert result["errors"] == [
         {"field": "users_identify", "message": "422 invalid_params: email is not an address"}
     ]
-    result = (await rehearse(source, {"id": "evt_2"})).json()
+    result = (await rehearse(source, {"id": "evt_2", "created": 1_767_225_600})).json()
     assert result["status"] == "error"
     assert result["errors"] == [
         {"field": "event", "message": "event type: body.type has no value in this event"}

@@ -50,6 +50,7 @@ MAPPING_FIELDS = {
     "is_deleted",
     "created_at",
     "updated_at",
+    "skip_older",
 }
 TRIGGER = {"key": "welcome", "recipients": "body.user"}
 

@@ -4,6 +4,7 @@ clocks that are wrong."""
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.api.tracking.test_sdks import source_for
@@ -177,7 +178,8 @@ async def test_consent_of_a_batch_and_on_replay(bench: Bench) -> None:
 async def test_a_delivery_was_filtered_by_the_platform(bench: Bench) -> None:
     """Its `integrations` say so of other destinations too: what reaches the URL was meant to."""
     source = await bench.source("segment", secret=None)
-    await source.post(b'{"type":"identify","userId":"a","integrations":{"All":false}}', {})
+    call = {"type": "identify", "userId": "a", "messageId": "m", "timestamp": "2026-01-15T12:00:00Z"}
+    await source.post(orjson.dumps({**call, "integrations": {"All": False}}), {})
     (event,) = await rows(source)
     assert (event["status"], event["error"]) == ("received", None)
 

@@ -6,8 +6,8 @@ The API of this version writes definitions whose secrets only workers of this ve
 
 from alembic import op
 
-revision = "0023"
-down_revision = "0022"
+revision = "0024"
+down_revision = "0023"
 
 
 def upgrade() -> None:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.actions.base import ActionType, Change, Kind, Parameter
+from app.actions.base import ActionType, ChangeKind, Parameter, ValueKind
 from app.actions.parameters import evaluate_parameters
 from app.actions.paths import DecodedEvent
 from app.actions.registry import action_types
@@ -39,24 +39,25 @@ MISMATCH = (
 )
 
 TAKES = {
-    Kind.KEY: (
+    ValueKind.KEY: (
         "A key. Text in the mapping is the key itself, unless it starts with `body.`, `headers.` or "
         "`preprocess.`"
     ),
-    Kind.ID: "An id: text, or a whole number, which becomes text",
-    Kind.TEXT: "Text, or a number, which becomes text",
-    Kind.MOMENT: "A moment: ISO 8601, or seconds or milliseconds since 1970, which become ISO 8601",
-    Kind.OBJECT: "An object",
-    Kind.BOOLEAN: "`true` or `false`",
-    Kind.RECIPIENT: (
+    ValueKind.ID: "An id: text, or a whole number, which becomes text",
+    ValueKind.TEXT: "Text, or a number, which becomes text",
+    ValueKind.MOMENT: "A moment: ISO 8601, or seconds or milliseconds since 1970, which become ISO 8601",
+    ValueKind.OBJECT: "An object",
+    ValueKind.BOOLEAN: "`true` or `false`",
+    ValueKind.RECIPIENT: (
         "A user's id, a user to identify (an object with an `id`), or an object with `id` and `collection`"
     ),
-    Kind.RECIPIENTS: "One or many: a user's id, a user to identify (an object with an `id`), or an object "
-    "with `id` and `collection`",
-    Kind.REFERENCES: "One or many: a user's id, or an object with `id` and `collection`; whatever else it "
-    "has is left out",
-    Kind.MEMBERS: "One or many: a user's id, a user to identify, or an object with a `user` and a `tenant`",
-    Kind.TENANT: "A tenant's id, or a tenant to set (an object with an `id`)",
+    ValueKind.RECIPIENTS: "One or many: a user's id, a user to identify (an object with an `id`), or an "
+    "object with `id` and `collection`",
+    ValueKind.REFERENCES: "One or many: a user's id, or an object with `id` and `collection`; whatever "
+    "else it has is left out",
+    ValueKind.MEMBERS: "One or many: a user's id, a user to identify, or an object with a `user` and a "
+    "`tenant`",
+    ValueKind.TENANT: "A tenant's id, or a tenant to set (an object with an `id`)",
 }
 
 
@@ -205,12 +206,12 @@ def _stale(action: ActionType) -> list[str]:
         return []
     later = "[late and stale events](../late-and-stale.md)"
     texts = {
-        Change.SETS: (
+        ChangeKind.SETS: (
             f"A property that a later event set is left out; `skip_older` skips the action: {later}."
         ),
-        Change.DELETES: f"Skipped when a later event set the same thing again: {later}.",
-        Change.ADDS: f"A member whom a later event added or removed is left out: {later}.",
-        Change.REMOVES: f"A member whom a later event added or removed is left out: {later}.",
+        ChangeKind.DELETES: f"Skipped when a later event set the same thing again: {later}.",
+        ChangeKind.ADDS: f"A member whom a later event added or removed is left out: {later}.",
+        ChangeKind.REMOVES: f"A member whom a later event added or removed is left out: {later}.",
     }
     return [texts[effect.change]]
 

@@ -28,7 +28,7 @@ from app.api.app import create_app
 from app.api.receive import RefusalBudget
 from app.core.settings import Settings
 from app.database.engine import upgrade
-from app.events.rate_limits import RateLimits
+from app.events.rate_limits import SourceRateLimits
 from app.models.environment import Environment
 from app.runtime.resources import Runtime, open_runtime
 from app.runtime.temporal import connect, prepare_namespace
@@ -210,7 +210,7 @@ async def add_environment(runtime: Runtime) -> str:
 def edge_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of what the edge counts by time. Name it before `api`, which starts with it."""
     clock = Clock()
-    monkeypatch.setattr("app.api.app.RateLimits", lambda: RateLimits(clock))
+    monkeypatch.setattr("app.api.app.RateLimits", lambda: SourceRateLimits(clock))
     monkeypatch.setattr("app.api.receive.RefusalBudget", lambda: RefusalBudget(clock))
     return clock
 

@@ -5,15 +5,15 @@ from typing import Any
 from app.actions.base import (
     LATE_PARENT,
     MAXIMUM_LISTED,
-    Change,
+    ActionExample,
+    ChangeKind,
     Chunk,
     Effect,
-    Example,
-    Kind,
     Parameter,
     Payload,
     Subject,
     Tier,
+    ValueKind,
     action,
 )
 from app.outbound.destinations import Knock
@@ -26,7 +26,7 @@ CHUNK = Chunk("members", MEMBERS_A_CALL)
 
 KEY = Parameter(
     "key",
-    Kind.KEY,
+    ValueKind.KEY,
     "Audience",
     "The key of the audience, as text.",
     required=True,
@@ -36,7 +36,7 @@ KEY = Parameter(
 )
 MEMBERS = Parameter(
     "members",
-    Kind.MEMBERS,
+    ValueKind.MEMBERS,
     "Members",
     "One user or many: ids, users to identify, or objects with a `user` and a `tenant`. "
     f"More than {MEMBERS_A_CALL} go in several calls.",
@@ -47,7 +47,7 @@ MEMBERS = Parameter(
 )
 TENANT = Parameter(
     "tenant",
-    Kind.ID,
+    ValueKind.ID,
     "Tenant",
     "The id of the tenant within which they are members, unless a member names its own.",
     aliases=("tenant_id",),
@@ -65,9 +65,9 @@ def _audience(payload: Payload) -> Subject:
     title="Add to audience",
     order=90,
     tier=Tier.THREE,
-    effect=Effect(Change.ADDS, _audience, "members"),
+    effect=Effect(ChangeKind.ADDS, _audience, "members"),
     waits_for_parent=LATE_PARENT,
-    example=Example(
+    example=ActionExample(
         {"key": "vip", "members": "body.users.*.user_id"},
         {"cohort_name": "VIP", "in_cohort": True, "users": [{"user_id": "ada"}, {"user_id": "grace"}]},
     ),
@@ -78,7 +78,7 @@ def _audience(payload: Payload) -> Subject:
         TENANT,
         Parameter(
             "create_audience",
-            Kind.BOOLEAN,
+            ValueKind.BOOLEAN,
             "Create audience",
             "Whether to create the audience when it is not there; it is, unless this is false.",
             placeholder="true",
@@ -102,8 +102,8 @@ async def audiences_add_member(knock: Knock, payload: Payload, idempotency_key: 
     title="Remove from audience",
     order=100,
     tier=Tier.THREE,
-    effect=Effect(Change.REMOVES, _audience, "members"),
-    example=Example(
+    effect=Effect(ChangeKind.REMOVES, _audience, "members"),
+    example=ActionExample(
         {"key": "vip", "members": "body.users.*.user_id"},
         {"cohort_name": "VIP", "in_cohort": False, "users": [{"user_id": "ada"}, {"user_id": "grace"}]},
     ),

@@ -31,7 +31,7 @@ class Subject(NamedTuple):
     id: str
 
 
-class Change(StrEnum):
+class ChangeKind(StrEnum):
     """How an action changes its subject: it sets properties, deletes it, adds members to it or removes
     them."""
 
@@ -45,7 +45,7 @@ class Change(StrEnum):
 class Effect:
     """What an action of a type changes. `members`: the parameter that names whom it adds or removes."""
 
-    change: Change
+    change: ChangeKind
     subject: Callable[[Payload], Subject]
     members: str | None = None
 
@@ -53,7 +53,7 @@ class Effect:
 PREFIXES = tuple(f"{root}." for root in ROOTS)
 
 
-class Kind(StrEnum):
+class ValueKind(StrEnum):
     """The type of a parameter's value, which decides its coercion (see `parameters.py`)."""
 
     KEY = "key"
@@ -81,7 +81,7 @@ class Parameter:
     """
 
     name: str
-    kind: Kind
+    kind: ValueKind
     label: str
     help: str
     required: bool = False
@@ -121,7 +121,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Example:
+class ActionExample:
     """A mapping's parameters and an event's body to evaluate them on, for the documentation."""
 
     parameters: dict[str, Any]
@@ -145,12 +145,12 @@ class ActionType:
     tier: Tier
     parameters: tuple[Parameter, ...]
     chunk: Chunk | None
-    example: Example
+    example: ActionExample
     call: Call
     give_up_after: timedelta
     effect: Effect | None = None
     waits_for_parent: timedelta | None = None
-    fields: Mapping[str, Kind] = field(default_factory=dict)
+    fields: Mapping[str, ValueKind] = field(default_factory=dict)
 
     def parameter(self, name: str) -> Parameter | None:
         """The parameter of that name or alias."""
@@ -180,13 +180,13 @@ def action(
     title: str,
     order: int,
     tier: Tier,
-    example: Example,
+    example: ActionExample,
     parameters: tuple[Parameter, ...],
     chunk: Chunk | None = None,
     give_up_after: timedelta = timedelta(days=3),
     effect: Effect | None = None,
     waits_for_parent: timedelta | None = None,
-    fields: Mapping[str, Kind] | None = None,
+    fields: Mapping[str, ValueKind] | None = None,
 ) -> Callable[[Call], ActionType]:
     """Declare the decorated function as the call of an action type. Its docstring is the description."""
 

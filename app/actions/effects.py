@@ -21,7 +21,7 @@ _PLAIN = re.compile(r'[^."]+')
 
 
 @dataclass(frozen=True)
-class Member:
+class ChangedMember:
     """Somebody whom a payload adds or removes: as listed, who it is, and a name of what it is a member
     of."""
 
@@ -40,21 +40,21 @@ def address_of(effect: Effect) -> frozenset[str]:
     return frozenset({"id", "collection"}) if effect.members is None else frozenset()
 
 
-def members_of(effect: Effect, payload: Payload) -> list[Member]:
+def members_of(effect: Effect, payload: Payload) -> list[ChangedMember]:
     """Whom a payload adds or removes."""
     assert effect.members is not None
     of = effect.subject(payload)
     return [_member(of, each, payload.get("tenant")) for each in payload[effect.members]]
 
 
-def _member(of: Subject, value: Any, tenant: str | None) -> Member:
+def _member(of: Subject, value: Any, tenant: str | None) -> ChangedMember:
     is_membership = isinstance(value, dict) and "user" in value
     who = value["user"] if is_membership else value
     within = value.get("tenant", tenant) if is_membership else tenant
     subject = (
         Subject(USERS, who) if isinstance(who, str) else Subject(who.get("collection", USERS), who["id"])
     )
-    return Member(value, subject, storable(to_json([*of, within])))
+    return ChangedMember(value, subject, storable(to_json([*of, within])))
 
 
 def leaves_of(payload: Payload, address: Collection[str]) -> list[str]:

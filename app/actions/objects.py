@@ -5,15 +5,15 @@ from typing import Any
 from app.actions.base import (
     LATE_PARENT,
     MAXIMUM_LISTED,
-    Change,
+    ActionExample,
+    ChangeKind,
     Chunk,
     Effect,
-    Example,
-    Kind,
     Parameter,
     Payload,
     Subject,
     Tier,
+    ValueKind,
     action,
 )
 from app.actions.profiles import CHANNEL_DATA, FIELDS, NAME, PREFERENCES, upserted
@@ -25,7 +25,7 @@ CHUNK = Chunk("recipients", SUBSCRIBERS_A_CALL)
 
 COLLECTION = Parameter(
     "collection",
-    Kind.KEY,
+    ValueKind.KEY,
     "Collection",
     "The collection that the object belongs to, as text.",
     required=True,
@@ -34,7 +34,7 @@ COLLECTION = Parameter(
 )
 OBJECT_ID = Parameter(
     "id",
-    Kind.ID,
+    ValueKind.ID,
     "Object ID",
     "The object's id in your system.",
     required=True,
@@ -53,8 +53,8 @@ def _object(payload: Payload) -> Subject:
     order=30,
     fields=FIELDS,
     tier=Tier.THREE,
-    effect=Effect(Change.SETS, _object),
-    example=Example(
+    effect=Effect(ChangeKind.SETS, _object),
+    example=ActionExample(
         {
             "collection": "projects",
             "id": "body.project.id",
@@ -68,16 +68,21 @@ def _object(payload: Payload) -> Subject:
         OBJECT_ID,
         NAME,
         Parameter(
-            "timezone", Kind.TEXT, "Timezone", "A tz database name.", placeholder="body.timezone", clears=True
+            "timezone",
+            ValueKind.TEXT,
+            "Timezone",
+            "A tz database name.",
+            placeholder="body.timezone",
+            clears=True,
         ),
         Parameter(
-            "locale", Kind.TEXT, "Locale", "For example en-GB.", placeholder="body.locale", clears=True
+            "locale", ValueKind.TEXT, "Locale", "For example en-GB.", placeholder="body.locale", clears=True
         ),
         CHANNEL_DATA,
         PREFERENCES,
         Parameter(
             "properties",
-            Kind.OBJECT,
+            ValueKind.OBJECT,
             "Custom properties",
             "An object whose keys are set on the object beside the fields above.",
             aliases=("custom_properties",),
@@ -99,8 +104,8 @@ async def objects_set(knock: Knock, payload: Payload, idempotency_key: str) -> d
     title="Delete object",
     order=40,
     tier=Tier.THREE,
-    effect=Effect(Change.DELETES, _object),
-    example=Example({"collection": "projects", "id": "body.project_id"}, {"project_id": 7}),
+    effect=Effect(ChangeKind.DELETES, _object),
+    example=ActionExample({"collection": "projects", "id": "body.project_id"}, {"project_id": 7}),
     parameters=(COLLECTION, OBJECT_ID),
 )
 async def objects_delete(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:
@@ -114,9 +119,9 @@ async def objects_delete(knock: Knock, payload: Payload, idempotency_key: str) -
     title="Subscribe to object",
     order=70,
     tier=Tier.THREE,
-    effect=Effect(Change.ADDS, _object, "recipients"),
+    effect=Effect(ChangeKind.ADDS, _object, "recipients"),
     waits_for_parent=LATE_PARENT,
-    example=Example(
+    example=ActionExample(
         {
             "collection": "projects",
             "id": "body.project_id",
@@ -131,7 +136,7 @@ async def objects_delete(knock: Knock, payload: Payload, idempotency_key: str) -
         OBJECT_ID,
         Parameter(
             "recipients",
-            Kind.RECIPIENTS,
+            ValueKind.RECIPIENTS,
             "Recipients",
             "Who subscribes: user ids, users to identify, or objects with a collection. "
             f"More than {SUBSCRIBERS_A_CALL} go in several calls.",
@@ -142,7 +147,7 @@ async def objects_delete(knock: Knock, payload: Payload, idempotency_key: str) -
         ),
         Parameter(
             "properties",
-            Kind.OBJECT,
+            ValueKind.OBJECT,
             "Custom properties",
             "An object that is kept on each subscription.",
             aliases=("custom_properties",),
@@ -168,8 +173,8 @@ async def objects_subscribe(knock: Knock, payload: Payload, idempotency_key: str
     title="Unsubscribe from object",
     order=80,
     tier=Tier.THREE,
-    effect=Effect(Change.REMOVES, _object, "recipients"),
-    example=Example(
+    effect=Effect(ChangeKind.REMOVES, _object, "recipients"),
+    example=ActionExample(
         {"collection": "projects", "id": "body.project_id", "recipients": "body.user_id"},
         {"project_id": "p-7", "user_id": "ada"},
     ),
@@ -179,7 +184,7 @@ async def objects_subscribe(knock: Knock, payload: Payload, idempotency_key: str
         OBJECT_ID,
         Parameter(
             "recipients",
-            Kind.REFERENCES,
+            ValueKind.REFERENCES,
             "Recipients",
             "Who is unsubscribed: user ids, or objects with a collection. "
             f"More than {SUBSCRIBERS_A_CALL} go in several calls.",

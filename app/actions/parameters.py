@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from app.actions.base import ActionType, Kind, Parameter, Payload
+from app.actions.base import ActionType, Parameter, Payload, ValueKind
 from app.actions.paths import (
     MISSING,
     DecodedEvent,
@@ -29,7 +29,11 @@ from app.models.status import ActionStatus
 MAXIMUM_SHOWN = 60
 # Of what is left out, so many are named.
 MAXIMUM_NAMED = 100
-_ITEM_NAMES = {Kind.RECIPIENTS: "recipient", Kind.REFERENCES: "recipient", Kind.MEMBERS: "member"}
+_ITEM_NAMES = {
+    ValueKind.RECIPIENTS: "recipient",
+    ValueKind.REFERENCES: "recipient",
+    ValueKind.MEMBERS: "member",
+}
 _ID = "an id: a non-empty string or a whole number"
 _ROUNDED = f"{_ID}; with a fraction or an exponent a number this large is rounded, send its digits alone"
 _RECIPIENT = "a recipient: an id, or an object with an id"
@@ -114,7 +118,7 @@ def _with_fitting_properties(action: ActionType, payload: Payload, left_out: lis
     kept = {}
     for name, value in properties.items():
         kind = action.fields.get(name)
-        if kind is Kind.OBJECT and name in payload:
+        if kind is ValueKind.OBJECT and name in payload:
             continue
         try:
             kept[name] = value if kind is None or value is None else _as_property(kind, name, value)
@@ -123,8 +127,8 @@ def _with_fitting_properties(action: ActionType, payload: Payload, left_out: lis
     return {**payload, "properties": kept}
 
 
-def _as_property(kind: Kind, name: str, value: Any) -> Any:
-    if kind is Kind.OBJECT:
+def _as_property(kind: ValueKind, name: str, value: Any) -> Any:
+    if kind is ValueKind.OBJECT:
         raise InvalidParameter(f"is no custom property: to set it, map the parameter {name}")
     try:
         return _COERCIONS[kind](value)
@@ -449,21 +453,21 @@ def _user(value: Any) -> dict[str, Any]:
     return recipient if isinstance(recipient, dict) else {"id": recipient}
 
 
-_COERCIONS: dict[Kind, Callable[[Any], Any]] = {
-    Kind.KEY: _id,
-    Kind.ID: _id,
-    Kind.TEXT: _text,
-    Kind.MOMENT: _moment,
-    Kind.OBJECT: _object,
-    Kind.BOOLEAN: _boolean,
-    Kind.RECIPIENT: _recipient,
-    Kind.TENANT: _tenant,
+_COERCIONS: dict[ValueKind, Callable[[Any], Any]] = {
+    ValueKind.KEY: _id,
+    ValueKind.ID: _id,
+    ValueKind.TEXT: _text,
+    ValueKind.MOMENT: _moment,
+    ValueKind.OBJECT: _object,
+    ValueKind.BOOLEAN: _boolean,
+    ValueKind.RECIPIENT: _recipient,
+    ValueKind.TENANT: _tenant,
 }
 # Of parameters that take one value or many, how each is coerced.
-_ITEMS: dict[Kind, Callable[[Any], Any]] = {
-    Kind.RECIPIENTS: _recipient,
-    Kind.REFERENCES: _reference,
-    Kind.MEMBERS: _member,
+_ITEMS: dict[ValueKind, Callable[[Any], Any]] = {
+    ValueKind.RECIPIENTS: _recipient,
+    ValueKind.REFERENCES: _reference,
+    ValueKind.MEMBERS: _member,
 }
 LIST_KINDS = frozenset(_ITEMS)
 

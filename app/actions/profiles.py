@@ -3,12 +3,12 @@ body."""
 
 from collections.abc import Collection
 
-from app.actions.base import Kind, Parameter, Payload
+from app.actions.base import Parameter, Payload, ValueKind
 
-NAME = Parameter("name", Kind.TEXT, "Name", "Display name.", placeholder="body.name", clears=True)
+NAME = Parameter("name", ValueKind.TEXT, "Name", "Display name.", placeholder="body.name", clears=True)
 TIMEZONE = Parameter(
     "timezone",
-    Kind.TEXT,
+    ValueKind.TEXT,
     "Timezone",
     "A tz database name.",
     placeholder="body.timezone",
@@ -16,7 +16,7 @@ TIMEZONE = Parameter(
 )
 LOCALE = Parameter(
     "locale",
-    Kind.TEXT,
+    ValueKind.TEXT,
     "Locale",
     "For example en-GB.",
     placeholder="body.locale",
@@ -24,14 +24,14 @@ LOCALE = Parameter(
 )
 CHANNEL_DATA = Parameter(
     "channel_data",
-    Kind.OBJECT,
+    ValueKind.OBJECT,
     "Channel data",
     "An object by channel id: the tokens, devices or connections to deliver to.",
     placeholder="body.channel_data",
 )
 PREFERENCES = Parameter(
     "preferences",
-    Kind.OBJECT,
+    ValueKind.OBJECT,
     "Preferences",
     "An object by preference set id, usually `default`.",
     placeholder="body.preferences",
@@ -39,12 +39,12 @@ PREFERENCES = Parameter(
 
 # What every recipient has beside custom properties.
 FIELDS = {
-    "name": Kind.TEXT,
-    "timezone": Kind.TEXT,
-    "locale": Kind.TEXT,
-    "created_at": Kind.MOMENT,
-    "channel_data": Kind.OBJECT,
-    "preferences": Kind.OBJECT,
+    "name": ValueKind.TEXT,
+    "timezone": ValueKind.TEXT,
+    "locale": ValueKind.TEXT,
+    "created_at": ValueKind.MOMENT,
+    "channel_data": ValueKind.OBJECT,
+    "preferences": ValueKind.OBJECT,
 }
 
 

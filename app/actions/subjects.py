@@ -5,10 +5,10 @@ Erasure finds a user's events by it (`app/retention/event_erasure.py`).
 
 from typing import Any
 
-from app.actions.base import ActionType, Kind, Payload
+from app.actions.base import ActionType, Payload, ValueKind
 from app.models.directory import USERS
 
-_MANY = frozenset({Kind.RECIPIENTS, Kind.REFERENCES})
+_MANY = frozenset({ValueKind.RECIPIENTS, ValueKind.REFERENCES})
 
 
 def users_of(action: ActionType, payload: Payload) -> set[str]:
@@ -20,11 +20,11 @@ def users_of(action: ActionType, payload: Payload) -> set[str]:
             continue
         if parameter.names_user:
             found.add(value)
-        elif parameter.kind is Kind.RECIPIENT:
+        elif parameter.kind is ValueKind.RECIPIENT:
             found.add(_user(value))
         elif parameter.kind in _MANY:
             found.update(map(_user, value))
-        elif parameter.kind is Kind.MEMBERS:
+        elif parameter.kind is ValueKind.MEMBERS:
             found.update(_user(each["user"]) for each in value)
     return {each for each in found if each is not None}
 

@@ -3,14 +3,14 @@
 from typing import Any
 
 from app.actions.base import (
-    Change,
+    ActionExample,
+    ChangeKind,
     Effect,
-    Example,
-    Kind,
     Parameter,
     Payload,
     Subject,
     Tier,
+    ValueKind,
     action,
 )
 from app.actions.profiles import CHANNEL_DATA, FIELDS, NAME, upserted
@@ -19,7 +19,7 @@ from app.outbound.destinations import Knock, as_data
 
 TENANT_ID = Parameter(
     "id",
-    Kind.ID,
+    ValueKind.ID,
     "Tenant ID",
     "The tenant's id in your system.",
     required=True,
@@ -36,10 +36,10 @@ def _tenant(payload: Payload) -> Subject:
     "tenants_set",
     title="Set tenant",
     order=50,
-    fields={**FIELDS, "settings": Kind.OBJECT},
+    fields={**FIELDS, "settings": ValueKind.OBJECT},
     tier=Tier.THREE,
-    effect=Effect(Change.SETS, _tenant),
-    example=Example(
+    effect=Effect(ChangeKind.SETS, _tenant),
+    example=ActionExample(
         {
             "id": "body.organization.id",
             "name": "body.organization.name",
@@ -53,7 +53,7 @@ def _tenant(payload: Payload) -> Subject:
         NAME,
         Parameter(
             "settings",
-            Kind.OBJECT,
+            ValueKind.OBJECT,
             "Settings",
             "The tenant's `branding` and `preference_set`.",
             placeholder="body.settings",
@@ -61,7 +61,7 @@ def _tenant(payload: Payload) -> Subject:
         CHANNEL_DATA,
         Parameter(
             "properties",
-            Kind.OBJECT,
+            ValueKind.OBJECT,
             "Custom properties",
             "An object whose keys are set on the tenant beside the fields above.",
             aliases=("custom_properties",),
@@ -81,8 +81,8 @@ async def tenants_set(knock: Knock, payload: Payload, idempotency_key: str) -> d
     title="Delete tenant",
     order=60,
     tier=Tier.TWO,
-    effect=Effect(Change.DELETES, _tenant),
-    example=Example({"id": "body.organization_id"}, {"organization_id": "org_7"}),
+    effect=Effect(ChangeKind.DELETES, _tenant),
+    example=ActionExample({"id": "body.organization_id"}, {"organization_id": "org_7"}),
     parameters=(TENANT_ID,),
 )
 async def tenants_delete(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:

@@ -3,14 +3,14 @@
 from typing import Any
 
 from app.actions.base import (
-    Change,
+    ActionExample,
+    ChangeKind,
     Effect,
-    Example,
-    Kind,
     Parameter,
     Payload,
     Subject,
     Tier,
+    ValueKind,
     action,
 )
 from app.actions.profiles import CHANNEL_DATA, FIELDS, NAME, PREFERENCES, upserted
@@ -20,7 +20,7 @@ from app.outbound.destinations import Knock, as_data
 
 USER_ID = Parameter(
     "id",
-    Kind.ID,
+    ValueKind.ID,
     "ID",
     "The user's id in your system.",
     required=True,
@@ -38,10 +38,10 @@ def _user(payload: Payload) -> Subject:
     "users_identify",
     title="Identify user",
     order=10,
-    fields={**FIELDS, "email": Kind.TEXT, "phone_number": Kind.TEXT, "avatar": Kind.TEXT},
+    fields={**FIELDS, "email": ValueKind.TEXT, "phone_number": ValueKind.TEXT, "avatar": ValueKind.TEXT},
     tier=Tier.THREE,
-    effect=Effect(Change.SETS, _user),
-    example=Example(
+    effect=Effect(ChangeKind.SETS, _user),
+    example=ActionExample(
         {
             "id": "body.user_id",
             "name": "body.traits.name",
@@ -54,28 +54,38 @@ def _user(payload: Payload) -> Subject:
         USER_ID,
         NAME,
         Parameter(
-            "email", Kind.TEXT, "Email", "Primary email address.", placeholder="body.email", clears=True
+            "email", ValueKind.TEXT, "Email", "Primary email address.", placeholder="body.email", clears=True
         ),
         Parameter(
             "phone_number",
-            Kind.TEXT,
+            ValueKind.TEXT,
             "Phone number",
             "In E.164, for example +15550100100.",
             clears=True,
             placeholder="body.phone",
         ),
         Parameter(
-            "avatar", Kind.TEXT, "Avatar", "URL of a picture.", placeholder="body.avatar_url", clears=True
+            "avatar",
+            ValueKind.TEXT,
+            "Avatar",
+            "URL of a picture.",
+            placeholder="body.avatar_url",
+            clears=True,
         ),
         Parameter(
-            "timezone", Kind.TEXT, "Timezone", "A tz database name.", placeholder="body.timezone", clears=True
+            "timezone",
+            ValueKind.TEXT,
+            "Timezone",
+            "A tz database name.",
+            placeholder="body.timezone",
+            clears=True,
         ),
         Parameter(
-            "locale", Kind.TEXT, "Locale", "For example en-GB.", placeholder="body.locale", clears=True
+            "locale", ValueKind.TEXT, "Locale", "For example en-GB.", placeholder="body.locale", clears=True
         ),
         Parameter(
             "created_at",
-            Kind.MOMENT,
+            ValueKind.MOMENT,
             "Created at",
             "When the user was created in your system: ISO 8601, or seconds or milliseconds since 1970.",
             clears=True,
@@ -85,7 +95,7 @@ def _user(payload: Payload) -> Subject:
         PREFERENCES,
         Parameter(
             "properties",
-            Kind.OBJECT,
+            ValueKind.OBJECT,
             "Custom properties",
             "An object whose keys are set on the user beside the fields above.",
             aliases=("custom_properties",),
@@ -105,14 +115,14 @@ async def users_identify(knock: Knock, payload: Payload, idempotency_key: str) -
     title="Merge users",
     order=15,
     tier=Tier.TWO,
-    example=Example(
+    example=ActionExample(
         {"id": "body.userId", "from_user_id": "body.previousId"},
         {"type": "alias", "userId": "ada", "previousId": "visitor-7"},
     ),
     parameters=(
         Parameter(
             "id",
-            Kind.ID,
+            ValueKind.ID,
             "ID",
             "The id of the user that remains. It is created if there is none.",
             required=True,
@@ -122,7 +132,7 @@ async def users_identify(knock: Knock, payload: Payload, idempotency_key: str) -
         ),
         Parameter(
             "from_user_id",
-            Kind.ID,
+            ValueKind.ID,
             "From user ID",
             "The id of the user that is merged into it, and is deleted.",
             required=True,
@@ -177,8 +187,8 @@ async def _exists(knock: Knock, user_id: str) -> bool:
     title="Delete user",
     order=20,
     tier=Tier.TWO,
-    effect=Effect(Change.DELETES, _user),
-    example=Example({"id": "body.user_id"}, {"user_id": 42}),
+    effect=Effect(ChangeKind.DELETES, _user),
+    example=ActionExample({"id": "body.user_id"}, {"user_id": 42}),
     parameters=(USER_ID,),
 )
 async def users_delete(knock: Knock, payload: Payload, idempotency_key: str) -> dict[str, Any] | None:

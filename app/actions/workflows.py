@@ -6,12 +6,12 @@ from typing import Any
 from app.actions.base import (
     MAXIMUM_DATA_BYTES,
     MAXIMUM_LISTED,
+    ActionExample,
     Chunk,
-    Example,
-    Kind,
     Parameter,
     Payload,
     Tier,
+    ValueKind,
     action,
 )
 from app.outbound.destinations import Knock, as_data
@@ -22,7 +22,7 @@ CHUNK = Chunk("recipients", RECIPIENTS_A_CALL)
 
 KEY = Parameter(
     "key",
-    Kind.KEY,
+    ValueKind.KEY,
     "Workflow",
     "The key of the workflow, as text.",
     required=True,
@@ -37,7 +37,7 @@ KEY = Parameter(
     title="Cancel workflow",
     order=110,
     tier=Tier.FIVE,
-    example=Example(
+    example=ActionExample(
         {"key": "order-reminder", "cancellation_key": "body.order_id", "recipients": "body.user_id"},
         {"order_id": 9001, "user_id": "ada"},
     ),
@@ -46,7 +46,7 @@ KEY = Parameter(
         KEY,
         Parameter(
             "cancellation_key",
-            Kind.ID,
+            ValueKind.ID,
             "Cancellation key",
             "The key that the workflow was triggered with.",
             required=True,
@@ -54,7 +54,7 @@ KEY = Parameter(
         ),
         Parameter(
             "recipients",
-            Kind.REFERENCES,
+            ValueKind.REFERENCES,
             "Recipients",
             f"Cancel for these recipients only. More than {RECIPIENTS_A_CALL} go in several calls.",
             limit=MAXIMUM_LISTED,
@@ -75,7 +75,7 @@ async def workflows_cancel(knock: Knock, payload: Payload, idempotency_key: str)
     title="Trigger workflow",
     order=120,
     tier=Tier.FIVE,
-    example=Example(
+    example=ActionExample(
         {
             "key": "invoice-paid",
             "recipients": "body.customer",
@@ -98,7 +98,7 @@ async def workflows_cancel(knock: Knock, payload: Payload, idempotency_key: str)
         KEY,
         Parameter(
             "recipients",
-            Kind.RECIPIENTS,
+            ValueKind.RECIPIENTS,
             "Recipients",
             "Who is notified: user ids, users to identify, or objects with a collection. "
             f"More than {RECIPIENTS_A_CALL} go in several calls.",
@@ -108,24 +108,24 @@ async def workflows_cancel(knock: Knock, payload: Payload, idempotency_key: str)
         ),
         Parameter(
             "data",
-            Kind.OBJECT,
+            ValueKind.OBJECT,
             "Data",
             "An object for the workflow's templates.",
             maximum_bytes=MAXIMUM_DATA_BYTES,
             placeholder="body",
         ),
-        Parameter("actor", Kind.RECIPIENT, "Actor", "Who did it.", placeholder="body.actor_id"),
-        Parameter("tenant", Kind.TENANT, "Tenant", "On whose behalf.", placeholder="body.tenant_id"),
+        Parameter("actor", ValueKind.RECIPIENT, "Actor", "Who did it.", placeholder="body.actor_id"),
+        Parameter("tenant", ValueKind.TENANT, "Tenant", "On whose behalf.", placeholder="body.tenant_id"),
         Parameter(
             "cancellation_key",
-            Kind.ID,
+            ValueKind.ID,
             "Cancellation key",
             "Names this trigger, so that it can be cancelled.",
             placeholder="body.order_id",
         ),
         Parameter(
             "settings",
-            Kind.OBJECT,
+            ValueKind.OBJECT,
             "Settings",
             "An object with `sandbox_mode` (deliver nothing) or `skip_delay` (pass over delay steps), true "
             "or false.",

@@ -12,7 +12,7 @@ from temporalio import activity
 from app.activities.failures import tried_later
 from app.alerts.store import (
     WEBHOOK,
-    Outgoing,
+    OutgoingAlert,
     begin_alert,
     finish_alert,
     give_up,
@@ -77,7 +77,7 @@ class DeliverAlerts:
         async with self._engine.begin() as connection:
             await finish_alert(connection, alert.alert_id)
 
-    async def _send(self, delivery: AlertDeliveryRef, outgoing: Outgoing) -> None:
+    async def _send(self, delivery: AlertDeliveryRef, outgoing: OutgoingAlert) -> None:
         if delivery.channel == WEBHOOK:
             body = orjson.dumps(outgoing.report)
             headers = webhook_headers(body, outgoing.secret, f"msg_{delivery.alert_id.hex}")

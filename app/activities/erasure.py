@@ -7,7 +7,7 @@ from temporalio import activity
 
 from app.core.secrets import SecretBox
 from app.models.contracts import ErasureRef, ErasureStep
-from app.retention.erasure import Verdict, fail_erasure, work_off_batch
+from app.retention.erasure import BatchOutcome, fail_erasure, work_off_batch
 
 # How long one activity goes on before it reports back: well within its time limit (policies.BULK_CHUNK).
 WORKING_SECONDS = 10.0
@@ -25,11 +25,11 @@ class ErasureActivities:
     async def work_off_erasure(self, erasure: ErasureRef) -> ErasureStep:
         """Erase for some seconds; whether that was all, or something in mid-work is waited for."""
         deadline = time.monotonic() + WORKING_SECONDS
-        verdict = Verdict.MORE
-        while verdict is Verdict.MORE and time.monotonic() < deadline:
+        verdict = BatchOutcome.MORE
+        while verdict is BatchOutcome.MORE and time.monotonic() < deadline:
             async with self._engine.begin() as connection:
                 verdict = await work_off_batch(connection, self._box, erasure.erasure_id)
-        return ErasureStep(done=verdict is Verdict.DONE, waits=verdict is Verdict.LATER)
+        return ErasureStep(done=verdict is BatchOutcome.DONE, waits=verdict is BatchOutcome.LATER)
 
     @activity.defn
     async def fail_erasure(self, erasure: ErasureRef) -> None:

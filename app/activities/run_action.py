@@ -21,14 +21,14 @@ from app.activities.failures import tried_later
 from app.core.errors import Permanent, Refused, Retryable
 from app.database.engine import to_json
 from app.events.action_log import ActionLog, AppliedBy, Attempt, StoredAction
-from app.events.applied import AppliedChange, Key, Standing, changes_of, subject_key
+from app.events.applied import NotedChange, Standing, SubjectKey, changes_of, subject_key
 from app.events.superseded import Rest, holders_of, rest_of
 from app.models.contracts import ActionOutcome, ActionRef
 from app.models.status import ActionStatus
 from app.models.types import digest_of, new_id, now
 from app.outbound.destinations import Destinations
 from app.outbound.knock import attempt
-from app.outbound.rate_limits import Limit, NotYet, RateLimits
+from app.outbound.rate_limits import KnockRateLimits, Limit, NotYet
 from app.runtime import metrics, tracing
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Progress:
     result: dict[str, Any] | None
     left_out: list[dict[str, Any]]
     started_at: datetime | None = None
-    changes: list[AppliedChange] = field(default_factory=list)
+    changes: list[NotedChange] = field(default_factory=list)
     reason: str | None = None
 
     @property
@@ -82,7 +82,7 @@ class Progress:
         """Whether later events left nothing to send."""
         return self.reason is not None and not self.changes and self.result is None
 
-    def add(self, rest: Rest, result: dict[str, Any] | None, changes: Sequence[AppliedChange]) -> None:
+    def add(self, rest: Rest, result: dict[str, Any] | None, changes: Sequence[NotedChange]) -> None:
         """Count a call that succeeded. Of the results of several, numbers are summed, and ids are listed."""
         earlier = self.result
         self.result = _sum(earlier, result) if earlier and result else result
@@ -100,7 +100,7 @@ class Progress:
 
 
 @dataclass
-class Sending:
+class PendingCalls:
     """Where an action is sent: its environment, what the far side counts calls by, and what was applied
     there."""
 
@@ -127,7 +127,7 @@ class RunAction:
         self,
         actions: ActionLog,
         destinations: Destinations,
-        rate_limits: RateLimits,
+        rate_limits: KnockRateLimits,
         on_retry: Callable[[UUID], None],
         on_wait: Callable[[UUID], Awaitable[None]],
         on_return: Callable[[UUID], Awaitable[UUID | None]],
@@ -171,7 +171,7 @@ class RunAction:
         self, action_type: ActionType, action: StoredAction, environment: str, *, retried: bool
     ) -> ActionOutcome:
         progress = Progress(action.calls, action.result, list(action.left_out or ()))
-        sending = Sending(environment, None, Standing())
+        sending = PendingCalls(environment, None, Standing())
         status, problem = ActionStatus.SUCCEEDED, None
         try:
             sending = await self._prepare(action, environment)
@@ -209,15 +209,17 @@ class RunAction:
         metrics.count_action(environment, action_type.name, status)
         return ActionOutcome(action_id=action.id, status=status)
 
-    async def _prepare(self, action: StoredAction, environment: str) -> Sending:
+    async def _prepare(self, action: StoredAction, environment: str) -> PendingCalls:
         """Where the action is sent, with what was applied there so far, which may have been looked up when it
         was added."""
         account = self._destinations.account(environment)
         if action.standing is not None:
-            return Sending(environment, account, action.standing)
-        return Sending(environment, account, await self._actions.look_up(action, environment, account or ""))
+            return PendingCalls(environment, account, action.standing)
+        return PendingCalls(
+            environment, account, await self._actions.look_up(action, environment, account or "")
+        )
 
-    async def _refresh(self, action: StoredAction, sending: Sending) -> None:
+    async def _refresh(self, action: StoredAction, sending: PendingCalls) -> None:
         """Look up again what was applied, unless that was just now."""
         if now() - sending.standing.looked_up_at > RECENT:
             sending.standing = await self._actions.look_up(action, sending.environment, sending.destination)
@@ -226,7 +228,7 @@ class RunAction:
         self,
         action_type: ActionType,
         action: StoredAction,
-        sending: Sending,
+        sending: PendingCalls,
         progress: Progress,
         error: ParentMissing,
     ) -> NoReturn:
@@ -245,7 +247,7 @@ class RunAction:
         self,
         action_type: ActionType,
         action: StoredAction,
-        sending: Sending,
+        sending: PendingCalls,
         progress: Progress,
         *,
         retried: bool,
@@ -272,7 +274,7 @@ class RunAction:
             answer = await self._call(action_type, sending, rest.payload, _key_of(rest, key))
             progress.add(rest, answer, changes_of(action_type, rest.payload))
 
-    async def _take_turn(self, action_type: ActionType, sending: Sending, *, retried: bool) -> None:
+    async def _take_turn(self, action_type: ActionType, sending: PendingCalls, *, retried: bool) -> None:
         """Wait until the destination takes a call. Raises as `RateLimits.take`."""
         limit = sending.limit(action_type)
         if limit is not None:
@@ -280,7 +282,7 @@ class RunAction:
                 await self._rate_limits.take(limit, came_back=retried)
 
     async def _call(
-        self, action_type: ActionType, sending: Sending, payload: Payload, idempotency_key: str
+        self, action_type: ActionType, sending: PendingCalls, payload: Payload, idempotency_key: str
     ) -> dict[str, Any] | None:
         """The destination's answer to a call. Raises as `attempt`, and ParentMissing."""
         knock = self._destinations.client(sending.environment)
@@ -301,7 +303,7 @@ class RunAction:
             raise
 
     async def _settle(
-        self, action_type: ActionType, action: StoredAction, sending: Sending, *, retried: bool
+        self, action_type: ActionType, action: StoredAction, sending: PendingCalls, *, retried: bool
     ) -> None:
         """Several events changed the same thing at once, and nobody knows whose call came last: send again
         what the last of them set.
@@ -320,7 +322,7 @@ class RunAction:
         raise Retryable("several events change the same thing at once", code="contested", retry_after=1)
 
     async def _send_what_holds(
-        self, action_type: ActionType, action: StoredAction, sending: Sending, *, retried: bool
+        self, action_type: ActionType, action: StoredAction, sending: PendingCalls, *, retried: bool
     ) -> bool:
         """Send again what holds of what an action changed; False when it was changed meanwhile."""
         payload = action.payload or {}
@@ -335,7 +337,7 @@ class RunAction:
         return is_settled
 
     async def _send_again(
-        self, action: StoredAction, keys: set[Key], sending: Sending, *, retried: bool
+        self, action: StoredAction, keys: set[SubjectKey], sending: PendingCalls, *, retried: bool
     ) -> bool:
         """Send again what an action set of these rows and still holds; False when they were changed
         meanwhile."""
@@ -362,7 +364,7 @@ class RunAction:
         self,
         action: StoredAction,
         status: ActionStatus,
-        sending: Sending,
+        sending: PendingCalls,
         progress: Progress,
         error: str | None = None,
         *,

@@ -24,7 +24,7 @@ from app.events.ordering import Turns
 from app.outbound.destinations import Destinations
 from app.outbound.http import Outbound
 from app.outbound.mail import Mailer
-from app.outbound.rate_limits import RateLimits
+from app.outbound.rate_limits import KnockRateLimits
 from app.runtime.resources import Runtime
 
 Activities = Sequence[Callable[..., Any]]
@@ -35,7 +35,7 @@ def event_activities(
     events: EventLog,
     actions: ActionLog,
     destinations: Destinations,
-    rate_limits: RateLimits,
+    rate_limits: KnockRateLimits,
     release: Callable[[UUID], None],
 ) -> Activities:
     """The steps of an event. `release` is told of each event that needs no attention any more."""

@@ -4,10 +4,9 @@ from temporalio import activity
 
 from app.events.assessment import assess, status_of
 from app.events.event_log import EventLog, StoredEvent
-from app.models.contracts import EventRef, Verdict
+from app.models.contracts import EventRef, VerificationResult
 from app.models.status import ReceivedThrough, VerificationStatus
-from app.providers.verification import Delivery
-from app.providers.verification import Verdict as Finding
+from app.providers.verification import Delivery, Verdict
 from app.scripting.pool import Scripts
 from app.sources.live import Configuration
 
@@ -21,16 +20,16 @@ class VerifyEvent:
         self._scripts = scripts
 
     @activity.defn
-    async def verify_event(self, event: EventRef) -> Verdict:
+    async def verify_event(self, event: EventRef) -> VerificationResult:
         stored = await self._events.load(event.event_id)
         if stored.origin is not None:
             # A rehearsal has no signature; a replay was verified when it was asked for
             # (`app/replays/one.py`).
-            return Verdict(rejected=False)
+            return VerificationResult(rejected=False)
         endpoint = self._configuration.endpoint(stored.environment, stored.source_key)
         if endpoint is None:
             # Nothing to verify with any more; `map_event` finds no mapping either and says so.
-            return Verdict(rejected=False)
+            return VerificationResult(rejected=False)
         if stored.received_through != ReceivedThrough.WEBHOOK:
             verdict = _received_verdict(stored)
             reason = stored.verification_reason
@@ -40,21 +39,23 @@ class VerifyEvent:
             if assessment.run and assessment.run.error:
                 # A script that fails now, after a change or on a busy machine, takes back no verdict that it
                 # gave.
-                return Verdict(rejected=stored.verification_status == VerificationStatus.ENFORCED_FAILED)
+                return VerificationResult(
+                    rejected=stored.verification_status == VerificationStatus.ENFORCED_FAILED
+                )
             verdict = assessment.verdict
             reason = None if verdict.verified else verdict.reason
         status = status_of(endpoint, verdict)
         if status != stored.verification_status:
             await self._correct(stored, status, reason)
-        return Verdict(rejected=status is VerificationStatus.ENFORCED_FAILED)
+        return VerificationResult(rejected=status is VerificationStatus.ENFORCED_FAILED)
 
     async def _correct(self, stored: StoredEvent, status: VerificationStatus, reason: str | None) -> None:
         """Configuration changed between receipt and execution: a secret was removed, enforcement switched."""
         await self._events.set_verification(stored.id, status, reason)
 
 
-def _received_verdict(stored: StoredEvent) -> Finding:
+def _received_verdict(stored: StoredEvent) -> Verdict:
     """The verdict of reception, on an event of a request that is not stored as it was sent: a batch, a call
     of a library, a call with a source key."""
     found = stored.verification_status.rpartition(":")[2]
-    return Finding({"verified": True, "failed": False}.get(found), stored.verification_reason or "")
+    return Verdict({"verified": True, "failed": False}.get(found), stored.verification_reason or "")

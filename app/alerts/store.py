@@ -195,7 +195,7 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class Outgoing:
+class OutgoingAlert:
     """A delivery as it is to be sent. `secret` signs it, if there is one."""
 
     receiver: str
@@ -338,14 +338,14 @@ async def begin_alert(connection: AsyncConnection, alert_id: UUID) -> list[str]:
 
 async def load_delivery(
     connection: AsyncConnection, box: SecretBox, delivery: AlertDeliveryRef
-) -> Outgoing | None:
+) -> OutgoingAlert | None:
     """The delivery as it is to be sent; None when the source is gone, and all of its alerts."""
     parameters = {"id": delivery.alert_id, "channel": delivery.channel}
     row = (await connection.execute(_DELIVERY, parameters)).first()
     if row is None:
         return None
     secret = None if row.ciphertext is None else box.decrypt(row.ciphertext).decode()
-    return Outgoing(row.receiver, AlertStatus(row.status), row.report, secret)
+    return OutgoingAlert(row.receiver, AlertStatus(row.status), row.report, secret)
 
 
 async def record_delivery(

@@ -19,7 +19,7 @@ from app.api.reverse_etl import source_calls
 from app.api.security_headers import SecurityHeaders
 from app.core.settings import Settings
 from app.events.inbox import Inbox
-from app.events.rate_limits import RateLimits
+from app.events.rate_limits import SourceRateLimits
 from app.logs.timeline import Timelines
 from app.outbound.destinations import Destinations
 from app.runtime import tracing
@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
                 maximum_queued=settings.max_queued_events,
                 maximum_bytes=settings.max_queued_bytes,
             )
-            app.state.rate_limits = RateLimits()
+            app.state.rate_limits = SourceRateLimits()
             app.state.refusal_budget = receive.RefusalBudget()
             app.state.secret_uses = SecretUses(runtime.engine)
             app.state.timelines = Timelines(settings, runtime.configuration)

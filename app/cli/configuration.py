@@ -76,7 +76,7 @@ def push(
 
 
 @dataclass(frozen=True)
-class Difference:
+class FileDifference:
     """What a source is on the server (None: not there) and what its file says (None: there is no file), in
     the environments that the token opens; `unseen` are the others of the file."""
 
@@ -197,7 +197,7 @@ def _server_sources(client: ManagementClient) -> dict[str, SourceFile]:
     return {source["key"]: from_answer(source) for source in answer["entries"]}
 
 
-def _compare(client: ManagementClient, directory: Path) -> list[Difference]:
+def _compare(client: ManagementClient, directory: Path) -> list[FileDifference]:
     """Every source of the files and of the server. Environments that a file leaves out are left alone."""
     files, server = read_files(directory), _server_sources(client)
     opened = _opened_environments(client)
@@ -215,11 +215,11 @@ def _compare(client: ManagementClient, directory: Path) -> list[Difference]:
         if file and opened is not None:
             unseen = [slug for slug in file.content["environments"] if slug not in opened]
             file = file.within(opened)
-        differences.append(Difference(key, there, file, unseen))
+        differences.append(FileDifference(key, there, file, unseen))
     return differences
 
 
-def _show(differences: list[Difference], console: Console, *, as_json: bool) -> None:
+def _show(differences: list[FileDifference], console: Console, *, as_json: bool) -> None:
     if as_json:
         for each in differences:
             change = "none" if not each.changes else "change" if each.server else "create"

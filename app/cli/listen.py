@@ -66,7 +66,7 @@ async def listen(
                 await _serve(app, port, on_ready)
 
 
-class _Server(uvicorn.Server):
+class _QuietServer(uvicorn.Server):
     """Ends when it is told to: uvicorn's own way raises the signal again."""
 
     @contextmanager
@@ -124,7 +124,7 @@ async def _serve(app: Starlette, port: int, on_ready: Callable[[str], None]) -> 
     with listening:
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
         on_ready(f"http://{HOST}:{listening.getsockname()[1]}")
-        server = _Server(config)
+        server = _QuietServer(config)
         stop = stop_requested()
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)

@@ -12,7 +12,7 @@ from app.cli.options import AsJson, Connection, grouped
 from app.cli.printing import print_json, print_table
 
 if TYPE_CHECKING:
-    from app.retention.periods import Kind
+    from app.retention.periods import RetentionKind
 
 Days = Annotated[int | None, typer.Option(min=1, metavar="DAYS", help="Days to keep them from now on.")]
 
@@ -27,11 +27,11 @@ class Periods:
     messages: Days = None
     bulk_operations: Days = None
 
-    def by_kind(self) -> dict["Kind", int]:
+    def by_kind(self) -> dict["RetentionKind", int]:
         """The days that are given."""
-        from app.retention.periods import Kind
+        from app.retention.periods import RetentionKind
 
-        given = {Kind[name.upper()]: days for name, days in vars(self).items()}
+        given = {RetentionKind[name.upper()]: days for name, days in vars(self).items()}
         return {kind: days for kind, days in given.items() if days is not None}
 
 
@@ -58,7 +58,7 @@ def retention(
 
 def show_retention(client: ManagementClient, console: Console, *, as_json: bool) -> int:
     """Show how long each kind is kept; the exit code."""
-    from app.retention.periods import Kind
+    from app.retention.periods import RetentionKind
 
     found = client.get("/v1/retention")
     if as_json:
@@ -66,16 +66,16 @@ def show_retention(client: ManagementClient, console: Console, *, as_json: bool)
         return 0
     rows = [
         (kind.removesuffix("_days").replace("_", " "), str(found[kind]), str(found["defaults"][kind]))
-        for kind in Kind
+        for kind in RetentionKind
     ]
     print_table(console, ("kept", "days", "default"), rows)
     return 0
 
 
-def change_retention(client: ManagementClient, days: Mapping["Kind", int], *, reset: bool) -> None:
+def change_retention(client: ManagementClient, days: Mapping["RetentionKind", int], *, reset: bool) -> None:
     """Set how long these kinds are kept, all others back to their defaults if `reset`."""
-    from app.retention.periods import Kind
+    from app.retention.periods import RetentionKind
 
-    others = dict.fromkeys(Kind) if reset else {}
+    others = dict.fromkeys(RetentionKind) if reset else {}
     wanted = {kind.value: each for kind, each in {**others, **days}.items()}
     client.put("/v1/retention", {"retention": wanted})

@@ -85,7 +85,7 @@ class Name(StrEnum):
 
 
 @dataclass(frozen=True)
-class BulkOperation:
+class BulkProgress:
     """An operation and how far it is."""
 
     id: UUID
@@ -105,7 +105,7 @@ class BulkOperation:
 
 async def ask_to_set(
     connection: AsyncConnection, environment: str, name: Name, collection: str, profiles: Iterable[Profile]
-) -> BulkOperation:
+) -> BulkProgress:
     """Let recipients be created or updated."""
     items = [_profile_item(each) for each in profiles]
     return await _create(connection, environment, name, collection, items)
@@ -113,14 +113,14 @@ async def ask_to_set(
 
 async def ask_to_delete(
     connection: AsyncConnection, environment: str, name: Name, collection: str, ids: Iterable[str]
-) -> BulkOperation:
+) -> BulkProgress:
     """Let recipients of a collection be deleted."""
     return await _create(connection, environment, name, collection, [{"id": each} for each in ids])
 
 
 async def ask_to_subscribe(
     connection: AsyncConnection, environment: str, collection: str, objects: Iterable[Subscribers]
-) -> BulkOperation:
+) -> BulkProgress:
     """Let recipients be subscribed to objects of a collection."""
     items = [
         {
@@ -138,7 +138,7 @@ async def ask_to_unsubscribe(
     environment: str,
     collection: str,
     objects: Iterable[tuple[str, Sequence[Reference]]],
-) -> BulkOperation:
+) -> BulkProgress:
     """Let recipients' subscriptions to objects of a collection, each by its id, be removed."""
     items = [{"id": id, "recipients": [list(each) for each in recipients]} for id, recipients in objects]
     return await _create(connection, environment, Name.DELETE_SUBSCRIPTIONS, collection, items)
@@ -146,10 +146,10 @@ async def ask_to_unsubscribe(
 
 async def get_operation(
     connection: AsyncConnection, environment: str, operation_id: UUID
-) -> BulkOperation | None:
+) -> BulkProgress | None:
     """The operation, if there is one."""
     row = (await connection.execute(_GET, {"environment": environment, "id": operation_id})).first()
-    return None if row is None else BulkOperation(**row._mapping)
+    return None if row is None else BulkProgress(**row._mapping)
 
 
 async def work_off_chunk(connection: AsyncConnection, operation_id: UUID) -> bool:
@@ -184,7 +184,7 @@ async def fail_operation(connection: AsyncConnection, operation_id: UUID) -> Non
 
 async def _create(
     connection: AsyncConnection, environment: str, name: Name, collection: str, items: list[Json]
-) -> BulkOperation:
+) -> BulkProgress:
     rows = await connection.execute(
         _CREATE,
         {
@@ -198,7 +198,7 @@ async def _create(
         },
     )
     *values, _ = rows.one()
-    return BulkOperation(*values)
+    return BulkProgress(*values)
 
 
 def _profile_item(profile: Profile) -> Json:

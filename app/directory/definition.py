@@ -177,7 +177,7 @@ class InAppTemplate(Change):
     action_buttons: list[ActionButton] = Field(default=[], max_length=10)
 
 
-class Step(Change):
+class WorkflowStep(Change):
     """What all steps have."""
 
     ref: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,255}$")] = Field(
@@ -188,21 +188,21 @@ class Step(Change):
     conditions: ConditionGroup | None = Field(None, description="The step is skipped unless these are met.")
 
 
-class DelayStep(Step):
+class DelayStep(WorkflowStep):
     """Waits."""
 
     type: Literal["delay"]
     settings: DelaySettings
 
 
-class FetchStep(Step):
+class FetchStep(WorkflowStep):
     """Requests data over HTTP."""
 
     type: Literal["http_fetch"]
     settings: FetchSettings
 
 
-class ChannelStep(Step):
+class ChannelStep(WorkflowStep):
     """Makes a message for the recipient. The key names the channel in messages; there is nothing to set
     up."""
 

@@ -58,7 +58,7 @@ WHERE environment = :environment AND user_id = :user_id ORDER BY key, tenant LIM
 
 
 @dataclass(frozen=True)
-class Membership:
+class AudienceMembership:
     """An audience that a user is in, within a tenant or within none."""
 
     audience: str
@@ -104,11 +104,11 @@ async def list_audiences(
 
 async def memberships(
     connection: AsyncConnection, environment: str, user_id: str, limit: int
-) -> list[Membership]:
+) -> list[AudienceMembership]:
     """The audiences that a user is in."""
     parameters = {"environment": environment, "user_id": user_id, "limit": limit}
     rows = await connection.execute(_MEMBERSHIPS, parameters)
-    return [Membership(row.key, row.tenant or None, row.added_at) for row in rows]
+    return [AudienceMembership(row.key, row.tenant or None, row.added_at) for row in rows]
 
 
 async def get_channel_data(connection: AsyncConnection, environment: str, reference: Reference) -> Json:

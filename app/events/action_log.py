@@ -20,11 +20,11 @@ from app.database.batching import PACE, Batcher
 from app.database.engine import to_json, with_isolation
 from app.events.applied import (
     APPLIED_ROWS,
-    AppliedChange,
-    Key,
     LookUp,
+    NotedChange,
     Position,
     Standing,
+    SubjectKey,
     keys_of,
     look_up,
     standings,
@@ -198,11 +198,11 @@ class AppliedBy:
     environment: str
     destination: str
     position: Position
-    changes: Sequence[AppliedChange]
+    changes: Sequence[NotedChange]
     before: Standing
 
     @property
-    def keys(self) -> set[Key]:
+    def keys(self) -> set[SubjectKey]:
         """The rows that it changed."""
         return {each.key for each in self.changes}
 
@@ -213,7 +213,7 @@ class _Addition:
 
     action: StoredAction
     destination: str
-    keys: Sequence[Key]
+    keys: Sequence[SubjectKey]
 
 
 class ActionLog:
@@ -380,8 +380,8 @@ def _changed_rows(attempt: Attempt) -> list[dict[str, object]]:
     if applied is None:
         return []
     mark, event_id = applied.position.as_mark(), applied.position.event_id
-    properties: dict[Key, dict[str, object]] = {key: {} for key in applied.keys}
-    deleted: set[Key] = set()
+    properties: dict[SubjectKey, dict[str, object]] = {key: {} for key in applied.keys}
+    deleted: set[SubjectKey] = set()
     for each in applied.changes:
         properties[each.key] |= dict.fromkeys(each.properties, mark)
         if each.deletes:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.actions.base import ActionType, Change, Effect, Payload, Subject
+from app.actions.base import ActionType, ChangeKind, Effect, Payload, Subject
 from app.actions.effects import address_of, leaves_of, members_of, storable, subject_of
 from app.database.engine import to_json
 from app.models.types import now
@@ -39,7 +39,7 @@ _LOOK_UP = text(f"SELECT found.* {APPLIED_ROWS}")
 Mark = Mapping[str, Any]
 
 
-class Key(NamedTuple):
+class SubjectKey(NamedTuple):
     """A row: a user, object or tenant, or with a `target` its membership in that."""
 
     collection: str
@@ -107,18 +107,18 @@ class Applied:
 class Standing:
     """What was applied so far to what an action changes, and when that was looked up."""
 
-    rows: Mapping[Key, Applied] = field(default_factory=dict)
+    rows: Mapping[SubjectKey, Applied] = field(default_factory=dict)
     looked_up_at: datetime = field(default_factory=now)
 
-    def of(self, key: Key) -> Applied:
+    def of(self, key: SubjectKey) -> Applied:
         return self.rows.get(key, Applied())
 
 
 @dataclass(frozen=True)
-class AppliedChange:
+class NotedChange:
     """What a call that succeeded changed of a row. `deletes`: the thing itself."""
 
-    key: Key
+    key: SubjectKey
     properties: tuple[str, ...]
     deletes: bool = False
 
@@ -129,7 +129,7 @@ class LookUp:
 
     environment: str
     destination: str
-    keys: Sequence[Key]
+    keys: Sequence[SubjectKey]
 
 
 def says_it_creates(event_type: str | None) -> bool:
@@ -142,7 +142,7 @@ def event_time(occurred_at: datetime | None, received_at: datetime) -> int | Non
     return None if occurred_at is None else int(min(occurred_at, received_at).timestamp() * 1000)
 
 
-def keys_of(action: ActionType, payload: Payload | None) -> list[Key]:
+def keys_of(action: ActionType, payload: Payload | None) -> list[SubjectKey]:
     """The rows that say whether an action's event is older: what it changes, and what that belongs to."""
     effect = action.effect
     if effect is None or payload is None:
@@ -156,29 +156,29 @@ def keys_of(action: ActionType, payload: Payload | None) -> list[Key]:
     return keys
 
 
-def changes_of(action: ActionType, payload: Payload) -> list[AppliedChange]:
+def changes_of(action: ActionType, payload: Payload) -> list[NotedChange]:
     """What a call with this payload changed."""
     effect = action.effect
     if effect is None:
         return []
     if effect.members is not None:
         return [
-            AppliedChange(_key(each.subject, each.target), (MEMBERSHIP,))
+            NotedChange(_key(each.subject, each.target), (MEMBERSHIP,))
             for each in members_of(effect, payload)
         ]
     key = _key(subject_of(effect, payload))
-    if effect.change is Change.DELETES:
-        return [AppliedChange(key, (), deletes=True)]
-    return [AppliedChange(key, tuple(leaves_of(payload, address_of(effect))))]
+    if effect.change is ChangeKind.DELETES:
+        return [NotedChange(key, (), deletes=True)]
+    return [NotedChange(key, tuple(leaves_of(payload, address_of(effect))))]
 
 
-def membership_keys(effect: Effect, payload: Payload) -> Iterator[tuple[Any, Key, Key]]:
+def membership_keys(effect: Effect, payload: Payload) -> Iterator[tuple[Any, SubjectKey, SubjectKey]]:
     """Each member that a payload lists, as listed, with its own row and that of the membership."""
     for member in members_of(effect, payload):
         yield member.value, _key(member.subject), _key(member.subject, member.target)
 
 
-def subject_key(effect: Effect, payload: Payload) -> Key:
+def subject_key(effect: Effect, payload: Payload) -> SubjectKey:
     """The row of what an action changes."""
     return _key(subject_of(effect, payload))
 
@@ -192,8 +192,8 @@ def latest(positions: Iterable[Position]) -> Position | None:
     return last
 
 
-def _key(subject: Subject, target: str = "") -> Key:
-    return Key(storable(subject.collection), storable(subject.id), target)
+def _key(subject: Subject, target: str = "") -> SubjectKey:
+    return SubjectKey(storable(subject.collection), storable(subject.id), target)
 
 
 async def look_up(connection: AsyncConnection, look_ups: Sequence[LookUp]) -> list[Standing]:
@@ -207,7 +207,7 @@ async def look_up(connection: AsyncConnection, look_ups: Sequence[LookUp]) -> li
 def wanted_rows(look_ups: Sequence[LookUp]) -> str:
     """The rows to look up, as JSON."""
     found = {(each.environment, *key, each.destination) for each in look_ups for key in each.keys}
-    names = ("environment", *Key._fields, "destination")
+    names = ("environment", *SubjectKey._fields, "destination")
     return to_json([dict(zip(names, each, strict=True)) for each in found])
 
 
@@ -215,9 +215,11 @@ def standings(look_ups: Sequence[LookUp], rows: Sequence[RowMapping]) -> list[St
     """What was found, for each look-up."""
     moment = now()
     found = {
-        (row["environment"], row["destination"], Key(row["collection"], row["id"], row["target"])): Applied(
-            row["properties"], row["deleted"], row["version"], row["last_event"]
-        )
+        (
+            row["environment"],
+            row["destination"],
+            SubjectKey(row["collection"], row["id"], row["target"]),
+        ): Applied(row["properties"], row["deleted"], row["version"], row["last_event"])
         for row in rows
     }
     return [

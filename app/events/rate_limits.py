@@ -29,7 +29,7 @@ class Bucket:
         return (1 - self.tokens) / rate
 
 
-class RateLimits:
+class SourceRateLimits:
     """The buckets of this process. `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.actions.base import ActionType, Change, Effect, Payload
+from app.actions.base import ActionType, ChangeKind, Effect, Payload
 from app.actions.effects import address_of, ancestors_of, leaves_of, without_leaves
 from app.actions.registry import action_types
 from app.events.applied import (
@@ -61,7 +61,7 @@ def rest_of(action: ActionType, payload: Payload, position: Position, standing: 
     if effect.members is not None:
         return _members_left(effect, payload, position, standing)
     row = standing.of(subject_key(effect, payload))
-    if effect.change is Change.DELETES:
+    if effect.change is ChangeKind.DELETES:
         return _superseded(latest(_later(row, position).values()), "set it again")
     return _properties_left(effect, payload, position, row)
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.core import exact_json
-from app.directory.bulk_operations import BulkOperation
+from app.directory.bulk_operations import BulkProgress
 from app.models.types import first_id_at, now, time_of
 from app.sources.live import Endpoint
 
@@ -30,7 +30,7 @@ WHERE e.environment = :environment AND e.source_key = :source_key AND e.id >= :f
 
 async def progress(
     engine: AsyncEngine, endpoint: Endpoint, batch_id: UUID, names: Mapping[str, str]
-) -> BulkOperation | None:
+) -> BulkProgress | None:
     """The bulk operation that the events of a call are, None when this source has no such call. `names` are
     those of operations by event type."""
     if batch_id > first_id_at(now() + LONGEST_CALL):
@@ -57,7 +57,7 @@ async def progress(
     failed = [each for each in finished if each.status in ("failed", "rejected")]
     done = len(finished) == len(events)
     last = max((each.finished_at for each in finished), default=asked_at)
-    return BulkOperation(
+    return BulkProgress(
         id=batch_id,
         name=name,
         status="completed" if done else "processing" if finished else "queued",

@@ -13,7 +13,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
-from app.logs.steps import PendingStep, Step, Timeline
+from app.logs.steps import PendingStep, Timeline, TimelineStep
 from app.models.contracts import FirstTry
 
 logger = logging.getLogger(__name__)
@@ -51,10 +51,10 @@ async def _timeline(handle: WorkflowHandle[Any, Any]) -> Timeline:
     )
 
 
-async def _steps(history: AsyncIterator[HistoryEvent]) -> list[Step]:
+async def _steps(history: AsyncIterator[HistoryEvent]) -> list[TimelineStep]:
     """The steps in the order in which they began; no more than `MAXIMUM_STEPS`."""
-    steps: list[Step] = []
-    by_event: dict[int, Step] = {}
+    steps: list[TimelineStep] = []
+    by_event: dict[int, TimelineStep] = {}
     async for event in history:
         if inner := _first_try(event):
             steps.extend(inner)
@@ -68,43 +68,45 @@ async def _steps(history: AsyncIterator[HistoryEvent]) -> list[Step]:
     return steps
 
 
-def _begun(event: HistoryEvent) -> Step | None:
+def _begun(event: HistoryEvent) -> TimelineStep | None:
     """The step that a history event begins, or records whole."""
     at = _time(event.event_time)
     match event.event_type:
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
             name = event.workflow_execution_started_event_attributes.workflow_type.name
-            return Step("workflow", name, "started", started_at=at)
+            return TimelineStep("workflow", name, "started", started_at=at)
         case EventType.EVENT_TYPE_MARKER_RECORDED:
             return _local_activity(event)
         case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
             name = event.activity_task_scheduled_event_attributes.activity_type.name
-            return Step("activity", name, "scheduled", scheduled_at=at)
+            return TimelineStep("activity", name, "scheduled", scheduled_at=at)
         case EventType.EVENT_TYPE_TIMER_STARTED:
             wait = event.timer_started_event_attributes.start_to_fire_timeout.ToTimedelta()
-            return Step("timer", f"waits {wait.total_seconds():g} s", "started", started_at=at)
+            return TimelineStep("timer", f"waits {wait.total_seconds():g} s", "started", started_at=at)
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
             name = event.workflow_execution_signaled_event_attributes.signal_name
-            return Step("signal", name, "completed", started_at=at, finished_at=at)
+            return TimelineStep("signal", name, "completed", started_at=at, finished_at=at)
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
-            return Step("workflow", "closes", "completed", finished_at=at)
+            return TimelineStep("workflow", "closes", "completed", finished_at=at)
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
             failure = event.workflow_execution_failed_event_attributes.failure
-            return Step("workflow", "closes", "failed", finished_at=at, failure=_message(failure))
+            return TimelineStep("workflow", "closes", "failed", finished_at=at, failure=_message(failure))
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
             reason = event.workflow_execution_terminated_event_attributes.reason
-            return Step("workflow", "closes", "terminated", finished_at=at, failure=reason or None)
+            return TimelineStep("workflow", "closes", "terminated", finished_at=at, failure=reason or None)
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
-            return Step("workflow", "closes", "cancelled", finished_at=at)
+            return TimelineStep("workflow", "closes", "cancelled", finished_at=at)
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
-            return Step("workflow", "closes", "timed_out", finished_at=at)
+            return TimelineStep("workflow", "closes", "timed_out", finished_at=at)
         case EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
             failure = event.workflow_task_failed_event_attributes.failure
-            return Step("workflow", "workflow task", "failed", finished_at=at, failure=_message(failure))
+            return TimelineStep(
+                "workflow", "workflow task", "failed", finished_at=at, failure=_message(failure)
+            )
     return None
 
 
-def _first_try(event: HistoryEvent) -> list[Step]:
+def _first_try(event: HistoryEvent) -> list[TimelineStep]:
     """The steps that `try_event` took, when the event is its marker; one that failed as a whole is a step
     itself."""
     marker = event.marker_recorded_event_attributes
@@ -115,7 +117,7 @@ def _first_try(event: HistoryEvent) -> list[Step]:
         return []
     first = FirstTry.model_validate_json(marker.details["result"].payloads[0].data)
     return [
-        Step(
+        TimelineStep(
             "local_activity",
             each.name,
             "failed" if each.failure else "completed",
@@ -127,14 +129,14 @@ def _first_try(event: HistoryEvent) -> list[Step]:
     ]
 
 
-def _local_activity(event: HistoryEvent) -> Step | None:
+def _local_activity(event: HistoryEvent) -> TimelineStep | None:
     """What Temporal's SDKs record of a local activity: a marker with its name, attempt and end as JSON."""
     marker = event.marker_recorded_event_attributes
     if marker.marker_name != _LOCAL_ACTIVITY or not marker.details["data"].payloads:
         return None
     recorded = orjson.loads(marker.details["data"].payloads[0].data)
     failed = marker.HasField("failure")
-    return Step(
+    return TimelineStep(
         "local_activity",
         recorded["activity_type"],
         "failed" if failed else "completed",
@@ -144,7 +146,7 @@ def _local_activity(event: HistoryEvent) -> Step | None:
     )
 
 
-def _go_on(event: HistoryEvent, steps: dict[int, Step]) -> None:
+def _go_on(event: HistoryEvent, steps: dict[int, TimelineStep]) -> None:
     """Note in a step that was begun what a later history event says of it."""
     at = _time(event.event_time)
     match event.event_type:

@@ -100,7 +100,7 @@ ORDER BY seconds DESC
 
 
 @dataclass(frozen=True)
-class Backlog:
+class OpenEvents:
     """Events that wait for a worker, and those that one processes, at most MAXIMUM_COUNTED of each."""
 
     waiting: int
@@ -132,11 +132,11 @@ class Answers:
     last_failure_source: str | None
 
 
-async def read_backlog(session: AsyncSession, environment: str) -> Backlog:
+async def read_backlog(session: AsyncSession, environment: str) -> OpenEvents:
     """What waits in an environment."""
     parameters = {"environment": environment, "maximum": MAXIMUM_COUNTED}
     row = (await (await session.connection()).execute(_BACKLOG, parameters)).one()
-    return Backlog(row.waiting, row.processing, None if row.oldest is None else time_of(UUID(row.oldest)))
+    return OpenEvents(row.waiting, row.processing, None if row.oldest is None else time_of(UUID(row.oldest)))
 
 
 async def find_causes(

@@ -5,7 +5,7 @@ from datetime import datetime
 
 
 @dataclass
-class Step:
+class TimelineStep:
     """One thing that the workflow did. `kind`: `local_activity`, `activity`, `timer`, `signal` or `workflow`.
 
     `status`: `completed`, `failed`, `timed_out`, `cancelled`, `started` or `scheduled`. `failure` is the last
@@ -43,5 +43,5 @@ class Timeline:
     status: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    steps: list[Step] = field(default_factory=list)
+    steps: list[TimelineStep] = field(default_factory=list)
     pending: list[PendingStep] = field(default_factory=list)

@@ -22,7 +22,7 @@ class EventRef(BaseModel):
     source_key: str
 
 
-class Verdict(BaseModel):
+class VerificationResult(BaseModel):
     """The result of `verify_event`."""
 
     rejected: bool

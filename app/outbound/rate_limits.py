@@ -68,7 +68,7 @@ class NotYet(Retryable):
         super().__init__(message, code="rate_limited", retry_after=retry_after)
 
 
-class RateLimits:
+class KnockRateLimits:
     """One for each worker process. `factor` times the limits is what it uses; 0 is no limit."""
 
     def __init__(self, engine: AsyncEngine, factor: float) -> None:

@@ -65,7 +65,7 @@ class SecretField:
 
 
 @dataclass(frozen=True)
-class Step:
+class SetupStep:
     """Something a person does to connect the vendor, in the vendor's product or in Doorbell.
 
     Where one `issues_key`, the setup leads to the card that issues source keys.
@@ -79,14 +79,14 @@ class Step:
         return self.text
 
 
-def there(text: str) -> Step:
+def there(text: str) -> SetupStep:
     """A step in the vendor's product."""
-    return Step(text, "vendor")
+    return SetupStep(text, "vendor")
 
 
-def here(text: str) -> Step:
+def here(text: str) -> SetupStep:
     """A step in Doorbell."""
-    return Step(text, "doorbell")
+    return SetupStep(text, "doorbell")
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Provider:
     secret: SecretField | None
     default_mappings: tuple[DefaultMapping, ...]
     examples: dict[str, tuple[Example, ...]]
-    setup: tuple[Step, ...]
+    setup: tuple[SetupStep, ...]
     sending: Sending
     kind: Kind = "webhook"
     enforce_verification: bool = True

@@ -6,7 +6,7 @@ itself.
 
 from typing import Any
 
-from app.providers.base import DefaultMapping, Example, Step, find_id
+from app.providers.base import DefaultMapping, Example, SetupStep, find_id
 from app.providers.verification import SharedSecret
 
 EVENT_TYPE_PATH = "body.type"
@@ -14,7 +14,7 @@ EVENT_TYPE_PATH = "body.type"
 IDEMPOTENCY_KEY_PATH = "body.idempotency_key"
 SCHEME = SharedSecret(headers=(("authorization", "Bearer "), ("x-webhook-secret", "")))
 
-ISSUE_KEY = Step(
+ISSUE_KEY = SetupStep(
     "Issue a source key (`sk_src_...`) on this source's Settings tab and copy it.",
     "doorbell",
     issues_key=True,

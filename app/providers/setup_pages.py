@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from app.providers.base import DefaultMapping, Kind, Provider, Step
+from app.providers.base import DefaultMapping, Kind, Provider, SetupStep
 from app.providers.registry import providers
 
 DIRECTORY = Path(__file__).parents[2] / "docs" / "sources"
@@ -160,7 +160,7 @@ def _links(provider: Provider) -> str:
 
 def _steps(provider: Provider) -> str:
     sides = {"vendor": provider.name if provider.website_url else "Your service", "doorbell": "Doorbell"}
-    create = Step(f"Create a source of the kind `{provider.key}` and copy its URL.", "doorbell")
+    create = SetupStep(f"Create a source of the kind `{provider.key}` and copy its URL.", "doorbell")
     return "\n".join(
         f"{number}. **{sides[step.where]}:** {step.text}"
         for number, step in enumerate((create, *provider.setup), start=1)

@@ -89,7 +89,7 @@ class Scheme(Protocol):
         """What is signed and what is refused, in sentences for the provider's setup page."""
 
 
-class Refused(Exception):
+class Unverifiable(Exception):
     """The delivery cannot be verified with any secret; the message is the reason."""
 
 
@@ -115,7 +115,7 @@ def verify(scheme: Scheme | None, delivery: Delivery, secrets: Sequence[Secret])
                 return Verdict(True, "signature matches", secret.id)
         except UnusableSecret as error:
             unusable = error
-        except Refused as refused:
+        except Unverifiable as refused:
             return Verdict(False, str(refused))
     return Verdict(False, str(unusable) if unusable else "signature does not match any signing secret")
 
@@ -137,17 +137,17 @@ class SignedTimestamp:
         try:
             value = int(float(text))
         except (ValueError, OverflowError):
-            raise Refused(f"the signature's timestamp {_shown(text)} is not a number") from None
+            raise Unverifiable(f"the signature's timestamp {_shown(text)} is not a number") from None
         age = received_at.timestamp() - value / self._per_second
         if self.unit == "seconds":
             # Whole seconds of our clock, as the vendors' own libraries compare.
             age = math.floor(age)
         if age > self.past.total_seconds():
-            raise Refused(
+            raise Unverifiable(
                 f"the signature is {int(age)} s old, allowed are {int(self.past.total_seconds())} s"
             )
         if -age > self.future.total_seconds():
-            raise Refused(
+            raise Unverifiable(
                 f"the signature's timestamp is too new, {math.ceil(-age)} s in the future, allowed are "
                 f"{int(self.future.total_seconds())} s; check both clocks"
             )
@@ -195,7 +195,7 @@ class PairsHmac:
         stamps = [value for name, value in pairs if name == "t"]
         signatures = [value for name, value in pairs if name == self.signature_key]
         if not stamps or not signatures:
-            raise Refused(f"header {self.header} lacks t= or {self.signature_key}=")
+            raise Unverifiable(f"header {self.header} lacks t= or {self.signature_key}=")
         stamp = self.timestamp.check(stamps[-1], delivery.received_at)
         expected = _hmac(hashlib.sha256, secret.encode(), f"{stamp}.".encode() + delivery.body).hex()
         return _any_equal(expected, signatures)
@@ -295,7 +295,7 @@ class StandardWebhook:
         for prefix in self.prefixes:
             if value := delivery.headers.get(f"{prefix}-{name}"):
                 return value
-        raise Refused(f"header {self.prefixes[0]}-{name} is missing")
+        raise Unverifiable(f"header {self.prefixes[0]}-{name} is missing")
 
 
 @dataclass(frozen=True)
@@ -314,7 +314,7 @@ class BodyHmac:
     def check(self, delivery: Delivery, secret: str) -> bool:
         value = _header(delivery, self.header)
         if not value.startswith(self.prefix):
-            raise Refused(f"header {self.header} does not start with {self.prefix}")
+            raise Unverifiable(f"header {self.header} does not start with {self.prefix}")
         sent = value.removeprefix(self.prefix)
         expected = hmac.digest(secret.encode(), delivery.body, self.digest)
         if self.encoding == "hex":
@@ -356,7 +356,7 @@ class SharedSecret:
         for name, prefix in self.headers:
             if value := delivery.headers.get(name):
                 return hmac.compare_digest(_sent_bytes(_credentials(value, prefix)), secret.encode())
-        raise Refused(f"header {' or '.join(name for name, _ in self.headers)} is missing")
+        raise Unverifiable(f"header {' or '.join(name for name, _ in self.headers)} is missing")
 
     def sign(self, body: bytes, secret: str, moment: datetime, message_id: str) -> Headers:
         name, prefix = self.headers[0]
@@ -425,7 +425,7 @@ def _first_element(array: bytes) -> bytes:
     try:
         return elements(array, 1)[0]
     except (ValueError, IndexError):
-        raise Refused("the batch has no first event, which its signature would cover") from None
+        raise Unverifiable("the batch has no first event, which its signature would cover") from None
 
 
 def _credentials(value: str, prefix: str) -> str:
@@ -440,7 +440,7 @@ def _credentials(value: str, prefix: str) -> str:
 def _header(delivery: Delivery, name: str) -> str:
     value = delivery.headers.get(name)
     if not value:
-        raise Refused(f"header {name} is missing")
+        raise Unverifiable(f"header {name} is missing")
     return value
 
 

@@ -19,7 +19,7 @@ from app.sources.live import Endpoint
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class ScriptTrial:
     """What to rehearse. `source` None is the script that is saved; `sign` adds the headers of the vendor."""
 
     source: str | None
@@ -28,7 +28,7 @@ class Rehearsal:
     sign: bool = False
 
 
-async def rehearse(runtime: Runtime, environment: str, key: str, wanted: Rehearsal) -> ScriptRun:
+async def rehearse(runtime: Runtime, environment: str, key: str, wanted: ScriptTrial) -> ScriptRun:
     """Run a script on a sample, with the secrets and variables that the source has.
 
     Raises:
@@ -76,7 +76,7 @@ def _masked_value(value: Any, hidden: tuple[str, ...]) -> Any:
     return value
 
 
-def _errors(endpoint: Endpoint, source: str | None, wanted: Rehearsal) -> list[FieldError]:
+def _errors(endpoint: Endpoint, source: str | None, wanted: ScriptTrial) -> list[FieldError]:
     errors = []
     if source is None:
         errors.append(FieldError("script", "is required: the source has none in this environment"))

@@ -46,7 +46,7 @@ class Phase(StrEnum):
     DONE = "done"
 
 
-class Verdict(StrEnum):
+class BatchOutcome(StrEnum):
     """What is next after a batch. `later`: something is in mid-work, and is looked at again."""
 
     MORE = "more"
@@ -172,7 +172,7 @@ class _Work:
     cursor: UUID
     late: set[UUID]
     counts: Counter[str]
-    verdict: Verdict = Verdict.MORE
+    verdict: BatchOutcome = BatchOutcome.MORE
 
     def go_on_with(self, phase: Phase, cursor: UUID) -> None:
         self.phase, self.cursor = phase, cursor
@@ -183,11 +183,11 @@ class _Work:
         return not self.row.dry_run and now() - self.row.inserted_at < WAIT_FOR_LATE
 
 
-async def work_off_batch(connection: AsyncConnection, box: SecretBox, identifier: UUID) -> Verdict:
+async def work_off_batch(connection: AsyncConnection, box: SecretBox, identifier: UUID) -> BatchOutcome:
     """Erase the next batch and note how far the erasure is, in one transaction."""
     row = (await connection.execute(_LOCK, {"id": identifier})).first()
     if row is None:
-        return Verdict.DONE
+        return BatchOutcome.DONE
     search = [] if row.search is None else exact_json.loads(box.decrypt(row.search))
     work = _Work(row, search, Phase(row.phase), row.cursor, set(map(UUID, row.late)), Counter(row.counts))
     await _PHASES[work.phase](connection, work)
@@ -206,7 +206,7 @@ async def work_off_batch(connection: AsyncConnection, box: SecretBox, identifier
             "over": over,
         },
     )
-    return Verdict.DONE if over else work.verdict
+    return BatchOutcome.DONE if over else work.verdict
 
 
 async def _look_through_actions(connection: AsyncConnection, work: _Work) -> None:
@@ -237,7 +237,7 @@ async def _look_at_late_events(connection: AsyncConnection, work: _Work) -> None
     late, work.late = work.late, set()
     await _erase(connection, work, late)
     if work.late and work.is_patient:
-        work.verdict = Verdict.LATER
+        work.verdict = BatchOutcome.LATER
     else:
         work.counts["unfinished_events"] = len(work.late)
         work.go_on_with(Phase.DIRECTORY, work.cursor)
@@ -255,7 +255,7 @@ async def _look_through_directory(connection: AsyncConnection, work: _Work) -> N
         return None
     left = await directory_erasure.count_going_on(connection, *whose)
     if left and work.is_patient:
-        work.verdict = Verdict.LATER
+        work.verdict = BatchOutcome.LATER
     else:
         work.counts["unfinished_runs"] = left
         work.go_on_with(Phase.DONE, work.cursor)

@@ -28,7 +28,7 @@ MAXIMUM_DAYS = 3650
 BATCH_SIZE = 1000
 
 
-class Kind(StrEnum):
+class RetentionKind(StrEnum):
     """What has a retention of its own, by the name of its field."""
 
     PAYLOADS = "payload_days"
@@ -39,13 +39,13 @@ class Kind(StrEnum):
 
 
 # Each is part of the other, or read through it, and goes no later.
-_WITHIN = {Kind.PAYLOADS: Kind.LOGS, Kind.MESSAGES: Kind.WORKFLOW_RUNS}
+_WITHIN = {RetentionKind.PAYLOADS: RetentionKind.LOGS, RetentionKind.MESSAGES: RetentionKind.WORKFLOW_RUNS}
 
 _LARGEST_WINDOW = text("SELECT coalesce(max(idempotency_window), '0') FROM source_environments")
 
 _FINAL_RUN = "status IN ('completed', 'cancelled') AND NOT stop_requested AND updated_at < :moment"
-_PRUNES: dict[Kind, tuple[str, ...]] = {
-    Kind.MESSAGES: (
+_PRUNES: dict[RetentionKind, tuple[str, ...]] = {
+    RetentionKind.MESSAGES: (
         f"""
 DELETE FROM messages WHERE id IN (
     SELECT id FROM messages WHERE id < :before
@@ -54,7 +54,7 @@ DELETE FROM messages WHERE id IN (
 )""",
     ),
     # Their steps and messages go with them; a trigger goes when the last of its runs is gone.
-    Kind.WORKFLOW_RUNS: (
+    RetentionKind.WORKFLOW_RUNS: (
         f"""
 DELETE FROM workflow_recipient_runs WHERE id IN (
     SELECT id FROM workflow_recipient_runs WHERE id < :before AND {_FINAL_RUN} ORDER BY id LIMIT :size
@@ -68,13 +68,13 @@ DELETE FROM workflow_runs WHERE id IN (
 )""",
     ),
     # Without its log, nothing that is older than what was applied can be replayed.
-    Kind.LOGS: (
+    RetentionKind.LOGS: (
         """
 DELETE FROM applied_changes WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM applied_changes WHERE last_on < CAST(:moment AS date) ORDER BY last_on LIMIT :size
 ))""",
     ),
-    Kind.BULK_OPERATIONS: (
+    RetentionKind.BULK_OPERATIONS: (
         """
 DELETE FROM bulk_operations WHERE id IN (
     SELECT id FROM bulk_operations WHERE id < :before AND status IN ('completed', 'failed')
@@ -89,29 +89,29 @@ DELETE FROM bulk_operations WHERE id IN (
 class RetentionPlan:
     """The days that each kind is kept, those of the process's settings, and when it was last set."""
 
-    days: Mapping[Kind, int]
-    defaults: Mapping[Kind, int]
+    days: Mapping[RetentionKind, int]
+    defaults: Mapping[RetentionKind, int]
     updated_at: datetime | None
 
 
-def default_days(settings: Settings) -> dict[Kind, int]:
+def default_days(settings: Settings) -> dict[RetentionKind, int]:
     """What holds for a kind that nobody set."""
     logs, directory = settings.retention_days, settings.directory_retention_days
     payloads = logs if settings.payload_retention_days is None else settings.payload_retention_days
     return {
-        Kind.PAYLOADS: min(payloads, logs),
-        Kind.LOGS: logs,
-        Kind.WORKFLOW_RUNS: directory,
-        Kind.MESSAGES: directory,
-        Kind.BULK_OPERATIONS: directory,
+        RetentionKind.PAYLOADS: min(payloads, logs),
+        RetentionKind.LOGS: logs,
+        RetentionKind.WORKFLOW_RUNS: directory,
+        RetentionKind.MESSAGES: directory,
+        RetentionKind.BULK_OPERATIONS: directory,
     }
 
 
 async def get_retention(session: AsyncSession, settings: Settings) -> RetentionPlan:
     """How long each kind is kept now."""
     rows = (await session.exec(select(Retention))).all()
-    defaults, known = default_days(settings), set(Kind)
-    days = defaults | {Kind(each.kind): each.days for each in rows if each.kind in known}
+    defaults, known = default_days(settings), set(RetentionKind)
+    days = defaults | {RetentionKind(each.kind): each.days for each in rows if each.kind in known}
     # A default may be longer than what the other was set to; it holds nobody to more than was asked for.
     for part, whole in _WITHIN.items():
         days[part] = min(days[part], days[whole])
@@ -119,7 +119,7 @@ async def get_retention(session: AsyncSession, settings: Settings) -> RetentionP
 
 
 async def set_retention(
-    session: AsyncSession, settings: Settings, change: Mapping[Kind, int | None]
+    session: AsyncSession, settings: Settings, change: Mapping[RetentionKind, int | None]
 ) -> RetentionPlan:
     """Set how long these kinds are kept; None returns one to its default.
 
@@ -128,8 +128,10 @@ async def set_retention(
     """
     present = {each.kind: each.days for each in (await session.exec(select(Retention))).all()}
     wanted = {**present, **{kind.value: days for kind, days in change.items()}}
-    days = default_days(settings) | {Kind(kind): each for kind, each in wanted.items() if each is not None}
-    given = {kind for kind in Kind if wanted.get(kind) is not None}
+    days = default_days(settings) | {
+        RetentionKind(kind): each for kind, each in wanted.items() if each is not None
+    }
+    given = {kind for kind in RetentionKind if wanted.get(kind) is not None}
     if errors := _errors(days, given, await _window_days(session)):
         raise invalid_fields(errors)
     await session.exec(delete(Retention).where(col(Retention.kind).in_([each.value for each in change])))
@@ -138,20 +140,20 @@ async def set_retention(
     return await get_retention(session, settings)
 
 
-def _errors(days: Mapping[Kind, int], given: set[Kind], window: int) -> list[FieldError]:
+def _errors(days: Mapping[RetentionKind, int], given: set[RetentionKind], window: int) -> list[FieldError]:
     errors = []
     for part, whole in _WITHIN.items():
         if part in given and days[part] > days[whole]:
             longer = f"is {days[part]}, longer than {whole} ({days[whole]})"
             message = f"{longer}: what it belongs to would be gone first"
             errors.append(FieldError(f"retention.{part}", message))
-    if Kind.LOGS in given and days[Kind.LOGS] < window:
+    if RetentionKind.LOGS in given and days[RetentionKind.LOGS] < window:
         message = (
-            f"is {days[Kind.LOGS]}, shorter than the longest idempotency window of a source ({window} days): "
-            "repeats would refer to an event that is gone. Shorten the window first "
+            f"is {days[RetentionKind.LOGS]}, shorter than the longest idempotency window of a source "
+            f"({window} days): repeats would refer to an event that is gone. Shorten the window first "
             "(idempotency_window_seconds)"
         )
-        errors.append(FieldError(f"retention.{Kind.LOGS}", message))
+        errors.append(FieldError(f"retention.{RetentionKind.LOGS}", message))
     return errors
 
 
@@ -163,11 +165,11 @@ async def _window_days(session: AsyncSession) -> int:
 async def log_retention(session: AsyncSession, settings: Settings) -> dict[str, timedelta]:
     """How long the partitions of each table are kept. A window that became longer meanwhile is kept to."""
     days = (await get_retention(session, settings)).days
-    logs = timedelta(days=max(days[Kind.LOGS], await _window_days(session)))
-    return {"events": logs, "actions": logs, "event_payloads": timedelta(days=days[Kind.PAYLOADS])}
+    logs = timedelta(days=max(days[RetentionKind.LOGS], await _window_days(session)))
+    return {"events": logs, "actions": logs, "event_payloads": timedelta(days=days[RetentionKind.PAYLOADS])}
 
 
-async def prune(connection: AsyncConnection, kind: Kind, days: int) -> int:
+async def prune(connection: AsyncConnection, kind: RetentionKind, days: int) -> int:
     """Delete the next batch of what the directory keeps of a kind, past these days; how many rows."""
     moment = now() - timedelta(days=days)
     parameters = {"moment": moment, "before": first_id_at(moment), "size": BATCH_SIZE}

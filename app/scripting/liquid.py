@@ -127,7 +127,7 @@ def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-class _Work:
+class _Rendering:
     """What a small render may still do."""
 
     def __init__(self, source: str, scope_bytes: int) -> None:
@@ -146,7 +146,7 @@ class _Work:
             raise TooLarge
 
 
-_WORK: ContextVar[_Work] = ContextVar("work")
+_WORK: ContextVar[_Rendering] = ContextVar("work")
 
 
 class _CountedContext(RenderContext):
@@ -266,7 +266,7 @@ def render_small(source: str, scope: Scope, scope_bytes: int, *, html: bool) -> 
     if ".." in source:
         # A range may have any length.
         raise TooLarge
-    work = _WORK.set(_Work(source, scope_bytes))
+    work = _WORK.set(_Rendering(source, scope_bytes))
     try:
         return _small_template(source, html).render(scope)
     except _ERRORS as error:

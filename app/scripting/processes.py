@@ -14,7 +14,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
-from app.scripting.turns import MAXIMUM_WAITING, Busy, Owner, Turns
+from app.scripting.turns import MAXIMUM_WAITING, Busy, FairTurns, Owner
 
 START_DEADLINE = 30.0
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
@@ -51,7 +51,7 @@ class ProcessPool:
         self._program = program
         self._prepare = prepare
         self._deadline = deadline
-        self._turns = Turns(count, maximum_waiting=maximum_waiting)
+        self._turns = FairTurns(count, maximum_waiting=maximum_waiting)
         self._idle: list[Process] = []
         self._closed = False
 

@@ -57,7 +57,7 @@ class _Environment:
     calls: int = 0
 
 
-class Turns:
+class FairTurns:
     """Gives out places to owners."""
 
     def __init__(self, places: int, *, maximum_waiting: int = MAXIMUM_WAITING) -> None:

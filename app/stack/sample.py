@@ -25,14 +25,14 @@ DEADLINE = 30.0
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleSource:
     """What the sample left behind: the ingestion URL and the log entries, oldest first."""
 
     endpoint: str
     entries: list[dict[str, Any]]
 
 
-def connect_and_ring(base_url: str, admin_token: str) -> Sample:
+def connect_and_ring(base_url: str, admin_token: str) -> SampleSource:
     """Connect a sample Stripe source in development and send it two signed events.
 
     Raises:
@@ -45,7 +45,7 @@ def connect_and_ring(base_url: str, admin_token: str) -> Sample:
     ) as client:
         endpoint = _connect(client, secret)
         sent = [_ring(client, endpoint, event_type, secret) for event_type in EVENTS]
-        return Sample(endpoint, _wait_for(client, sent))
+        return SampleSource(endpoint, _wait_for(client, sent))
 
 
 def _connect(client: httpx.Client, secret: str) -> str:
@@ -85,7 +85,7 @@ def _wait_for(client: httpx.Client, sent: list[str]) -> list[dict[str, Any]]:
     raise TimeoutError(f"the sample events were not processed within {DEADLINE:g} s; see the workers' output")
 
 
-def show(sample: Sample, console: Console) -> None:
+def show(sample: SampleSource, console: Console) -> None:
     """Print the event log and action log of the sample, and a command to try next."""
     table = Table(title="Two events from the sample Stripe source", title_justify="left", show_lines=False)
     for column in ("event / action", "status", "duration", "result"):

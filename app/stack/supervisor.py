@@ -25,7 +25,7 @@ class Interrupted(Exception):
     """Ctrl-C, or another request to stop."""
 
 
-class Part(Protocol):
+class StackPart(Protocol):
     """A process that is kept running: a service of ours, Postgres, Temporal."""
 
     @property
@@ -42,7 +42,7 @@ class Part(Protocol):
 class _Kept:
     """A part and what is remembered of it."""
 
-    part: Part
+    part: StackPart
     patience: float
     started: float = 0.0
     crashes: int = 0
@@ -68,7 +68,7 @@ class Supervisor:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def add(self, *parts: Part, patience: float) -> None:
+    def add(self, *parts: StackPart, patience: float) -> None:
         """Answer for parts from now on. Those of one call are stopped together, after those of later calls.
 
         A part has `patience` seconds to stop by itself.
@@ -155,5 +155,5 @@ def _ending(code: int) -> str:
     return f"ended with code {code}"
 
 
-def _failure(part: Part, what: str) -> ConfigurationError:
+def _failure(part: StackPart, what: str) -> ConfigurationError:
     return ConfigurationError(f"{what}. The end of {part.log}:\n{last_lines(part.log)}")

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.directory.bulk_operations import CHANNEL, fail_operation
 from app.models.contracts import BulkOperationRef
 from app.worker.rows import RowDispatcher
-from app.workflows.bulk_operation import BulkOperation
+from app.workflows.bulk_operation import BulkOperationWorkflow
 
 
 class BulkDispatcher(RowDispatcher):
@@ -17,7 +17,7 @@ class BulkDispatcher(RowDispatcher):
     channel = CHANNEL
     table = "bulk_operations"
     under_way = "processing"
-    workflow = BulkOperation.run
+    workflow = BulkOperationWorkflow.run
 
     def argument(self, row_id: UUID) -> BulkOperationRef:
         return BulkOperationRef(operation_id=row_id, environment=self.environment)

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.models.contracts import ErasureRef
 from app.retention.erasure import CHANNEL, fail_erasure
 from app.worker.rows import RowDispatcher
-from app.workflows.erasure import Erasure
+from app.workflows.erasure import ErasureWorkflow
 
 
 class ErasureDispatcher(RowDispatcher):
@@ -17,7 +17,7 @@ class ErasureDispatcher(RowDispatcher):
     channel = CHANNEL
     table = "erasures"
     under_way = "processing"
-    workflow = Erasure.run
+    workflow = ErasureWorkflow.run
 
     def argument(self, row_id: UUID) -> ErasureRef:
         return ErasureRef(erasure_id=row_id, environment=self.environment)

@@ -31,7 +31,7 @@ from app.events.event_log import EventLog
 from app.logs.rollup import keep_statistics
 from app.outbound.destinations import Destinations
 from app.outbound.http import Outbound, is_public
-from app.outbound.rate_limits import RateLimits
+from app.outbound.rate_limits import KnockRateLimits
 from app.runtime import health, tracing
 from app.runtime.process import stop_requested
 from app.runtime.resources import Runtime, open_runtime
@@ -94,7 +94,7 @@ async def run_workers(runtime: Runtime, client: Client, environments: Sequence[s
     events, actions = EventLog(runtime.engine, runtime.box), ActionLog(runtime.engine)
     outbound = Outbound(_any_address if runtime.settings.allow_private_addresses else is_public)
     shared = [*operation_activities(runtime), *sending_activities(runtime, outbound)]
-    rate_limits = RateLimits(runtime.engine, runtime.settings.knock_rate_factor)
+    rate_limits = KnockRateLimits(runtime.engine, runtime.settings.knock_rate_factor)
     listener = Listener(runtime.settings)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(destinations.close)

@@ -42,7 +42,7 @@ from app.models.contracts import FanOutRef, RunRef
 from app.models.status import RunStatus
 from app.runtime.temporal import ENVIRONMENT, task_queue
 from app.workflows.fan_out import FanOut
-from app.workflows.recipient_run import RecipientRun
+from app.workflows.recipient_run import RecipientRunWorkflow
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ WHERE id = :id AND status IN ('processing', 'paused')
 
 
 @dataclass(frozen=True)
-class Claimed:
+class ClaimedRun:
     """A run that this dispatcher has claimed."""
 
     id: UUID
@@ -204,12 +204,12 @@ class RunDispatcher:
             rows = await connection.execute(
                 _CLAIM, {"environment": self._environment, "lease": CLAIM_LEASE, "limit": BATCH}
             )
-            claimed = [Claimed(**row) for row in rows.mappings()]
+            claimed = [ClaimedRun(**row) for row in rows.mappings()]
         if claimed:
             self._wake.set()
             await self._start_all(claimed)
 
-    async def _start_all(self, claimed: Sequence[Claimed]) -> None:
+    async def _start_all(self, claimed: Sequence[ClaimedRun]) -> None:
         started = await asyncio.gather(*map(self._start, claimed), return_exceptions=True)
         runs = {
             run.id: run_id for run, run_id in zip(claimed, started, strict=True) if isinstance(run_id, str)
@@ -226,13 +226,13 @@ class RunDispatcher:
         if failures:
             raise failures[0]
 
-    async def _start(self, run: Claimed) -> str:
+    async def _start(self, run: ClaimedRun) -> str:
         """The run id in Temporal, of the workflow that was started now or by an earlier claim."""
         reference = RunRef(run_id=run.id, environment=self._environment)
         identifier = workflow_id(self._environment, run.id)
         try:
             return await self._start_workflow(
-                RecipientRun.run, reference, identifier, f"workflow {run.workflow}"
+                RecipientRunWorkflow.run, reference, identifier, f"workflow {run.workflow}"
             )
         except WorkflowAlreadyStartedError as error:
             return error.run_id or ""

@@ -12,7 +12,7 @@ with workflow.unsafe.imports_passed_through():
 
 
 @workflow.defn(name="BulkOperation")
-class BulkOperation:
+class BulkOperationWorkflow:
     """Makes changes until none is left. An operation that cannot go on is marked as failed."""
 
     @workflow.run

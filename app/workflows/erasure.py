@@ -18,7 +18,7 @@ LOOK_AGAIN_AFTER = timedelta(seconds=2)
 
 
 @workflow.defn(name="Erasure")
-class Erasure:
+class ErasureWorkflow:
     """Erases until nothing is left. An erasure that cannot go on is marked as failed."""
 
     @workflow.run

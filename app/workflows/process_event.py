@@ -21,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
         FirstTry,
         MappedEvent,
         TriedAction,
-        Verdict,
+        VerificationResult,
     )
     from app.models.status import ActionStatus, EventStatus
     from app.workflows import policies
@@ -70,7 +70,7 @@ async def _process(event: EventRef, first: FirstTry) -> EventOutcome:
     """What the first try left to do."""
     mapped = first.mapped
     if mapped is None:
-        verdict = await run_step("verify_event", event, Verdict)
+        verdict = await run_step("verify_event", event, VerificationResult)
         if verdict.rejected:
             return EventOutcome(event_id=event.event_id, status=EventStatus.REJECTED)
         mapped = await run_step("map_event", event, MappedEvent)

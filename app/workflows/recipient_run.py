@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
 
 
 @workflow.defn(name="RecipientRun")
-class RecipientRun:
+class RecipientRunWorkflow:
     """One run. A cancel ends it wherever it is, and its row says so before Temporal does."""
 
     @workflow.run

@@ -19,7 +19,7 @@ from app.runtime.temporal import connect, task_queue
 from app.worker import rows
 from app.worker.bulk_operations import BulkDispatcher
 from app.worker.main import run_workers, workflow_runner
-from app.workflows.bulk_operation import BulkOperation
+from app.workflows.bulk_operation import BulkOperationWorkflow
 from tests.bench import Api
 from tests.servers import eventually
 
@@ -123,7 +123,7 @@ async def test_waits_for_a_worker_and_runs_as_a_workflow(
         later = await ask_to_identify(directory, people(1))
         assert (await done(directory, later))["status"] == "completed"
     replayer = Replayer(
-        workflows=[BulkOperation],
+        workflows=[BulkOperationWorkflow],
         data_converter=pydantic_data_converter,
         workflow_runner=workflow_runner(sandbox=True),
     )
@@ -139,7 +139,7 @@ async def test_an_operation_whose_workflow_was_ended_by_hand_has_failed(
     operation = await ask_to_identify(directory, people(1))
     identifier = UUID(operation["id"])
     handle = await temporal.start_workflow(
-        BulkOperation.run,
+        BulkOperationWorkflow.run,
         BulkOperationRef(operation_id=identifier, environment=environment),
         id=BulkDispatcher.workflow_id(environment, identifier),
         task_queue=task_queue(environment),

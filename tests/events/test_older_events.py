@@ -12,7 +12,7 @@ from starlette.responses import Response
 from temporalio.client import Client
 
 from app.replays import many
-from app.retention.periods import Kind, prune
+from app.retention.periods import RetentionKind, prune
 from app.runtime.resources import Runtime
 from app.runtime.temporal import connect
 from app.worker.main import run_workers
@@ -341,5 +341,5 @@ async def test_it_is_kept_as_long_as_the_logs(source: BenchSource, knock: KnockS
         await connection.execute(
             text("UPDATE applied_changes SET last_on = last_on - 31 WHERE id = 'bob'"),
         )
-        assert await prune(connection, Kind.LOGS, 30) == 1
+        assert await prune(connection, RetentionKind.LOGS, 30) == 1
     assert [each["id"] for each in await source.bench.rows("SELECT id FROM applied_changes")] == ["ada"]

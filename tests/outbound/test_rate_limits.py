@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.outbound.rate_limits import CATCHING_UP, EARLY, HORIZON, Limit, NotYet, RateLimits
+from app.outbound.rate_limits import CATCHING_UP, EARLY, HORIZON, KnockRateLimits, Limit, NotYet
 from app.runtime.resources import Runtime
 from tests.servers import eventually
 
@@ -17,15 +17,15 @@ LIMIT = Limit("account", "users_identify", 100)
 
 
 @pytest.fixture
-async def processes(runtime: Runtime) -> AsyncIterator[list[RateLimits]]:
+async def processes(runtime: Runtime) -> AsyncIterator[list[KnockRateLimits]]:
     """Three worker processes' view of the same database."""
-    made = [RateLimits(runtime.engine, 1.0) for _ in range(3)]
+    made = [KnockRateLimits(runtime.engine, 1.0) for _ in range(3)]
     yield made
     for each in made:
         await each.close()
 
 
-async def take(rate_limits: RateLimits, limit: Limit = LIMIT, came_back: bool = False) -> float:
+async def take(rate_limits: KnockRateLimits, limit: Limit = LIMIT, came_back: bool = False) -> float:
     """When the call may go. It goes a little later on a busy machine."""
     return await rate_limits.take(limit, came_back=came_back)
 
@@ -34,7 +34,7 @@ def most_within_a_second(times: list[float]) -> int:
     return max(sum(start <= each < start + 1 for each in times) for start in times)
 
 
-async def persist(rate_limits: RateLimits, limit: Limit = LIMIT) -> tuple[float, int]:
+async def persist(rate_limits: KnockRateLimits, limit: Limit = LIMIT) -> tuple[float, int]:
     """Come back whenever told to, as Temporal does; when the call may go, and how often it was sent away."""
     refusals = 0
     while True:
@@ -46,7 +46,7 @@ async def persist(rate_limits: RateLimits, limit: Limit = LIMIT) -> tuple[float,
 
 
 async def test_a_burst_over_several_processes_keeps_the_rate_and_finishes_in_time(
-    processes: list[RateLimits],
+    processes: list[KnockRateLimits],
 ) -> None:
     went = await asyncio.gather(*(persist(processes[n % 3]) for n in range(350)))
     times = [at for at, _ in went]
@@ -58,7 +58,7 @@ async def test_a_burst_over_several_processes_keeps_the_rate_and_finishes_in_tim
 
 
 async def test_far_below_the_limit_nothing_is_waited_for(
-    runtime: Runtime, processes: list[RateLimits]
+    runtime: Runtime, processes: list[KnockRateLimits]
 ) -> None:
     """While another transaction holds the clock, a call still goes at once with the slot at hand."""
     rate_limits = processes[0]
@@ -69,7 +69,7 @@ async def test_far_below_the_limit_nothing_is_waited_for(
         await asyncio.wait_for(take(rate_limits), 60)
 
 
-async def test_kept_slots_are_replaced_while_nobody_waits(processes: list[RateLimits]) -> None:
+async def test_kept_slots_are_replaced_while_nobody_waits(processes: list[KnockRateLimits]) -> None:
     rate_limits = processes[0]
     for _ in range(3):
         await take(rate_limits)
@@ -77,7 +77,7 @@ async def test_kept_slots_are_replaced_while_nobody_waits(processes: list[RateLi
 
 
 async def test_a_process_that_was_held_up_does_not_send_at_once_what_it_missed(
-    processes: list[RateLimits],
+    processes: list[KnockRateLimits],
 ) -> None:
     waiting = [asyncio.create_task(take(processes[0])) for _ in range(60)]
     await eventually(lambda: sum(each.done() for each in waiting) >= 10)
@@ -88,7 +88,7 @@ async def test_a_process_that_was_held_up_does_not_send_at_once_what_it_missed(
     assert sum(gaps) / len(gaps) >= 0.009 * 0.9, "no burst after the gap"
 
 
-async def test_a_pause_holds_for_every_process(processes: list[RateLimits]) -> None:
+async def test_a_pause_holds_for_every_process(processes: list[KnockRateLimits]) -> None:
     await take(processes[0])
     before = time.monotonic()
     await processes[0].pause(LIMIT, 60)
@@ -104,14 +104,16 @@ async def test_a_pause_holds_for_every_process(processes: list[RateLimits]) -> N
     await take(processes[0], Limit("other account", "users_identify", 100))
 
 
-async def test_a_pause_ends(processes: list[RateLimits]) -> None:
+async def test_a_pause_ends(processes: list[KnockRateLimits]) -> None:
     await take(processes[0])
     before = asyncio.get_running_loop().time()
     await processes[0].pause(LIMIT, 0.3)
     assert await take(processes[1]) >= before + 0.3
 
 
-async def test_who_is_sent_away_gets_the_next_turns(runtime: Runtime, processes: list[RateLimits]) -> None:
+async def test_who_is_sent_away_gets_the_next_turns(
+    runtime: Runtime, processes: list[KnockRateLimits]
+) -> None:
     slow = Limit("account", "tenants_delete", 5)
     many = [asyncio.create_task(take(processes[0], slow)) for _ in range(10)]
     await eventually(lambda: sum(each.done() for each in many) >= 4)
@@ -128,7 +130,9 @@ async def test_who_is_sent_away_gets_the_next_turns(runtime: Runtime, processes:
     await asyncio.gather(*many, return_exceptions=True)
 
 
-async def test_who_comes_back_goes_before_who_is_new(runtime: Runtime, processes: list[RateLimits]) -> None:
+async def test_who_comes_back_goes_before_who_is_new(
+    runtime: Runtime, processes: list[KnockRateLimits]
+) -> None:
     """Others were sent away until 100 s from now: a slot within the horizon is for one of them."""
     slow = Limit("account", "bulk", 0.9)
     async with runtime.engine.begin() as connection:
@@ -144,7 +148,7 @@ async def test_who_comes_back_goes_before_who_is_new(runtime: Runtime, processes
     await take(processes[1], slow, came_back=True)
 
 
-async def test_slow_endpoints_have_a_slot_too(runtime: Runtime, processes: list[RateLimits]) -> None:
+async def test_slow_endpoints_have_a_slot_too(runtime: Runtime, processes: list[KnockRateLimits]) -> None:
     slow = Limit("account", "bulk", 0.9)
     await take(processes[0], slow)
     first = await clock_of(runtime, slow)
@@ -164,13 +168,15 @@ async def clock_of(runtime: Runtime, limit: Limit) -> Any:
 
 
 async def test_no_limit(runtime: Runtime) -> None:
-    unlimited = RateLimits(runtime.engine, 0)
+    unlimited = KnockRateLimits(runtime.engine, 0)
     await asyncio.gather(*(take(unlimited) for _ in range(1000)))
     async with runtime.engine.connect() as connection:
         assert (await connection.execute(text("SELECT count(*) FROM rate_limits"))).scalar_one() == 0
 
 
-async def test_a_failing_database_is_told_and_got_over(runtime: Runtime, processes: list[RateLimits]) -> None:
+async def test_a_failing_database_is_told_and_got_over(
+    runtime: Runtime, processes: list[KnockRateLimits]
+) -> None:
     async with runtime.engine.begin() as connection:
         await connection.execute(text("ALTER TABLE rate_limits RENAME TO elsewhere"))
     with pytest.raises(Exception, match="rate_limits"):
@@ -180,7 +186,7 @@ async def test_a_failing_database_is_told_and_got_over(runtime: Runtime, process
     await take(processes[0])
 
 
-async def test_a_cancelled_caller_holds_up_nobody(runtime: Runtime, processes: list[RateLimits]) -> None:
+async def test_a_cancelled_caller_holds_up_nobody(runtime: Runtime, processes: list[KnockRateLimits]) -> None:
     await take(processes[0])
     processes[0]._queues[LIMIT].drop()
     async with runtime.engine.begin() as connection:

@@ -23,7 +23,7 @@ from app.core.errors import CommandError
 from app.retention.erasure import work_off_batch
 from app.worker.erasures import ErasureDispatcher
 from app.worker.main import run_workers, workflow_runner
-from app.workflows.erasure import Erasure
+from app.workflows.erasure import ErasureWorkflow
 from tests.bench import Bench, BenchSource
 from tests.conftest import ADMIN_TOKEN
 from tests.servers import eventually
@@ -215,7 +215,7 @@ async def test_a_user_is_erased_and_others_are_not(bench: Bench, temporal: Clien
     assert "example.com" not in history.to_json()
     assert "ada " not in history.to_json()
     replayer = Replayer(
-        workflows=[Erasure],
+        workflows=[ErasureWorkflow],
         data_converter=pydantic_data_converter,
         workflow_runner=workflow_runner(sandbox=True),
     )

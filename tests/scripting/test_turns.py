@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from app.scripting.turns import LONGEST_WAIT, Busy, Owner, Turns
+from app.scripting.turns import LONGEST_WAIT, Busy, FairTurns, Owner
 
 SLOW: Owner = ("production", "slow")
 
@@ -14,7 +14,7 @@ SLOW: Owner = ("production", "slow")
 class Served:
     """Calls whose end the test decides, and the order in which their turns came."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: FairTurns) -> None:
         self._turns = turns
         self.order: list[Owner] = []
         self.running: list[asyncio.Event] = []
@@ -40,7 +40,7 @@ async def settle() -> None:
 
 
 @asynccontextmanager
-async def slow_owner(turns: Turns, owner: Owner, seconds: float) -> AsyncIterator[None]:
+async def slow_owner(turns: FairTurns, owner: Owner, seconds: float) -> AsyncIterator[None]:
     """Let an owner have used this time."""
     async with turns.turn(owner):
         pass
@@ -50,7 +50,7 @@ async def slow_owner(turns: Turns, owner: Owner, seconds: float) -> AsyncIterato
 
 
 async def test_who_used_the_least_time_is_next() -> None:
-    turns = Turns(1)
+    turns = FairTurns(1)
     served = Served(turns)
     tasks = [served.call(SLOW) for _ in range(50)]
     await settle()
@@ -67,7 +67,7 @@ async def test_who_used_the_least_time_is_next() -> None:
 
 
 async def test_an_owner_whose_calls_are_slow_has_half_of_the_places() -> None:
-    turns = Turns(2)
+    turns = FairTurns(2)
     served = Served(turns)
     async with slow_owner(turns, SLOW, 0.5):
         tasks = [served.call(SLOW) for _ in range(4)]
@@ -82,7 +82,7 @@ async def test_an_owner_whose_calls_are_slow_has_half_of_the_places() -> None:
 
 
 async def test_environments_share_equally_however_many_sources_they_have() -> None:
-    turns = Turns(1)
+    turns = FairTurns(1)
     served = Served(turns)
     tasks = [served.call(("production", f"source-{number}")) for number in range(40)]
     await settle()
@@ -96,7 +96,7 @@ async def test_environments_share_equally_however_many_sources_they_have() -> No
 
 
 async def test_an_owner_waits_for_so_long_only_and_others_are_let_in() -> None:
-    turns = Turns(1)
+    turns = FairTurns(1)
     served = Served(turns)
     async with slow_owner(turns, SLOW, LONGEST_WAIT / 4):
         tasks = [served.call(SLOW) for _ in range(20)]
@@ -114,7 +114,7 @@ async def test_an_owner_waits_for_so_long_only_and_others_are_let_in() -> None:
 
 
 async def test_calls_that_are_cancelled_leave_no_place_taken() -> None:
-    turns = Turns(1)
+    turns = FairTurns(1)
     served = Served(turns)
     tasks = [served.call(SLOW) for _ in range(5)]
     await settle()
@@ -127,7 +127,7 @@ async def test_calls_that_are_cancelled_leave_no_place_taken() -> None:
 
 
 async def test_too_many_are_refused() -> None:
-    turns = Turns(1, maximum_waiting=0)
+    turns = FairTurns(1, maximum_waiting=0)
     async with turns.turn(SLOW):
         with pytest.raises(Busy):
             async with turns.turn(SLOW):

@@ -15,7 +15,7 @@ from temporalio.client import Client
 
 from app.database.batching import MAXIMUM_BATCH_BYTES, Batcher, QueueFull
 from app.events.event_log import MAXIMUM_CACHED, EventLog
-from app.events.rate_limits import RateLimits
+from app.events.rate_limits import SourceRateLimits
 from app.providers.registry import providers
 from app.runtime.resources import Runtime
 from app.sources.live import Endpoint
@@ -43,7 +43,7 @@ def limited(rate: int | None, source: str = "shop") -> Endpoint:
 
 def test_a_second_of_events_comes_in_and_then_the_rate() -> None:
     clock = Clock()
-    limits = RateLimits(clock)
+    limits = SourceRateLimits(clock)
     assert [limits.spend(limited(4)) for _ in range(4)] == [0.0] * 4
     assert limits.spend(limited(4)) == pytest.approx(0.25)
     clock.now += 0.125
@@ -57,7 +57,7 @@ def test_a_second_of_events_comes_in_and_then_the_rate() -> None:
 
 
 def test_sources_do_not_share_their_limits_and_most_have_none() -> None:
-    limits = RateLimits(Clock())
+    limits = SourceRateLimits(Clock())
     assert limits.spend(limited(1)) == 0.0
     assert limits.spend(limited(1)) > 0
     assert limits.spend(limited(1, "other")) == 0.0
@@ -65,7 +65,7 @@ def test_sources_do_not_share_their_limits_and_most_have_none() -> None:
 
 
 def test_a_changed_rate_counts_at_once() -> None:
-    limits = RateLimits(Clock())
+    limits = SourceRateLimits(Clock())
     assert [limits.spend(limited(10)) for _ in range(10)] == [0.0] * 10
     assert limits.spend(limited(2)) == pytest.approx(0.5)
 

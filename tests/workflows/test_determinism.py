@@ -18,7 +18,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from app.worker.main import workflow_runner
 from app.workflows.fan_out import FanOut
 from app.workflows.process_event import ProcessEvent
-from app.workflows.recipient_run import RecipientRun
+from app.workflows.recipient_run import RecipientRunWorkflow
 from tests.bench import Bench, closed_history
 from tests.knock import KnockServer, error
 
@@ -149,7 +149,7 @@ def replayer() -> Replayer:
     runner = workflow_runner(sandbox=True)
     assert isinstance(runner, SandboxedWorkflowRunner)
     return Replayer(
-        workflows=[ProcessEvent, RecipientRun, FanOut],
+        workflows=[ProcessEvent, RecipientRunWorkflow, FanOut],
         data_converter=pydantic_data_converter,
         workflow_runner=runner,
     )

@@ -35,7 +35,7 @@ _UNFINISHED = (EventStatus.RECEIVED, EventStatus.PROCESSING)
 
 
 @dataclass(frozen=True)
-class Progress:
+class EventProgress:
     """How far an event is. `seen` changes when there is something new to show."""
 
     entry: LogEntry
@@ -127,11 +127,11 @@ async def _entry(visit: Visit, key: str, identifier: UUID) -> LogEntry:
     return entry
 
 
-async def _progress(visit: Visit, entry: LogEntry) -> Progress:
+async def _progress(visit: Visit, entry: LogEntry) -> EventProgress:
     event = entry.event
     timelines: Timelines = visit.request.app.state.timelines
     timeline = await timelines.of_event(event)
-    return Progress(
+    return EventProgress(
         entry,
         timeline,
         timeline_bars(timeline, event.received_at),

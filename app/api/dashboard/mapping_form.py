@@ -7,7 +7,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import ValidationError
 
-from app.actions.base import PREFIXES, ActionType, Kind, Parameter
+from app.actions.base import PREFIXES, ActionType, Parameter, ValueKind
 from app.actions.parameters import check_parameters, template_of
 from app.actions.paths import is_constant
 from app.actions.registry import action_types
@@ -22,10 +22,10 @@ from app.sources.changes import MappingChange
 Mode = Literal["path", "fixed", "json"]
 MODES: dict[Mode, str] = {"path": "Path", "fixed": "Text", "json": "JSON"}
 
-_MODES_OF: dict[Kind, Sequence[Mode]] = {
-    Kind.KEY: ("fixed", "path"),
-    Kind.OBJECT: ("path", "json"),
-    Kind.BOOLEAN: ("path", "json"),
+_MODES_OF: dict[ValueKind, Sequence[Mode]] = {
+    ValueKind.KEY: ("fixed", "path"),
+    ValueKind.OBJECT: ("path", "json"),
+    ValueKind.BOOLEAN: ("path", "json"),
 }
 
 

@@ -81,7 +81,7 @@ class SampleChoice:
 
 
 @dataclass(frozen=True)
-class Difference:
+class FieldDifference:
     """What somebody else changed meanwhile."""
 
     label: str
@@ -232,7 +232,7 @@ def _editor(
     form: MappingForm,
     *,
     errors: dict[str, str] | None = None,
-    conflict: list[Difference] | None = None,
+    conflict: list[FieldDifference] | None = None,
 ) -> Response:
     choices = _choices(page, ())
     return visit.part(
@@ -246,7 +246,7 @@ def _editor(
     )
 
 
-def _differences(base: str, current: Mapping) -> list[Difference]:
+def _differences(base: str, current: Mapping) -> list[FieldDifference]:
     before, after = parse_base(base), state_of(current)
     parameters = before.get("action_parameters", {})
     pairs = [
@@ -260,7 +260,7 @@ def _differences(base: str, current: Mapping) -> list[Difference]:
         parameter = action.parameter(name) if action else None
         label = parameter.label if parameter else name
         pairs.append((label, parameters.get(name), current.action_parameters.get(name)))
-    return [Difference(*each) for each in pairs if each[1] != each[2]]
+    return [FieldDifference(*each) for each in pairs if each[1] != each[2]]
 
 
 async def _list(visit: Visit, page: SourcePage) -> dict[str, Any]:

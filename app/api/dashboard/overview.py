@@ -17,8 +17,8 @@ from app.api.dashboard.request import PageRoute
 from app.api.dashboard.session import ReadVisit
 from app.logs.overview import (
     Answers,
-    Backlog,
     Cause,
+    OpenEvents,
     find_causes,
     read_answers,
     read_backlog,
@@ -93,7 +93,7 @@ class Overview:
     since: datetime
     statistics: Statistics
     failing: list[Failing]
-    backlog: Backlog
+    backlog: OpenEvents
     answers: Answers
     waits: list[tuple[str, float]]
 

@@ -12,19 +12,23 @@ from app.api.dashboard.session import AccountAdminVisit, AccountReadVisit
 from app.api.management.retention import WrappedRetentionRequest, write_retention
 from app.core.errors import RequestError
 from app.retention.erasure import list_erasures, progress_of
-from app.retention.periods import MAXIMUM_DAYS, Kind, get_retention
+from app.retention.periods import MAXIMUM_DAYS, RetentionKind, get_retention
 
 router = APIRouter(prefix="/settings/retention", route_class=PageRoute)
 _KINDS = (
-    (Kind.PAYLOADS, "Payloads", "What senders sent: bodies and headers. At most as long as the logs."),
     (
-        Kind.LOGS,
+        RetentionKind.PAYLOADS,
+        "Payloads",
+        "What senders sent: bodies and headers. At most as long as the logs.",
+    ),
+    (
+        RetentionKind.LOGS,
         "Logs",
         "The event log and the action log. At least the longest idempotency window of a source.",
     ),
-    (Kind.WORKFLOW_RUNS, "Workflow runs", "Runs of the embedded directory, with their steps."),
-    (Kind.MESSAGES, "Messages", "Messages of those runs. At most as long as the runs."),
-    (Kind.BULK_OPERATIONS, "Bulk operations", "Bulk operations of the embedded directory."),
+    (RetentionKind.WORKFLOW_RUNS, "Workflow runs", "Runs of the embedded directory, with their steps."),
+    (RetentionKind.MESSAGES, "Messages", "Messages of those runs. At most as long as the runs."),
+    (RetentionKind.BULK_OPERATIONS, "Bulk operations", "Bulk operations of the embedded directory."),
 )
 
 
@@ -38,7 +42,7 @@ async def show(visit: AccountReadVisit) -> Response:
 async def change(visit: AccountAdminVisit) -> Response:
     """Set the days; an empty field returns to its default."""
     form = await read_form(visit.request)
-    typed = {kind.value: form.number(kind.value) for kind in Kind}
+    typed = {kind.value: form.number(kind.value) for kind in RetentionKind}
     try:
         body = parse_body(WrappedRetentionRequest, {"retention": typed})
         await write_retention(visit.access, visit.session, visit.runtime, body)

@@ -20,7 +20,7 @@ from app.core.errors import FieldError, RequestError
 from app.core.validation import invalid_fields
 from app.models.types import now
 from app.providers.verification import FirstEventHmac
-from app.replays.script_trials import Rehearsal, rehearse
+from app.replays.script_trials import ScriptTrial, rehearse
 from app.runtime.resources import save
 from app.sources.edits import (
     end_rotation,
@@ -165,7 +165,7 @@ async def run_script(key: str, visit: WriteVisit) -> Response:
     page = await open_source_page(visit, key)
     form = await read_form(visit.request)
     try:
-        wanted = Rehearsal(
+        wanted = ScriptTrial(
             source=form.raw("preprocess_script") or None,
             body=form.raw("sample_body").encode(),
             headers=_headers(form),

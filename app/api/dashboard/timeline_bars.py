@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.actions.registry import action_types
-from app.logs.steps import PendingStep, Step, Timeline
+from app.logs.steps import PendingStep, Timeline, TimelineStep
 from app.models.types import now
 
 WIDTH = 1000
@@ -51,7 +51,7 @@ def timeline_bars(timeline: Timeline, received_at: datetime) -> list[Bar]:
     return bars
 
 
-def _step(scale: "_Scale", step: Step, previous: datetime, until: datetime) -> Bar:
+def _step(scale: "_Scale", step: TimelineStep, previous: datetime, until: datetime) -> Bar:
     began = step.scheduled_at or step.started_at or previous
     return _bar(
         scale,

@@ -11,7 +11,7 @@ from app.core.errors import RequestError
 from app.core.settings import Settings
 from app.database.pages import Page
 from app.directory.audiences import Member
-from app.directory.bulk_operations import BulkOperation
+from app.directory.bulk_operations import BulkProgress
 from app.directory.messages import StoredMessage
 from app.directory.recipients import TENANT_PREFERENCE_SET, Json, Recipient, Reference
 from app.directory.run_log import engagement
@@ -111,10 +111,10 @@ def audience_member(member: Member) -> Json:
     }
 
 
-def bulk_operation(operation: BulkOperation, base_url: str) -> Json:
+def bulk_operation(operation: BulkProgress, base_url: str) -> Json:
     """An operation, with the URL of its progress under `base_url`, which ends in a slash."""
     return {
-        "__typename": "BulkOperation",
+        "__typename": "BulkProgress",
         "id": str(operation.id),
         "name": operation.name,
         "status": operation.status,

@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/bulk_operations", tags=["Bulk operations"], route
 @router.get(
     "/{id}",
     summary="Get a bulk operation",
-    responses=schemas.answers(schemas.BulkOperation, "The operation.", missing=True),
+    responses=schemas.answers(schemas.BulkOperationResponse, "The operation.", missing=True),
 )
 async def get_bulk_operation(
     id: Annotated[UUID, Path(description="The operation's id.")], caller: CallerDep, request: Request

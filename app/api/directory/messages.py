@@ -27,7 +27,7 @@ from app.models.types import Moment
 router = APIRouter(prefix="/v1", tags=["Messages"], route_class=KeyRoute)
 
 _A_PAGE = schemas.answers(schemas.MessagesPage, "A page of messages.")
-_A_MESSAGE = schemas.answers(schemas.Message, "The message.", missing=True)
+_A_MESSAGE = schemas.answers(schemas.MessageResponse, "The message.", missing=True)
 
 MAXIMUM_IDS = 50
 

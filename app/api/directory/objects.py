@@ -50,9 +50,11 @@ Collection = Annotated[
 ]
 ObjectId = Annotated[Id, Path(description="The object's id, unique in its collection.")]
 _A_SUBSCRIPTIONS_PAGE = schemas.answers(
-    schemas.DirectoryPage[schemas.Subscription], "A page of subscriptions.", missing=True
+    schemas.DirectoryPage[schemas.SubscriptionResponse], "A page of subscriptions.", missing=True
 )
-_AN_OPERATION = schemas.answers(schemas.BulkOperation, "The operation, which goes on in the background.")
+_AN_OPERATION = schemas.answers(
+    schemas.BulkOperationResponse, "The operation, which goes on in the background."
+)
 
 
 @router.get(
@@ -146,7 +148,7 @@ async def list_object_subscriptions(
 @router.post(
     "/{collection}/{object_id}/subscriptions",
     summary="Add subscriptions",
-    responses=schemas.answers(list[schemas.Subscription], "The subscriptions.", missing=True),
+    responses=schemas.answers(list[schemas.SubscriptionResponse], "The subscriptions.", missing=True),
 )
 async def add_object_subscriptions(
     collection: Collection, object_id: ObjectId, body: UpsertSubscriptionsRequest, caller: CallerDep
@@ -162,7 +164,7 @@ async def add_object_subscriptions(
 @router.delete(
     "/{collection}/{object_id}/subscriptions",
     summary="Delete subscriptions",
-    responses=schemas.answers(list[schemas.Subscription], "The subscriptions that were deleted."),
+    responses=schemas.answers(list[schemas.SubscriptionResponse], "The subscriptions that were deleted."),
 )
 async def delete_object_subscriptions(
     collection: Collection, object_id: ObjectId, body: DeleteSubscriptionsRequest, caller: CallerDep

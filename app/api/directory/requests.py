@@ -136,7 +136,7 @@ class Branding(BaseModel):
     dark_logo_url: str | None = None
 
 
-class TenantSettings(BaseModel):
+class TenantSettingsRequest(BaseModel):
     """A tenant's branding and default preferences."""
 
     model_config = ConfigDict(extra="allow")
@@ -157,7 +157,7 @@ class SetTenantRequest(Identified):
         }
     )
 
-    settings: TenantSettings | None = None
+    settings: TenantSettingsRequest | None = None
 
     def profile(self, reference: Reference) -> Profile:
         profile = super().profile(reference)

@@ -84,10 +84,10 @@ class Tenant(BaseModel):
     updated_at: datetime
 
 
-class Subscription(BaseModel):
+class SubscriptionResponse(BaseModel):
     """A recipient's subscription to an object."""
 
-    typename: Literal["Subscription"] = Field(alias="__typename")
+    typename: Literal["SubscriptionResponse"] = Field(alias="__typename")
     object: Object
     recipient: User | Object
     properties: Json
@@ -117,12 +117,12 @@ class MessageChannel(BaseModel):
     updated_at: datetime
 
 
-class Message(BaseModel):
+class MessageResponse(BaseModel):
     """A message that a workflow made, without what it says."""
 
     model_config = ConfigDict(extra="allow")
 
-    typename: Literal["Message"] = Field(alias="__typename")
+    typename: Literal["MessageResponse"] = Field(alias="__typename")
     id: UUID
     channel_id: str
     channel: MessageChannel
@@ -152,10 +152,10 @@ class ErrorItem(BaseModel):
     collection: str
 
 
-class BulkOperation(BaseModel):
+class BulkOperationResponse(BaseModel):
     """Many changes, made in the background, and how far they are."""
 
-    typename: Literal["BulkOperation"] = Field(alias="__typename")
+    typename: Literal["BulkOperationResponse"] = Field(alias="__typename")
     id: UUID
     name: str = Field(examples=["users.identify"])
     status: Literal["queued", "processing", "completed", "failed"]
@@ -172,10 +172,10 @@ class BulkOperation(BaseModel):
     failed_at: datetime | None
 
 
-class PageInfo(BaseModel):
+class DirectoryPageInfo(BaseModel):
     """Where a page is in its list."""
 
-    typename: Literal["PageInfo"] = Field(alias="__typename")
+    typename: Literal["DirectoryPageInfo"] = Field(alias="__typename")
     after: str | None = Field(description="The cursor of the next page, if there is one.")
     before: str | None = Field(description="The cursor of the page before, if there is one.")
     page_size: int
@@ -184,12 +184,12 @@ class PageInfo(BaseModel):
 class MessagesPage(BaseModel):
     """A page of messages, in the wrapper that Knock has for them."""
 
-    items: list[Message]
-    page_info: PageInfo
+    items: list[MessageResponse]
+    page_info: DirectoryPageInfo
 
 
 class DirectoryPage(BaseModel, Generic[Shown]):
     """A page of a list."""
 
     entries: list[Shown]
-    page_info: PageInfo
+    page_info: DirectoryPageInfo

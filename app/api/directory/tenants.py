@@ -75,7 +75,9 @@ async def delete_tenant(id: TenantId, caller: CallerDep) -> Response:
 @router.post(
     "/bulk/set",
     summary="Set tenants in bulk",
-    responses=schemas.answers(schemas.BulkOperation, "The operation, which goes on in the background."),
+    responses=schemas.answers(
+        schemas.BulkOperationResponse, "The operation, which goes on in the background."
+    ),
 )
 async def set_tenants(body: BulkSetTenantsRequest, caller: CallerDep, request: Request) -> Answer:
     """Create or update up to 1,000 tenants."""
@@ -89,7 +91,9 @@ async def set_tenants(body: BulkSetTenantsRequest, caller: CallerDep, request: R
 @router.post(
     "/bulk/delete",
     summary="Delete tenants in bulk",
-    responses=schemas.answers(schemas.BulkOperation, "The operation, which goes on in the background."),
+    responses=schemas.answers(
+        schemas.BulkOperationResponse, "The operation, which goes on in the background."
+    ),
 )
 async def delete_tenants(
     tenant_ids: Annotated[

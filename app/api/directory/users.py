@@ -69,7 +69,7 @@ async def list_users(caller: CallerDep, page: PageDep, include: Include = []) ->
     "/{user_id}/subscriptions",
     summary="List a user's subscriptions",
     responses=schemas.answers(
-        schemas.DirectoryPage[schemas.Subscription], "A page of subscriptions.", missing=True
+        schemas.DirectoryPage[schemas.SubscriptionResponse], "A page of subscriptions.", missing=True
     ),
 )
 async def list_user_subscriptions(
@@ -106,7 +106,9 @@ async def merge_user(user_id: str, body: MergeUserRequest, caller: CallerDep) ->
 @router.post(
     "/bulk/identify",
     summary="Identify users in bulk",
-    responses=schemas.answers(schemas.BulkOperation, "The operation, which goes on in the background."),
+    responses=schemas.answers(
+        schemas.BulkOperationResponse, "The operation, which goes on in the background."
+    ),
 )
 async def identify_users(body: BulkIdentifyUsersRequest, caller: CallerDep, request: Request) -> Answer:
     """Create or update up to 1,000 users."""
@@ -119,7 +121,9 @@ async def identify_users(body: BulkIdentifyUsersRequest, caller: CallerDep, requ
 @router.post(
     "/bulk/delete",
     summary="Delete users in bulk",
-    responses=schemas.answers(schemas.BulkOperation, "The operation, which goes on in the background."),
+    responses=schemas.answers(
+        schemas.BulkOperationResponse, "The operation, which goes on in the background."
+    ),
 )
 async def delete_users(body: BulkDeleteUsersRequest, caller: CallerDep, request: Request) -> Answer:
     """Delete up to 1,000 users."""

@@ -6,7 +6,7 @@ from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.management.dependencies import ReadAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import AccountFeatures, WhoamiResponse
-from app.retention.periods import Kind, get_retention
+from app.retention.periods import RetentionKind, get_retention
 
 router = APIRouter(tags=["Accounts"], route_class=ManagementRoute)
 
@@ -18,7 +18,7 @@ async def whoami(access: ReadAccess, session: SessionDep, runtime: RuntimeDep) -
     return WhoamiResponse(
         account_name="Doorbell",
         account_slug="doorbell",
-        account_features=AccountFeatures(data_retention_days=retention.days[Kind.LOGS]),
+        account_features=AccountFeatures(data_retention_days=retention.days[RetentionKind.LOGS]),
         type="service_token",
         service_token_name=access.name,
         service_token_scope=access.scope,

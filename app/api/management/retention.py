@@ -11,7 +11,7 @@ from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.management.dependencies import AdminAccess, ReadAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Timestamp, WrappedRequest, example
-from app.retention.periods import MAXIMUM_DAYS, Kind, RetentionPlan, get_retention, set_retention
+from app.retention.periods import MAXIMUM_DAYS, RetentionKind, RetentionPlan, get_retention, set_retention
 
 router = APIRouter(prefix="/retention", tags=["Retention"], route_class=ManagementRoute)
 
@@ -80,7 +80,7 @@ def _response(plan: RetentionPlan) -> RetentionResponse:
     )
 
 
-def _fields(days: Mapping[Kind, int]) -> dict[str, int]:
+def _fields(days: Mapping[RetentionKind, int]) -> dict[str, int]:
     return {kind.value: each for kind, each in days.items()}
 
 
@@ -96,7 +96,9 @@ async def write_retention(
 ) -> WrappedRetentionResponse:
     """What is past it goes within the hour. Events without a final status stay, whatever their age."""
     before = await get_retention(session, runtime.settings)
-    change = {Kind(name): days for name, days in body.retention.model_dump(exclude_unset=True).items()}
+    change = {
+        RetentionKind(name): days for name, days in body.retention.model_dump(exclude_unset=True).items()
+    }
     after = await set_retention(session, runtime.settings, change)
     note_change(
         session,

@@ -11,7 +11,7 @@ from app.api.management.dependencies import EnvironmentDep, WriteAccess
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import Json, example
 from app.core import exact_json
-from app.replays.script_trials import Rehearsal, rehearse
+from app.replays.script_trials import ScriptTrial, rehearse
 from app.sources.changes import ScriptChange
 from app.sources.store import get_configured
 
@@ -25,7 +25,7 @@ router = APIRouter(
 MAXIMUM_HEADERS = 200
 
 
-class Sample(BaseModel):
+class ScriptSample(BaseModel):
     """An event to rehearse with."""
 
     model_config = ConfigDict(extra="forbid")
@@ -40,7 +40,7 @@ class Sample(BaseModel):
     )
 
 
-class RehearsalRequest(BaseModel):
+class ScriptTrialRequest(BaseModel):
     """A script and a sample."""
 
     model_config = ConfigDict(
@@ -58,7 +58,7 @@ class RehearsalRequest(BaseModel):
     )
 
     script: ScriptChange | None = Field(None, description="The script; without it, the one that is saved.")
-    sample: Sample
+    sample: ScriptSample
 
 
 class RehearsalError(BaseModel):
@@ -71,7 +71,7 @@ class RehearsalError(BaseModel):
     line: int | None = Field(description="The line of the script, if it is known.")
 
 
-class RehearsalResponse(BaseModel):
+class ScriptTrialResponse(BaseModel):
     """What the script made of the sample. Secrets in it are masked where they stand as they are."""
 
     model_config = example(
@@ -92,17 +92,17 @@ async def rehearse_script(
     session: SessionDep,
     runtime: RuntimeDep,
     environment: EnvironmentDep,
-    body: RehearsalRequest,
-) -> RehearsalResponse:
+    body: ScriptTrialRequest,
+) -> ScriptTrialResponse:
     """Run a script on a sample, with the source's secrets and variables. It is not saved."""
     await get_configured(session, key, environment)
     sample = body.sample
     raw = exact_json.dumps(sample.body or {}) if sample.raw_body is None else sample.raw_body.encode()
-    rehearsal = Rehearsal(
+    rehearsal = ScriptTrial(
         source=body.script.source if body.script else None, body=raw, headers=sample.headers, sign=sample.sign
     )
     run = await rehearse(runtime, environment, key, rehearsal)
-    return RehearsalResponse(
+    return ScriptTrialResponse(
         verified=run.verified,
         preprocess=run.output,
         console=run.console,

@@ -41,7 +41,7 @@ from app.sources.versions import source_version
 router = APIRouter(prefix="/sources", tags=["Sources"], route_class=ManagementRoute)
 
 
-class _Documented:
+class _DocumentedSource:
     """Any body, documented as a change: `app.sources.changes` validates it, to name all errors together."""
 
     def __get_pydantic_json_schema__(
@@ -50,7 +50,7 @@ class _Documented:
         return handler(WrappedSourceChange.__pydantic_core_schema__)
 
 
-SourceBody = Annotated[Any, Body(), _Documented()]
+SourceBody = Annotated[Any, Body(), _DocumentedSource()]
 Include = Annotated[
     list[Literal["environment_settings"]],
     BeforeValidator(separated),

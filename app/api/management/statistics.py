@@ -50,7 +50,7 @@ class EventTypeResponse(BaseModel):
     events: dict[str, int] = Field(description="How many, by status.")
 
 
-class SourceResponse(BaseModel):
+class SourceStatisticsResponse(BaseModel):
     """A source."""
 
     source: str
@@ -84,7 +84,7 @@ class StatisticsResponse(BaseModel):
     events: dict[str, int] = Field(description="How many events, by status.")
     actions: dict[str, int] = Field(description="How many actions of these events, by status.")
     latency: LatencyResponse
-    sources: list[SourceResponse] = Field(description="By source, most events first.")
+    sources: list[SourceStatisticsResponse] = Field(description="By source, most events first.")
     event_types: list[EventTypeResponse] = Field(description="By event type, most events first.")
     points: list[PointResponse]
     rolled_up_to: Timestamp | None = Field(
@@ -128,7 +128,9 @@ def _response(found: Statistics) -> StatisticsResponse:
         events=found.events,
         actions=found.actions,
         latency=_latency(found.latencies),
-        sources=[SourceResponse(source=key, events=counts) for key, counts in _most_first(found.sources)],
+        sources=[
+            SourceStatisticsResponse(source=key, events=counts) for key, counts in _most_first(found.sources)
+        ],
         event_types=[
             EventTypeResponse(source=key, event=name or None, events=counts)
             for (key, name), counts in _most_first(found.event_types)

@@ -20,7 +20,7 @@ from app.directory.edits import discard_workflow, write_workflow
 router = APIRouter(prefix="/workflows", tags=["Workflow definitions"], route_class=ManagementRoute)
 
 
-class _Documented:
+class _DocumentedWorkflow:
     """Any body, documented as a workflow: `app.directory.definitions` validates it, to name all errors
     together."""
 
@@ -30,7 +30,7 @@ class _Documented:
         return handler(WrappedWorkflow.__pydantic_core_schema__)
 
 
-WorkflowBody = Annotated[Any, Body(), _Documented()]
+WorkflowBody = Annotated[Any, Body(), _DocumentedWorkflow()]
 
 
 class WorkflowResponse(BaseModel):

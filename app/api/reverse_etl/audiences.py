@@ -17,7 +17,7 @@ MAXIMUM_ID_LENGTH = 255
 
 
 @dataclass(frozen=True)
-class Member:
+class AudienceMember:
     """A user, within a tenant or within none."""
 
     user_id: str
@@ -30,11 +30,11 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Change:
+class MemberChange:
     """Members to add to an audience, or to remove from it."""
 
     audience: str
-    members: Sequence[Member]
+    members: Sequence[AudienceMember]
     removes: bool = False
     create_audience: bool = False
 
@@ -58,7 +58,7 @@ class Audiences(Protocol):
     async def check(self) -> str | None:
         """Why nothing would get there, if so."""
 
-    async def apply(self, changes: Sequence[Change]) -> list[str | None]:
+    async def apply(self, changes: Sequence[MemberChange]) -> list[str | None]:
         """For each change why it was not made, None if it was."""
 
 
@@ -72,13 +72,13 @@ class AtDestination:
     async def check(self) -> str | None:
         return await _problem(self._list_one())
 
-    async def apply(self, changes: Sequence[Change]) -> list[str | None]:
+    async def apply(self, changes: Sequence[MemberChange]) -> list[str | None]:
         return [await _problem(self._apply(change)) for change in changes]
 
     async def _list_one(self) -> None:
         await self._destinations.client(self._environment).users.list(page_size=1)
 
-    async def _apply(self, change: Change) -> None:
+    async def _apply(self, change: MemberChange) -> None:
         audiences = self._destinations.client(self._environment).audiences
         for start in range(0, len(change.members), MEMBERS_A_CALL):
             members: Any = [each.as_request() for each in change.members[start : start + MEMBERS_A_CALL]]
@@ -99,7 +99,7 @@ class AsEvents:
     async def check(self) -> str | None:
         return None
 
-    async def apply(self, changes: Sequence[Change]) -> list[str | None]:
+    async def apply(self, changes: Sequence[MemberChange]) -> list[str | None]:
         if changes:
             await self._accept([each.event for each in changes])
         return [None] * len(changes)
@@ -121,7 +121,7 @@ class Row:
 
     position: int
     audience: str
-    member: Member
+    member: AudienceMember
 
 
 async def apply_rows(
@@ -132,7 +132,7 @@ async def apply_rows(
     for row in rows:
         by_audience.setdefault(row.audience, []).append(row)
     changes = [
-        Change(audience, [row.member for row in group], removes, create_audience)
+        MemberChange(audience, [row.member for row in group], removes, create_audience)
         for audience, group in by_audience.items()
     ]
     problems = await audiences.apply(changes)

@@ -5,7 +5,7 @@ https://github.com/sutrolabs/census-docs, basics/developers/custom-api.md
 
 from typing import Any
 
-from app.api.reverse_etl.audiences import Audiences, Member, Row, apply_rows, identifier
+from app.api.reverse_etl.audiences import AudienceMember, Audiences, Row, apply_rows, identifier
 from app.api.reverse_etl.json_rpc import InvalidParams, Json, Method, member, rows
 
 MAXIMUM_RECORDS = 1000
@@ -114,7 +114,7 @@ def _row(position: int, record: Any) -> Row | str:
         return f"{USER_ID} is not a text of 1 to 255 characters"
     if audience is None:
         return f"{AUDIENCE_KEY} is not a text of 1 to 255 characters"
-    return Row(position, audience, Member(user_id))
+    return Row(position, audience, AudienceMember(user_id))
 
 
 def _result(record: Any, problem: str | None) -> Json:

@@ -6,7 +6,7 @@ examples, https://github.com/hightouchio/custom-destinations.
 
 from typing import Any
 
-from app.api.reverse_etl.audiences import Audiences, Member, Row, apply_rows, identifier
+from app.api.reverse_etl.audiences import AudienceMember, Audiences, Row, apply_rows, identifier
 from app.api.reverse_etl.json_rpc import InvalidParams, Json, Method, member, rows
 
 MAXIMUM_ROWS = 10_000
@@ -191,7 +191,7 @@ def _row(position: int, row: Any, columns: dict[str, str], audience: str) -> Row
         return f"column {columns[USER_ID]} is not a text of 1 to 255 characters"
     tenant = row.get(columns[TENANT]) if TENANT in columns else None
     if tenant in (None, ""):
-        return Row(position, audience, Member(user_id))
+        return Row(position, audience, AudienceMember(user_id))
     if identifier(tenant) is None:
         return f"column {columns[TENANT]} is not a text of 1 to 255 characters"
-    return Row(position, audience, Member(user_id, identifier(tenant)))
+    return Row(position, audience, AudienceMember(user_id, identifier(tenant)))

@@ -34,7 +34,7 @@ from app.api.directory.requests import (
     reference_of,
 )
 from app.core.errors import FieldError, RequestError
-from app.directory.bulk_operations import BulkOperation, Name
+from app.directory.bulk_operations import BulkProgress, Name
 from app.directory.recipients import Json, Profile, Recipient, Reference
 from app.directory.subscriptions import Subscription
 from app.events.reception import ReceivedEvent
@@ -141,7 +141,7 @@ def _runs_of(event: ReceivedEvent) -> UUID:
 def operation(name: Name, arguments: Arguments, events: Sequence[ReceivedEvent]) -> Response:
     """The bulk operation that the events of a call are together, none of them processed yet."""
     moment = time_of(arguments.operation_id)
-    queued = BulkOperation(
+    queued = BulkProgress(
         id=arguments.operation_id,
         name=name,
         status="queued",

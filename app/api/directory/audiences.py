@@ -24,7 +24,7 @@ Key = Annotated[Id, Path(description="The audience's key.")]
 @router.get(
     "/{key}/members",
     summary="List members",
-    responses=schemas.answers(schemas.DirectoryPage[schemas.AudienceMember], "A page of members."),
+    responses=schemas.answers(schemas.DirectoryPage[schemas.AudienceMemberResponse], "A page of members."),
 )
 async def list_audience_members(key: Key, caller: CallerDep, page: PageDep) -> Answer:
     """The audience's members by id; a user who is a member within several tenants is listed for each."""

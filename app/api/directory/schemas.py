@@ -95,10 +95,10 @@ class SubscriptionResponse(BaseModel):
     updated_at: datetime
 
 
-class AudienceMember(BaseModel):
+class AudienceMemberResponse(BaseModel):
     """A user in an audience."""
 
-    typename: Literal["AudienceMember"] = Field(alias="__typename")
+    typename: Literal["AudienceMemberResponse"] = Field(alias="__typename")
     user_id: str
     user: User
     tenant: str | None = Field(description="The tenant within which the user is a member.")

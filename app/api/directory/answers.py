@@ -114,7 +114,7 @@ def audience_member(member: Member) -> Json:
 def bulk_operation(operation: BulkProgress, base_url: str) -> Json:
     """An operation, with the URL of its progress under `base_url`, which ends in a slash."""
     return {
-        "__typename": "BulkProgress",
+        "__typename": "BulkOperation",
         "id": str(operation.id),
         "name": operation.name,
         "status": operation.status,

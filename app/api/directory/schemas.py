@@ -87,7 +87,7 @@ class Tenant(BaseModel):
 class SubscriptionResponse(BaseModel):
     """A recipient's subscription to an object."""
 
-    typename: Literal["SubscriptionResponse"] = Field(alias="__typename")
+    typename: Literal["Subscription"] = Field(alias="__typename")
     object: Object
     recipient: User | Object
     properties: Json
@@ -98,7 +98,7 @@ class SubscriptionResponse(BaseModel):
 class AudienceMemberResponse(BaseModel):
     """A user in an audience."""
 
-    typename: Literal["AudienceMemberResponse"] = Field(alias="__typename")
+    typename: Literal["AudienceMember"] = Field(alias="__typename")
     user_id: str
     user: User
     tenant: str | None = Field(description="The tenant within which the user is a member.")
@@ -122,7 +122,7 @@ class MessageResponse(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    typename: Literal["MessageResponse"] = Field(alias="__typename")
+    typename: Literal["Message"] = Field(alias="__typename")
     id: UUID
     channel_id: str
     channel: MessageChannel
@@ -155,7 +155,7 @@ class ErrorItem(BaseModel):
 class BulkOperationResponse(BaseModel):
     """Many changes, made in the background, and how far they are."""
 
-    typename: Literal["BulkOperationResponse"] = Field(alias="__typename")
+    typename: Literal["BulkOperation"] = Field(alias="__typename")
     id: UUID
     name: str = Field(examples=["users.identify"])
     status: Literal["queued", "processing", "completed", "failed"]
@@ -175,7 +175,7 @@ class BulkOperationResponse(BaseModel):
 class DirectoryPageInfo(BaseModel):
     """Where a page is in its list."""
 
-    typename: Literal["DirectoryPageInfo"] = Field(alias="__typename")
+    typename: Literal["PageInfo"] = Field(alias="__typename")
     after: str | None = Field(description="The cursor of the next page, if there is one.")
     before: str | None = Field(description="The cursor of the page before, if there is one.")
     page_size: int

@@ -210,7 +210,7 @@ async def add_environment(runtime: Runtime) -> str:
 def edge_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of what the edge counts by time. Name it before `api`, which starts with it."""
     clock = Clock()
-    monkeypatch.setattr("app.api.app.RateLimits", lambda: SourceRateLimits(clock))
+    monkeypatch.setattr("app.api.app.SourceRateLimits", lambda: SourceRateLimits(clock))
     monkeypatch.setattr("app.api.receive.RefusalBudget", lambda: RefusalBudget(clock))
     return clock
 

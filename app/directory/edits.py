@@ -34,8 +34,9 @@ async def write_workflow(
     Raises:
         RequestError: 422, naming all fields that are wrong; 503, too many definitions are being read.
     """
-    # Parsing may wait for its turn: the connection is given back meanwhile.
-    await session.rollback()
+    # Parsing may wait for its turn: the connection is given back meanwhile. A rollback would take what the
+    # caller has read from it.
+    await session.commit()
     workflow = await read_workflow(body, templates, (environment, key))
     earlier = await find_workflow(session, environment, key)
     stored = await save_workflow(session, box, environment, key, workflow)

@@ -240,7 +240,7 @@ def _cursor(entry: LogEntry) -> str:
 def _position(cursor: str, field: str) -> UUID:
     try:
         found = UUID(bytes=base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-        if time_of(found) > LATEST:
+        if time_of(found) >= LATEST:
             raise ValueError(cursor)
         return found
     except ValueError:

@@ -36,19 +36,14 @@ def new_id() -> UUID:
     return uuid_utils.compat.uuid7()
 
 
-# The beginning of the year 9999: what is added to a time stays within the calendar.
-_LATEST_MILLISECOND = 253_370_764_800_000
-
-
 def first_id_at(moment: datetime) -> UUID:
     """The smallest UUID of that millisecond: a bound for partitions and time ranges. Ids begin with 1970."""
     return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)
 
 
 def time_of(identifier: UUID) -> datetime:
-    """The time in a UUID version 7, to the millisecond. One that a caller made up may be beyond the
-    calendar."""
-    return datetime.fromtimestamp(min(identifier.int >> 80, _LATEST_MILLISECOND) / 1000, UTC)
+    """The time in a UUID version 7, to the millisecond; `LATEST` when one that a caller made up is beyond."""
+    return datetime.fromtimestamp(min((identifier.int >> 80) / 1000, LATEST.timestamp()), UTC)
 
 
 def id_time_range(identifier: UUID) -> tuple[UUID, UUID]:

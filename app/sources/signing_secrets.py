@@ -45,7 +45,7 @@ async def add_secret(
     moment = now()
     if expires_at is not None and expires_at <= moment:
         errors.append(FieldError("secret.expires_at", "is in the past"))
-    if expires_at is not None and expires_at > LATEST:
+    if expires_at is not None and expires_at >= LATEST:
         message = f"must be before the year {LATEST.year}. For a secret that does not expire, leave it out"
         errors.append(FieldError("secret.expires_at", message))
     others = await list_secrets(session, configured)

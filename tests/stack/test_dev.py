@@ -31,9 +31,10 @@ def test_keys_are_made_once_and_only_the_owner_reads_them(tmp_path: Path) -> Non
 
 def test_keys_that_are_set_win(tmp_path: Path) -> None:
     keys = Keys.keep(
-        tmp_path, settings(tmp_path, secret_key=SecretStr("secret"), admin_token=SecretStr("token"))
+        tmp_path,
+        settings(tmp_path, secret_key=SecretStr("secret"), admin_token=SecretStr("a-token-to-start")),
     )
-    assert (keys.secret_key, keys.admin_token) == ("secret", "token")
+    assert (keys.secret_key, keys.admin_token) == ("secret", "a-token-to-start")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -85,7 +85,7 @@ async def test_a_run_that_temporal_does_not_know_is_started_again(
     await runs.define(in_app(), in_app("second"))
     [run_id] = await runs.trigger()
     log = RunLog(runtime.engine, runtime.box)
-    follow = FollowRun(log, Mailer(runtime.settings))
+    follow = FollowRun(log, Mailer(runtime.settings), runtime.templates)
     reference = RunRef(run_id=UUID(run_id), environment=runs.environment)
     await ActivityEnvironment().run(follow.begin_run, reference)
     await ActivityEnvironment().run(follow.start_step, _step(runs, run_id, 0))
@@ -108,12 +108,12 @@ class TestActivitiesDoneTwice:
     @pytest.fixture
     async def deliver(self, runtime: Runtime, log: RunLog) -> AsyncIterator[Deliver]:
         outbound = Outbound(lambda address: True)
-        yield Deliver(log, Mailer(runtime.settings), outbound)
+        yield Deliver(log, Mailer(runtime.settings), outbound, runtime.templates)
         await outbound.close()
 
     @pytest.fixture
     async def follow(self, runtime: Runtime, log: RunLog) -> FollowRun:
-        return FollowRun(log, Mailer(runtime.settings))
+        return FollowRun(log, Mailer(runtime.settings), runtime.templates)
 
     async def test_an_email_that_was_sent_is_not_sent_again(
         self, runs: Runs, follow: FollowRun, deliver: Deliver, mails: MailServer

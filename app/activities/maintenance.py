@@ -19,6 +19,8 @@ from temporalio.client import (
     ScheduleSpec,
 )
 
+from app.activities.failures import tried_later
+from app.core.errors import Retryable
 from app.core.settings import Settings
 from app.database.partitions import (
     clear_default_partitions,
@@ -55,11 +57,15 @@ class MaintenanceActivities:
         today = now().date()
         async with AsyncSession(self._engine) as session:
             retention = await log_retention(session, self._settings)
-        async with self._engine.begin() as connection:
-            made = await connection.run_sync(create_partitions, today)
+        try:
+            async with self._engine.connect() as connection:
+                made = await connection.run_sync(create_partitions, today)
+                dropped = await connection.run_sync(drop_partitions, today, retention)
+        except Retryable as error:
+            logger.warning("partitions_wait_for_their_tables", extra={"error": str(error)})
+            raise tried_later(error, "the worker's log") from error
         async with self._engine.begin() as connection:
             kept = await connection.run_sync(unfinished_days, today, retention["events"])
-            dropped = await connection.run_sync(drop_partitions, today, retention)
             cleared = await connection.run_sync(clear_default_partitions, today, retention, BATCH_SIZE)
         logger.info("partitions", extra={"made": made, "dropped": dropped, "rows_cleared": cleared})
         if kept:

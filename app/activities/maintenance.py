@@ -43,6 +43,10 @@ IDEMPOTENT_RESPONSES_KEPT = timedelta(hours=24)
 # How long one activity deletes before it reports back: well within its time limit (policies.STEP).
 PRUNING_SECONDS = 10.0
 
+_SUCCEEDED = text("""
+INSERT INTO maintenance VALUES (true, now()) ON CONFLICT (only_row) DO UPDATE SET succeeded_at = now()
+""")
+
 
 class MaintenanceActivities:
     """What keeps the tables in shape."""
@@ -91,7 +95,14 @@ class MaintenanceActivities:
                 more = True
         if any(pruned.values()):
             logger.info("directory_pruned", extra={"rows": pruned})
+        if not more:
+            await self._note_success()
         return more
+
+    async def _note_success(self) -> None:
+        """The round has come to its end: this is its last step."""
+        async with self._engine.begin() as connection:
+            await connection.execute(_SUCCEEDED)
 
     @activity.defn
     async def prune_idempotent_responses(self) -> None:

@@ -106,12 +106,12 @@ def unfinished_days(connection: Connection, today: date, retention: timedelta) -
     ]
 
 
-def days_ahead(connection: Connection, today: date) -> int:
-    """How many days from today on, in a row, have a partition in every table."""
-    existing = set(_partitions(connection))
-    ahead = 0
-    while all(_name(table, today + timedelta(days=ahead)) in existing for table in TABLES):
-        ahead += 1
+def days_ahead(connection: Connection, today: date) -> dict[str, int]:
+    """How many days from today on, in a row, have a partition in each table."""
+    existing, ahead = set(_partitions(connection)), dict.fromkeys(TABLES, 0)
+    for table in TABLES:
+        while _name(table, today + timedelta(days=ahead[table])) in existing:
+            ahead[table] += 1
     return ahead
 
 
@@ -156,9 +156,9 @@ def _create(connection: Connection, table: str, day: date) -> bool:
     connection.execute(text(f"LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE"))
     connection.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"))
     first, end = _bounds(day)
-    if not _move(connection, table, day):
+    if not _move(connection, table, day) and (last := _last_in_default(connection, table, day)):
         # They stay where they are, until retention deletes them: the partition begins after the last of them.
-        first = id_time_range(_last_in_default(connection, table, day))[1]
+        first = id_time_range(last)[1]
         if first >= end:
             connection.execute(text(f"DROP TABLE {name}"))
             return False
@@ -190,10 +190,10 @@ def _move(connection: Connection, table: str, day: date) -> bool:
     return True
 
 
-def _last_in_default(connection: Connection, table: str, day: date) -> UUID:
+def _last_in_default(connection: Connection, table: str, day: date) -> UUID | None:
     first, end = _bounds(day)
     last = text(f"SELECT id FROM {table}_default WHERE id >= :first AND id < :end ORDER BY id DESC LIMIT 1")
-    found: UUID = connection.execute(last, {"first": first, "end": end}).scalar_one()
+    found: UUID | None = connection.execute(last, {"first": first, "end": end}).scalar()
     return found
 
 

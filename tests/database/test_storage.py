@@ -21,6 +21,7 @@ import app.models.directory
 import app.models.environment
 import app.models.erasure
 import app.models.event
+import app.models.maintenance
 import app.models.ordering
 import app.models.rate_limit
 import app.models.replay
@@ -30,6 +31,7 @@ import app.models.statistic
 import app.models.variable
 import app.models.workflow
 from app.alerts import store as alerts
+from app.database import partitions as partitioning
 from app.database.engine import upgrade
 from app.database.partitions import create_partitions, drop_partitions
 from app.events import claims, event_log
@@ -105,6 +107,27 @@ async def test_rows_move_out_of_the_default_partition(runtime: Runtime) -> None:
             text("SELECT tableoid::regclass::text FROM event_payloads WHERE id = :id"), {"id": identifier}
         )
         assert where.scalar_one() == "event_payloads_20200302"
+
+
+async def test_rows_that_are_too_many_to_move_stay_and_the_partition_begins_after_them(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writers wait for 3 seconds at most, and the next rows go where they belong."""
+    monkeypatch.setattr(partitioning, "MOVE_WITHIN_MS", 1)
+    insert = text(
+        "INSERT INTO event_payloads (id, body, headers) SELECT uuidv7(:noon - now() + n * interval '1 ms'), "
+        "'', '{}' FROM generate_series(1, 20000) AS n"
+    )
+    where = text("SELECT DISTINCT tableoid::regclass::text FROM event_payloads WHERE id >= :first ORDER BY 1")
+    async with runtime.engine.begin() as connection:
+        await connection.execute(insert, {"noon": NOON})
+    async with runtime.engine.connect() as connection:
+        assert "event_payloads_20200301" in await connection.run_sync(create_partitions, TODAY)
+        rows = await connection.execute(where, {"first": first_id_at(NOON)})
+        assert list(rows.scalars()) == ["event_payloads_default"]
+        await connection.execute(insert, {"noon": NOON + timedelta(minutes=1)})
+        rows = await connection.execute(where, {"first": first_id_at(NOON + timedelta(minutes=1))})
+        assert list(rows.scalars()) == ["event_payloads_20200301"]
 
 
 def kept(days: int, payload_days: int) -> dict[str, timedelta]:
@@ -224,6 +247,7 @@ MODELS = (
     app.models.environment,
     app.models.erasure,
     app.models.event,
+    app.models.maintenance,
     app.models.ordering,
     app.models.rate_limit,
     app.models.retention,

@@ -178,8 +178,8 @@ async def test_a_replay_counts_what_retention_deleted_meanwhile(
             text(
                 "INSERT INTO events (id, environment, source_key, event_type, status, verification_status, "
                 "received_at, finished_at) SELECT uuidv7(:noon - now()), environment, source_key, "
-                "event_type, status, verification_status, received_at, finished_at FROM events, generate_series(1, 3) "
-                "WHERE id = :id"
+                "event_type, status, verification_status, received_at, finished_at FROM events, "
+                "generate_series(1, 3) WHERE id = :id"
             ),
             {"noon": noon, "id": UUID(kept[0])},
         )

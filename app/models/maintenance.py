@@ -8,7 +8,7 @@ from sqlmodel import Field, SQLModel
 from app.models.types import time_field
 
 
-class Maintenance(SQLModel, table=True):
+class LastMaintenance(SQLModel, table=True):
     """The end of the last round that did all of its work; at first, when the table was made. One row."""
 
     __tablename__ = "maintenance"

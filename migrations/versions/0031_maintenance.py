@@ -6,7 +6,7 @@ The previous version may run meanwhile: it does not note its rounds.
 from alembic import op
 
 revision = "0031"
-down_revision = "0023"
+down_revision = "0024"
 
 
 def upgrade() -> None:

@@ -107,7 +107,7 @@ SOURCES = ("busy", "open", "rare", None)
 def fill(stack: Stack, events: int) -> None:
     """Events evenly over the last days, most with two actions."""
     engine = create_engine(stack.database_url.replace("postgresql:", "postgresql+psycopg:"))
-    with engine.begin() as connection:
+    with engine.connect() as connection:
         for ago in range(DAYS + 1, -1, -7):
             create_partitions(connection, now().date() - timedelta(days=ago))
     engine.dispose()

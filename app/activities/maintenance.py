@@ -19,6 +19,8 @@ from temporalio.client import (
     ScheduleSpec,
 )
 
+from app.activities.failures import tried_later
+from app.core.errors import Retryable
 from app.core.settings import Settings
 from app.database.partitions import (
     clear_default_partitions,
@@ -41,6 +43,10 @@ IDEMPOTENT_RESPONSES_KEPT = timedelta(hours=24)
 # How long one activity deletes before it reports back: well within its time limit (policies.STEP).
 PRUNING_SECONDS = 10.0
 
+_SUCCEEDED = text("""
+INSERT INTO maintenance VALUES (true, now()) ON CONFLICT (only_row) DO UPDATE SET succeeded_at = now()
+""")
+
 
 class MaintenanceActivities:
     """What keeps the tables in shape."""
@@ -55,11 +61,15 @@ class MaintenanceActivities:
         today = now().date()
         async with AsyncSession(self._engine) as session:
             retention = await log_retention(session, self._settings)
-        async with self._engine.begin() as connection:
-            made = await connection.run_sync(create_partitions, today)
+        try:
+            async with self._engine.connect() as connection:
+                made = await connection.run_sync(create_partitions, today)
+                dropped = await connection.run_sync(drop_partitions, today, retention)
+        except Retryable as error:
+            logger.warning("partitions_wait_for_their_tables", extra={"error": str(error)})
+            raise tried_later(error, "the worker's log") from error
         async with self._engine.begin() as connection:
             kept = await connection.run_sync(unfinished_days, today, retention["events"])
-            dropped = await connection.run_sync(drop_partitions, today, retention)
             cleared = await connection.run_sync(clear_default_partitions, today, retention, BATCH_SIZE)
         logger.info("partitions", extra={"made": made, "dropped": dropped, "rows_cleared": cleared})
         if kept:
@@ -85,7 +95,14 @@ class MaintenanceActivities:
                 more = True
         if any(pruned.values()):
             logger.info("directory_pruned", extra={"rows": pruned})
+        if not more:
+            await self._note_success()
         return more
+
+    async def _note_success(self) -> None:
+        """The round has come to its end: this is its last step."""
+        async with self._engine.begin() as connection:
+            await connection.execute(_SUCCEEDED)
 
     @activity.defn
     async def prune_idempotent_responses(self) -> None:

@@ -1,8 +1,9 @@
 """The HTTP application: routers, lifespan, error handlers. Each process makes one."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 
 from fastapi import APIRouter, FastAPI
@@ -20,6 +21,7 @@ from app.api.security_headers import SecurityHeaders
 from app.core.settings import Settings
 from app.events.inbox import Inbox
 from app.events.rate_limits import SourceRateLimits
+from app.events.write_probe import WriteProbe
 from app.logs.timeline import Timelines
 from app.outbound.destinations import Destinations
 from app.runtime import tracing
@@ -28,6 +30,9 @@ from app.runtime.scrape import serve_metrics
 from app.sources.secret_uses import SecretUses
 
 logger = logging.getLogger(__name__)
+
+# Seconds for which a process that starts does not listen yet.
+WAIT_FOR_CONFIGURATION = 5.0
 
 DESCRIPTION = """\
 Doorbell receives events from other services, verifies them, and runs the actions mapped to them.
@@ -61,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
                 maximum_queued=settings.max_queued_events,
                 maximum_bytes=settings.max_queued_bytes,
             )
+            app.state.write_probe = WriteProbe(runtime.engine)
             app.state.rate_limits = SourceRateLimits()
             app.state.refusal_budget = receive.RefusalBudget()
             app.state.secret_uses = SecretUses(runtime.engine)
@@ -68,6 +74,10 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.destinations = Destinations(
                 runtime.configuration.destination, DirectoryApp(runtime.engine)
             )
+            # From the first request on, deliveries find their source. Postgres may be away for longer.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WAIT_FOR_CONFIGURATION):
+                    await runtime.configuration.wait_until_loaded()
             logger.info("api_started", extra={"url": settings.base_url})
             try:
                 async with app.state.secret_uses.written():
@@ -85,6 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         telemetry=tracing.of_requests(),
     )
+    app.state.is_stopping = False
     app.router.routes.extend(_routes())
     calls = source_calls.create_source_calls_app(app.state, integrations.router)
     calls.dependency_overrides[integrations.at_destination] = integrations.as_events

@@ -234,8 +234,8 @@ async def keep(request: Request, events: Sequence[ReceivedEvent]) -> None:
     """Make the events of a request durable, all or none.
 
     Raises:
-        Rejected: 400, one of them holds what Postgres cannot take, which nothing before had refused; 503, it
-            is out.
+        Rejected: 400, one of them holds a value that Postgres cannot store; 503, Postgres does not write now,
+            whatever the reason.
     """
     try:
         await request.app.state.inbox.accept_all(events)

@@ -22,6 +22,8 @@ FAILED = 1
 LOOK_EVERY = 0.3
 OPEN = frozenset({"queued", "running"})
 _NOT_WELL = UNFINISHED | BAD
+# What became of the events that matched.
+_NOT_REPLAYED = ("failed", "payloads_missing", "events_missing")
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,9 @@ def show_replay(replay: dict[str, Any], console: Console, *, as_json: bool) -> N
     if missing := replay["payloads_missing"]:
         have = "has" if missing == 1 else "have"
         _print(console, f"    {missing} {have} no payload any more: retention or an erasure took it")
+    if missing := replay["events_missing"]:
+        are = "is" if missing == 1 else "are"
+        _print(console, f"    {missing} {are} no longer in the log: deleted by retention during the replay")
     if replay["failed"]:
         _print(console, f"    {replay['failed']} could not be replayed")
     for each in replay["failures"]:
@@ -277,7 +282,7 @@ def _follow(
 
         def look() -> dict[str, Any]:
             found: dict[str, Any] = client.get(path)["replay"]
-            done = sum(found[name] for name in ("replayed", "failed", "payloads_missing"))
+            done = sum(found[name] for name in ("replayed", *_NOT_REPLAYED))
             bar.update(task, completed=done)
             return found
 
@@ -300,7 +305,7 @@ def _until(
 
 def _succeeded(replay: dict[str, Any]) -> bool:
     """Whether every event that matched was run again, and well."""
-    left = replay["failed"] + replay["payloads_missing"]
+    left = sum(replay[name] for name in _NOT_REPLAYED)
     return replay["status"] == "completed" and not left and not replay["outcomes"].keys() & _NOT_WELL
 
 

@@ -1,11 +1,16 @@
 """The two processes that serve: `doorbell api` and `doorbell worker`. Each imports what it needs when it
 starts."""
 
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from app.core.settings import Settings
 from app.runtime.log import setup_logging
 from app.runtime.process import WORKFLOWS, collect_seldom
+
+# As uvicorn leaves.
+STARTUP_FAILURE = 3
 
 
 def api() -> None:
@@ -18,6 +23,7 @@ def api() -> None:
 
     from app.api.app import create_app
     from app.api.protocol import BoundedHttp
+    from app.api.server import Server
     from app.runtime.tracing import exporting
 
     settings = _production_settings()
@@ -25,7 +31,7 @@ def api() -> None:
     with exporting("api"):
         application = create_app(settings)
         collect_seldom()
-        uvicorn.run(
+        config = uvicorn.Config(
             application,
             host=settings.host,
             port=settings.port,
@@ -36,6 +42,11 @@ def api() -> None:
             access_log=False,
             timeout_graceful_shutdown=int(settings.graceful_shutdown.total_seconds()),
         )
+        server = Server(config, application, settings.shutdown_notice)
+        with suppress(KeyboardInterrupt):
+            server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
 
 
 def worker(environments: Sequence[str]) -> None:

@@ -130,6 +130,11 @@ class Settings(BaseSettings):
     workflow_sandbox: bool = Field(
         False, description="run workflows in Temporal's sandbox: costs 10 ms of CPU an event"
     )
+    shutdown_notice: timedelta = Field(
+        timedelta(seconds=5),
+        ge=timedelta(0),
+        description="how long an API process that got SIGTERM accepts events while /readyz answers 503",
+    )
     graceful_shutdown: timedelta = Field(
         timedelta(seconds=30), description="how long a stopping process waits for what is in flight"
     )

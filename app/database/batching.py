@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, InternalError, OperationalError
 
 from app.core.errors import DoorbellError
 
@@ -136,7 +136,7 @@ class Batcher(Generic[Item, Result]):
         try:
             results = await self._write([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001 (handed to whoever waits)
-            if len(batch) > 1 and is_about_content(error):
+            if len(batch) > 1 and _may_be_one_item(error):
                 for entry in batch:
                     await self._write_batch([entry])
                 return
@@ -150,7 +150,13 @@ class Batcher(Generic[Item, Result]):
 
 
 def is_about_content(error: Exception) -> bool:
-    """Whether Postgres refused the rows themselves, rather than being out of reach."""
+    """Whether the values themselves cannot be stored. Constraints, partitions and missing columns are faults
+    of the database, whatever the values are."""
+    return isinstance(error, DataError | ValueError | TypeError)
+
+
+def _may_be_one_item(error: Exception) -> bool:
+    """Whether Postgres refused rows, rather than being out of reach: others of the batch may be written."""
     if isinstance(error, DBAPIError):
         # By SQLAlchemy's class: psycopg has one of its own for a full disk, a shutdown, and so on.
         out_of_reach = isinstance(error, OperationalError | InterfaceError | InternalError)

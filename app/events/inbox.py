@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database.batching import Batcher
@@ -84,10 +84,11 @@ class Inbox:
             try:
                 await self._insert(events)
             except DBAPIError as error:
-                if not error.connection_invalidated:
+                if not (error.connection_invalidated or isinstance(error, IntegrityError)):
                     raise
-                # The pool's connections are of a server that is gone; a new one may be there already.
-                logger.info("inbox_reconnects", extra={"events": len(events)})
+                # The pool's connections are of a server that is gone, and a new one may exist already. Or the
+                # partition of these rows was attached after the statement had chosen the default one.
+                logger.info("inbox_tries_again", extra={"events": len(events), "error": type(error).__name__})
                 await self._insert(events)
         metrics.count_received(events)
         return [None] * len(events)

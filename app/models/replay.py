@@ -43,3 +43,11 @@ class Replay(SQLModel, table=True):
     updated_at: datetime = time_field(default_factory=now)
     started_at: datetime | None = time_field(default=None)
     finished_at: datetime | None = time_field(default=None)
+
+    @property
+    def events_missing(self) -> int:
+        """Events that matched when the replay started and that it did not find any more when it came to its
+        end."""
+        if self.status != ReplayStatus.COMPLETED:
+            return 0
+        return max(0, self.total - self.replayed - self.failed - self.payloads_missing)

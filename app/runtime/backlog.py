@@ -1,18 +1,13 @@
 """How much waits in the event log and since when, for the metrics. Read from Postgres when somebody asks, and
 not again for a while: an index holds what waits, so that the size of the log does not count."""
 
-import asyncio
-import logging
 from dataclasses import dataclass
 
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-logger = logging.getLogger(__name__)
+from app.runtime.readings import Reading
 
-KEPT = 15.0
-TIMEOUT = 3.0
 # Of a source: a backlog of this size says what there is to say.
 MAXIMUM_COUNTED = 100_000
 
@@ -73,33 +68,15 @@ class Waiting:
     overdue: int = 0
 
 
-class Backlog:
-    """The last reading, for `KEPT` seconds. Callers at the same time share one."""
+class Backlog(Reading[dict[str, Waiting]]):
+    """What waits by environment, those with nothing left out."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._reading = asyncio.Lock()
-        self._found: dict[str, Waiting] | None = None
-        self._until = 0.0
+    unreadable = "backlog_unreadable"
 
-    async def read(self) -> dict[str, Waiting] | None:
-        """What waits by environment, those with nothing left out; None when Postgres does not say."""
-        async with self._reading:
-            clock = asyncio.get_running_loop().time
-            if clock() >= self._until:
-                self._found = await self._read()
-                self._until = clock() + KEPT
-            return self._found
-
-    async def _read(self) -> dict[str, Waiting] | None:
-        try:
-            async with asyncio.timeout(TIMEOUT), self._engine.connect() as connection:
-                waiting = (await connection.execute(_WAITING, {"most": MAXIMUM_COUNTED})).all()
-                for_earlier = (await connection.execute(_FOR_EARLIER, {"most": MAXIMUM_COUNTED})).all()
-                processing = (await connection.execute(_PROCESSING, {"most": MAXIMUM_COUNTED})).all()
-        except (SQLAlchemyError, OSError) as error:
-            logger.warning("backlog_unreadable", extra={"error": type(error).__name__})
-            return None
+    async def _find(self, connection: AsyncConnection) -> dict[str, Waiting]:
+        waiting = (await connection.execute(_WAITING, {"most": MAXIMUM_COUNTED})).all()
+        for_earlier = (await connection.execute(_FOR_EARLIER, {"most": MAXIMUM_COUNTED})).all()
+        processing = (await connection.execute(_PROCESSING, {"most": MAXIMUM_COUNTED})).all()
         found: dict[str, Waiting] = {}
         for row in waiting:
             found[row.environment] = Waiting(received=int(row.events), oldest=float(row.oldest))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
 TIMEOUT = 2.0
+# Of a process that was asked to stop: it finishes what is in flight.
+STOPPING = "is stopping"
 
 
 async def postgres_problem(runtime: Runtime) -> str | None:
@@ -81,13 +83,15 @@ class WorkerState:
     """What a worker's probes look at."""
 
     runtime: Runtime
+    stop: asyncio.Event
     temporal: "Client | None" = None
 
 
 @asynccontextmanager
-async def serve_worker(runtime: Runtime) -> AsyncIterator[WorkerState]:
-    """Serve a worker's /livez and /readyz on DOORBELL_WORKER_HEALTH_PORT, when it is set."""
-    state = WorkerState(runtime)
+async def serve_worker(runtime: Runtime, stop: asyncio.Event) -> AsyncIterator[WorkerState]:
+    """Serve a worker's /livez and /readyz on DOORBELL_WORKER_HEALTH_PORT, when it is set. The worker is not
+    ready from `stop` on."""
+    state = WorkerState(runtime, stop)
     port = runtime.settings.worker_health_port
     if port is None:
         yield state
@@ -103,6 +107,7 @@ def _worker_app(state: WorkerState) -> Starlette:
     async def readyz(request: Request) -> JSONResponse:
         status, body = report(
             {
+                "process": STOPPING if state.stop.is_set() else None,
                 "postgres": await postgres_problem(state.runtime),
                 "temporal": await temporal_problem(state.temporal),
             }

@@ -106,6 +106,23 @@ OVERDUE = Gauge(
     ["environment"],
     registry=REGISTRY,
 )
+PARTITIONS_AHEAD = Gauge(
+    "doorbell_partitions_ahead_days",
+    "Days in a row, today the first, for which a table has partitions; 8 after each maintenance.",
+    ["table"],
+    registry=REGISTRY,
+)
+DEFAULT_ROWS = Gauge(
+    "doorbell_default_partition_rows",
+    "Rows of days that had no partition when they came; at most 100,000 are counted.",
+    ["table"],
+    registry=REGISTRY,
+)
+MAINTAINED_AT = Gauge(
+    "doorbell_maintenance_success_timestamp_seconds",
+    "When the last hourly maintenance succeeded, in seconds since 1970.",
+    registry=REGISTRY,
+)
 CLAIM_DELAY = Histogram(
     "doorbell_claim_delay_seconds",
     "From an event's receipt to its first claim by a worker.",

@@ -23,6 +23,7 @@ from app.runtime import metrics, sdk_metrics
 from app.runtime.backlog import Backlog, Waiting
 from app.runtime.resources import Runtime
 from app.runtime.side_server import serve_beside
+from app.runtime.upkeep import Upkeep, UpkeepState
 
 logger = logging.getLogger(__name__)
 
@@ -31,27 +32,29 @@ TIMEOUT = 2.0
 
 @asynccontextmanager
 async def serve_metrics(runtime: Runtime, *, with_backlog: bool = False) -> AsyncIterator[None]:
-    """Count, and serve /metrics, when DOORBELL_METRICS_PORT is set. `with_backlog`: read the event log's
-    backlog too.
+    """Count, and serve /metrics, when DOORBELL_METRICS_PORT is set. `with_backlog`: read from
+    Postgres what waits, and how the tables are looked after.
 
-    API processes report the backlog: they are up when no worker is.
+    API processes report both: they are up when no worker is.
     """
     settings = runtime.settings
     if settings.metrics_port is None:
         yield
         return
     _watch(runtime)
-    backlog = Backlog(runtime.engine) if with_backlog else None
-    app = _application(runtime, backlog)
+    app = _application(runtime, with_backlog=with_backlog)
     async with serve_beside(app, settings.metrics_host, settings.metrics_port, "DOORBELL_METRICS_PORT"):
         with metrics.counting(sources=settings.metrics_max_sources):
             yield
 
 
-def _application(runtime: Runtime, backlog: Backlog | None) -> Starlette:
+def _application(runtime: Runtime, *, with_backlog: bool) -> Starlette:
+    backlog, upkeep = Backlog(runtime.engine), Upkeep(runtime.engine)
+
     async def scrape(request: Request) -> Response:
-        if backlog is not None:
+        if with_backlog:
             _set_backlog(runtime, await backlog.read())
+            _set_upkeep(await upkeep.read())
         return Response(
             generate_latest(metrics.REGISTRY) + await asyncio.to_thread(_of_sdk),
             media_type=CONTENT_TYPE_PLAIN_0_0_4,
@@ -94,6 +97,19 @@ def _set_backlog(runtime: Runtime, found: dict[str, Waiting] | None) -> None:
         )
         for gauge, value in zip(gauges, values, strict=True):
             gauge.labels(environment).set(value)
+
+
+def _set_upkeep(found: UpkeepState | None) -> None:
+    """Say nothing of the partitions when Postgres does not answer."""
+    for gauge in (metrics.PARTITIONS_AHEAD, metrics.DEFAULT_ROWS):
+        gauge.clear()
+    if found is None:
+        return
+    for table, days in found.days_ahead.items():
+        metrics.PARTITIONS_AHEAD.labels(table).set(days)
+        metrics.DEFAULT_ROWS.labels(table).set(found.default_rows[table])
+    if found.maintained_at is not None:
+        metrics.MAINTAINED_AT.set(found.maintained_at.timestamp())
 
 
 def _of_sdk() -> bytes:

@@ -186,6 +186,7 @@ class Dev:
             "DOORBELL_PORT": str(self._port),
             "DOORBELL_PUBLIC_URL": self._base_url,
             "DOORBELL_GRACEFUL_SHUTDOWN": "PT2S",
+            "DOORBELL_SHUTDOWN_NOTICE": "PT0S",
             "DOORBELL_LOG_FORMAT": "console",
         }
 

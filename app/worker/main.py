@@ -61,7 +61,7 @@ async def serve(settings: Settings, environments: Sequence[str]) -> None:
     async with (
         open_runtime(settings, plan_once=True) as runtime,
         serve_metrics(runtime),
-        health.serve_worker(runtime) as state,
+        health.serve_worker(runtime, stop) as state,
     ):
         client = await connect_when_up(settings, stop)
         if client is None:

@@ -4,6 +4,8 @@ from alembic import op
 
 revision = "0001"
 down_revision = None
+# Why `doorbell db downgrade` refuses to go back before this revision, without changing anything.
+CANNOT_BE_UNDONE = "it made the first tables, with the whole event log; to remove them, drop the database"
 
 CONFIGURATION = """
 CREATE TABLE environments (
@@ -214,3 +216,7 @@ def upgrade() -> None:
     op.execute(LOGS)
     op.execute(DIRECTORY)
     op.execute(ENVIRONMENTS)
+
+
+def downgrade() -> None:
+    raise NotImplementedError(CANNOT_BE_UNDONE)

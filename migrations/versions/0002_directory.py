@@ -162,9 +162,56 @@ CREATE INDEX bulk_operations_unfinished ON bulk_operations (environment, id)
   WHERE status IN ('queued', 'processing');
 """
 
+# As 0001 makes them.
+EARLIER_USERS = """
+CREATE TABLE directory_users (
+    environment text NOT NULL,
+    id text NOT NULL,
+    properties json NOT NULL,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (environment, id)
+);
+INSERT INTO directory_users
+SELECT environment, id, properties::json, inserted_at, updated_at FROM directory_recipients
+WHERE collection = '$users';
+"""
+EARLIER_RUNS = """
+CREATE TABLE workflow_recipient_runs (
+    id uuid PRIMARY KEY,
+    environment text NOT NULL,
+    workflow_run_id uuid NOT NULL,
+    workflow text NOT NULL,
+    status text NOT NULL,
+    recipient json NOT NULL,
+    actor json,
+    tenant text,
+    cancellation_key text,
+    data json,
+    inserted_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL
+);
+CREATE INDEX workflow_recipient_runs_by_environment ON workflow_recipient_runs (environment, id);
+CREATE INDEX workflow_recipient_runs_cancellation
+    ON workflow_recipient_runs (environment, workflow, cancellation_key);
+"""
+
 
 def upgrade() -> None:
     op.execute(MERGING)
     op.execute(RECIPIENTS)
     op.execute(WORKFLOW_RUNS)
     op.execute(BULK_OPERATIONS)
+
+
+def downgrade() -> None:
+    """Users stay with their properties. The previous version has no other recipients, and other runs."""
+    op.execute("DROP TABLE bulk_operations")
+    op.execute("DROP TABLE workflow_recipient_runs")
+    op.execute("DROP TABLE workflow_runs")
+    op.execute(EARLIER_RUNS)
+    op.execute("DROP TABLE directory_audience_members, directory_audiences, directory_subscriptions")
+    op.execute(EARLIER_USERS)
+    op.execute("DROP TABLE directory_recipients")
+    op.execute("DROP FUNCTION doorbell_merge_preferences(jsonb, jsonb)")
+    op.execute("DROP FUNCTION doorbell_deep_merge(jsonb, jsonb)")

@@ -102,3 +102,16 @@ def upgrade() -> None:
     op.execute(DEFINITIONS)
     op.execute(RUNS)
     op.execute(MESSAGES)
+
+
+def downgrade() -> None:
+    op.execute("DROP TABLE messages, workflow_run_steps")
+    op.execute("DROP INDEX workflow_recipient_runs_to_stop, workflow_recipient_runs_followed")
+    op.execute("DROP INDEX workflow_recipient_runs_queued")
+    op.execute("""
+        ALTER TABLE workflow_recipient_runs DROP COLUMN data, DROP COLUMN error,
+            DROP COLUMN lease_expires_at, DROP COLUMN temporal_run_id, DROP COLUMN stop_requested,
+            DROP COLUMN started_at, DROP COLUMN finished_at
+    """)
+    op.execute("ALTER TABLE workflow_runs DROP COLUMN version_id")
+    op.execute("DROP TABLE workflow_definitions, workflow_versions")

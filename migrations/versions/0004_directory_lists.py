@@ -19,3 +19,12 @@ CREATE INDEX workflow_runs_by_actor ON workflow_runs (environment, actor_collect
 
 def upgrade() -> None:
     op.execute(INDEXES)
+
+
+def downgrade() -> None:
+    op.execute("DROP INDEX workflow_runs_by_actor, directory_subscriptions_by_object")
+    op.execute("DROP INDEX directory_subscriptions_by_recipient")
+    op.execute("""
+        CREATE INDEX directory_subscriptions_by_recipient ON directory_subscriptions
+            (environment, recipient_collection, recipient_id, collection, object_id)
+    """)

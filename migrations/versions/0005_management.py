@@ -50,3 +50,9 @@ def upgrade() -> None:
     op.execute(REPLACED_TOKENS)
     op.execute(AUDIT_LOG)
     op.execute(EVENTS)
+
+
+def downgrade() -> None:
+    op.execute("DROP INDEX events_by_idempotency_key, events_unverified")
+    op.execute("ALTER TABLE events DROP COLUMN replay_mappings")
+    op.execute("DROP TABLE audit_log, replaced_endpoint_tokens")

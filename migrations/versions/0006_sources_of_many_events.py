@@ -35,3 +35,9 @@ def upgrade() -> None:
     op.execute(EVENTS)
     op.execute(SETTINGS)
     op.execute(SOURCE_KEYS)
+
+
+def downgrade() -> None:
+    op.execute("DROP TABLE source_keys")
+    op.execute("ALTER TABLE source_environments DROP COLUMN strict_batches, DROP COLUMN handle_identifies")
+    op.execute("ALTER TABLE events DROP COLUMN batch_id, DROP COLUMN received_through")

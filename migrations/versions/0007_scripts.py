@@ -33,3 +33,8 @@ def upgrade() -> None:
             f"CREATE TRIGGER {table}_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table} "
             "FOR EACH STATEMENT EXECUTE FUNCTION doorbell_notify_configuration()"
         )
+
+
+def downgrade() -> None:
+    op.execute("DROP TABLE variable_values, variables")
+    op.execute("ALTER TABLE source_environments DROP COLUMN preprocess_script")

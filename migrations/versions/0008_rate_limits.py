@@ -63,3 +63,9 @@ def upgrade() -> None:
     """)
     op.execute(TAKE_SLOTS)
     op.execute("ALTER TABLE actions ADD COLUMN calls integer NOT NULL DEFAULT 0")
+
+
+def downgrade() -> None:
+    op.execute("ALTER TABLE actions DROP COLUMN calls")
+    op.execute("DROP FUNCTION doorbell_take_slots")
+    op.execute("DROP TABLE rate_limits")

@@ -63,3 +63,11 @@ def upgrade() -> None:
     op.execute(RETENTION)
     op.execute(ERASURES)
     op.execute(FILTERS)
+
+
+def downgrade() -> None:
+    op.execute("DROP INDEX actions_not_sent, actions_by_type")
+    op.execute("ALTER TABLE actions DROP COLUMN source_key, DROP COLUMN environment")
+    op.execute("DROP INDEX events_by_repeated, events_by_original")
+    op.execute("ALTER TABLE events DROP COLUMN erased_at")
+    op.execute("DROP TABLE erasure_events, erasures, retention")

@@ -19,6 +19,7 @@ from uuid import UUID
 import orjson
 import pytest
 from sqlalchemy import text
+from temporalio.client import Client
 from typer.testing import CliRunner
 
 from app.api.management import follow
@@ -27,6 +28,7 @@ from app.cli.commands import cli
 from app.core.errors import CommandError
 from app.replays.many import MAXIMUM_RATE
 from app.runtime.resources import Runtime
+from app.worker.main import run_workers
 from tests.bench import Api, Bench, BenchSource
 from tests.conftest import ADMIN_TOKEN
 from tests.knock import KnockServer, error
@@ -365,6 +367,23 @@ async def test_an_event_without_a_payload_is_counted_by_itself(
     code, said = await doorbell("replay", source.key, "--yes")
     assert code == 1
     assert "    1 has no payload any more: retention or an erasure took it\n" in said
+
+
+async def test_events_that_retention_deleted_during_a_replay_are_said(
+    bench: Bench, source: BenchSource, doorbell: Doorbell, runtime: Runtime, temporal: Client
+) -> None:
+    ids = [UUID(await source.send("invoice.paid")) for _ in range(2)]
+    async with runtime.engine.begin() as connection:
+        await connection.execute(text("UPDATE events SET status = 'failed', finished_at = now()"))
+    replaying = asyncio.create_task(doorbell("replay", source.key, "--yes"))
+    await eventually(lambda: bench.rows("SELECT id FROM replays"))
+    async with runtime.engine.begin() as connection:
+        await connection.execute(text("DELETE FROM events WHERE id = :id"), {"id": ids[0]})
+    async with run_workers(runtime, temporal, [bench.environment]):
+        code, said = await replaying
+    assert code == 1
+    assert "completed 1 of 2 replayed" in said
+    assert "    1 is no longer in the log: deleted by retention during the replay\n" in said
 
 
 async def test_options_of_a_replay_that_are_wrong_are_named(source: BenchSource, doorbell: Doorbell) -> None:

@@ -21,6 +21,7 @@ import app.models.directory
 import app.models.environment
 import app.models.erasure
 import app.models.event
+import app.models.maintenance
 import app.models.ordering
 import app.models.rate_limit
 import app.models.replay
@@ -30,6 +31,7 @@ import app.models.statistic
 import app.models.variable
 import app.models.workflow
 from app.alerts import store as alerts
+from app.database import partitions as partitioning
 from app.database.engine import upgrade
 from app.database.partitions import create_partitions, drop_partitions
 from app.events import claims, event_log
@@ -85,7 +87,7 @@ async def test_a_day_has_24_hours_whatever_the_zone_of_the_server(runtime: Runti
 
 
 async def test_partitions_are_made_ahead_once(runtime: Runtime) -> None:
-    async with runtime.engine.begin() as connection:
+    async with runtime.engine.connect() as connection:
         made = await connection.run_sync(create_partitions, TODAY)
         again = await connection.run_sync(create_partitions, TODAY)
     assert "events_20200229" in made
@@ -99,11 +101,33 @@ async def test_rows_move_out_of_the_default_partition(runtime: Runtime) -> None:
         await connection.execute(
             text("INSERT INTO event_payloads (id, body, headers) VALUES (:id, '', '{}')"), {"id": identifier}
         )
+    async with runtime.engine.connect() as connection:
         await connection.run_sync(create_partitions, TODAY)
         where = await connection.execute(
             text("SELECT tableoid::regclass::text FROM event_payloads WHERE id = :id"), {"id": identifier}
         )
         assert where.scalar_one() == "event_payloads_20200302"
+
+
+async def test_rows_that_are_too_many_to_move_stay_and_the_partition_begins_after_them(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writers wait for 3 seconds at most, and the next rows go where they belong."""
+    monkeypatch.setattr(partitioning, "MOVE_WITHIN_MS", 1)
+    insert = text(
+        "INSERT INTO event_payloads (id, body, headers) SELECT uuidv7(:noon - now() + n * interval '1 ms'), "
+        "'', '{}' FROM generate_series(1, 20000) AS n"
+    )
+    where = text("SELECT DISTINCT tableoid::regclass::text FROM event_payloads WHERE id >= :first ORDER BY 1")
+    async with runtime.engine.begin() as connection:
+        await connection.execute(insert, {"noon": NOON})
+    async with runtime.engine.connect() as connection:
+        assert "event_payloads_20200301" in await connection.run_sync(create_partitions, TODAY)
+        rows = await connection.execute(where, {"first": first_id_at(NOON)})
+        assert list(rows.scalars()) == ["event_payloads_default"]
+        await connection.execute(insert, {"noon": NOON + timedelta(minutes=1)})
+        rows = await connection.execute(where, {"first": first_id_at(NOON + timedelta(minutes=1))})
+        assert list(rows.scalars()) == ["event_payloads_20200301"]
 
 
 def kept(days: int, payload_days: int) -> dict[str, timedelta]:
@@ -112,7 +136,7 @@ def kept(days: int, payload_days: int) -> dict[str, timedelta]:
 
 
 async def test_retention_drops_whole_days(runtime: Runtime) -> None:
-    async with runtime.engine.begin() as connection:
+    async with runtime.engine.connect() as connection:
         await connection.run_sync(create_partitions, TODAY)
         dropped = await connection.run_sync(drop_partitions, TODAY + timedelta(days=30), kept(30, 30))
     assert dropped == sorted(f"{table}_20200229" for table in ("events", "event_payloads", "actions"))
@@ -132,8 +156,9 @@ def test_derived_ids() -> None:
 
 async def fill(runtime: Runtime, events: int) -> None:
     """An event a second until noon, with statistics: processed ones of several sources, a few that wait."""
-    async with runtime.engine.begin() as connection:
+    async with runtime.engine.connect() as connection:
         await connection.run_sync(create_partitions, TODAY)
+    async with runtime.engine.begin() as connection:
         await connection.execute(
             text(
                 "INSERT INTO events (id, environment, source_key, event_type, status, verification_status, "
@@ -222,6 +247,7 @@ MODELS = (
     app.models.environment,
     app.models.erasure,
     app.models.event,
+    app.models.maintenance,
     app.models.ordering,
     app.models.rate_limit,
     app.models.retention,

@@ -55,6 +55,14 @@ class Process:
         self._process.kill()
         self._process.wait()
 
+    def terminate(self) -> None:
+        assert self._process is not None
+        self._process.terminate()
+
+    def has_ended(self) -> bool:
+        assert self._process is not None
+        return self._process.poll() is not None
+
     async def is_ready(self, client: httpx.AsyncClient) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, f"{self.name} ended:\n{last_lines(self._log)}"

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,10 @@ from temporalio.client import Client, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
+from app.activities.maintenance import MaintenanceActivities
+from app.database.partitions import create_partitions
 from app.models.contracts import ReplayRef
+from app.models.types import now
 from app.runtime.resources import Runtime
 from app.runtime.temporal import task_queue
 from app.stack.processes import spawn
@@ -160,6 +163,35 @@ async def test_a_dry_run_counts_what_is_replayed(
         f"/v1/sources/{source.key}/replays", params={"environment": source.bench.environment}
     )
     assert [each["id"] for each in listed.json()["entries"]] == [replay["id"]]
+
+
+async def test_a_replay_counts_what_retention_deleted_meanwhile(
+    source: BenchSource, runtime: Runtime, temporal: Client
+) -> None:
+    day = now().date() - timedelta(days=40)
+    async with runtime.engine.connect() as connection:
+        await connection.run_sync(create_partitions, day)
+    kept = await past_events(source, 2)
+    noon = datetime.combine(day, time(12), tzinfo=UTC)
+    async with runtime.engine.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO events (id, environment, source_key, event_type, status, verification_status, "
+                "received_at, finished_at) SELECT uuidv7(:noon - now()), environment, source_key, "
+                "event_type, status, verification_status, received_at, finished_at FROM events, "
+                "generate_series(1, 3) WHERE id = :id"
+            ),
+            {"noon": noon, "id": UUID(kept[0])},
+        )
+    _, started = await ask(source, filter={"status": "failed"})
+    replay = started["replay"]
+    assert (replay["total"], replay["events_missing"]) == (5, 0)
+    await MaintenanceActivities(runtime.engine, runtime.settings).maintain_partitions()
+
+    async with run_workers(runtime, temporal, [source.bench.environment]):
+        found = await over(source, replay)
+    assert (found["status"], found["replayed"], found["events_missing"]) == ("completed", 2, 3)
+    assert await copies(source, replay) == kept
 
 
 @pytest.mark.usefixtures("worker")

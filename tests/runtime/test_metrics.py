@@ -10,11 +10,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from sqlalchemy import text
 
+from app.activities.maintenance import MaintenanceActivities
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
 from app.models.status import ActionStatus
 from app.models.types import now
-from app.runtime import backlog, metrics
+from app.runtime import backlog, metrics, readings
 from app.runtime.backlog import Backlog
 from app.runtime.resources import Runtime
 from app.runtime.scrape import serve_metrics
@@ -120,7 +121,7 @@ async def test_the_public_port_shows_no_metrics(api: Api) -> None:
 async def test_a_backlog_is_seen_without_a_worker(
     bench: Bench, scraper: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backlog, "KEPT", 0.0)
+    monkeypatch.setattr(readings, "KEPT", 0.0)
     source = await bench.source("stripe")
     for _ in range(3):
         await source.send("invoice.paid")
@@ -151,7 +152,7 @@ async def test_a_backlog_is_seen_without_a_worker(
 async def test_the_backlog_is_read_from_its_index_and_rarely(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backlog, "KEPT", 3600.0)
+    monkeypatch.setattr(readings, "KEPT", 3600.0)
     await fill(runtime, 60_000)
     for statement in (backlog._WAITING, backlog._PROCESSING):
         assert not await scanned_whole(runtime, statement, most=backlog.MAXIMUM_COUNTED)
@@ -160,6 +161,37 @@ async def test_the_backlog_is_read_from_its_index_and_rarely(
     assert first is not None
     assert first["development"].received == 12
     assert await reader.read() is first
+
+
+async def test_missing_partitions_and_late_maintenance_are_seen(
+    bench: Bench, scraper: httpx.AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readings, "KEPT", 0.0)
+    seen = await scrape(scraper)
+    began = seen.value("doorbell_maintenance_success_timestamp_seconds")
+    assert began > 0, "a database whose maintenance never ran"
+    for table in ("events", "event_payloads", "actions"):
+        assert seen.value("doorbell_partitions_ahead_days", table=table) == 8
+        assert seen.value("doorbell_default_partition_rows", table=table) == 0
+
+    async with bench.runtime.engine.begin() as connection:
+        await connection.execute(text(f"DROP TABLE events_{now():%Y%m%d}"))
+        await connection.execute(text(f"DROP TABLE actions_{now() + timedelta(days=2):%Y%m%d}"))
+    source = await bench.source("stripe")
+    await source.send("invoice.paid")
+    seen = await scrape(scraper)
+    assert seen.value("doorbell_partitions_ahead_days", table="events") == 0
+    assert seen.value("doorbell_partitions_ahead_days", table="actions") == 2
+    assert seen.value("doorbell_default_partition_rows", table="events") == 1
+
+    maintenance = MaintenanceActivities(bench.runtime.engine, settings)
+    await maintenance.maintain_partitions()
+    assert not await maintenance.prune_directory()
+    seen = await scrape(scraper)
+    assert seen.value("doorbell_maintenance_success_timestamp_seconds") > began
+    for table in ("events", "event_payloads", "actions"):
+        assert seen.value("doorbell_partitions_ahead_days", table=table) == 8
+        assert seen.value("doorbell_default_partition_rows", table=table) == 0
 
 
 async def test_a_taken_port_is_named(runtime: Runtime) -> None:

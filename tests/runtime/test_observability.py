@@ -30,6 +30,7 @@ LABELS = {
     "status",
     "state",
     "version",
+    "table",
 }
 # What Prometheus adds to every series, and what histograms have.
 ADDED = {"job", "instance", "le"}

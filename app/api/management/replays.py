@@ -118,6 +118,7 @@ _REPLAY = {
     "replayed": 140,
     "failed": 1,
     "payloads_missing": 0,
+    "events_missing": 0,
     "failures": [
         {
             "log_id": "01a20df0-1111-72f9-a988-19f172a42afd",
@@ -149,6 +150,9 @@ class ManyReplayResponse(BaseModel):
     replayed: int = Field(description="Events run again so far. Each is a log entry with this `replay_id`.")
     failed: int = Field(description="Events that could not be run again.")
     payloads_missing: int = Field(description="Events whose payload retention or an erasure took.")
+    events_missing: int = Field(
+        description="Events that retention deleted from the log during the replay; 0 until it is completed."
+    )
     failures: list[FailureResponse] = Field(
         description=f"Which could not be replayed, and why: the first {MAXIMUM_FAILURES}."
     )
@@ -197,7 +201,8 @@ class StartedReplayResponse(BaseModel):
 
 
 def _response(replay: Replay, outcomes: dict[str, int] | None = None) -> ManyReplayResponse:
-    return ManyReplayResponse(**replay.model_dump(exclude={"position", "updated_at"}), outcomes=outcomes)
+    stored = replay.model_dump(exclude={"position", "updated_at"})
+    return ManyReplayResponse(**stored, events_missing=replay.events_missing, outcomes=outcomes)
 
 
 def _started(

@@ -3,6 +3,7 @@
 import re
 
 from playwright.async_api import BrowserContext, Page, expect
+from sqlalchemy import text
 from starlette.responses import JSONResponse
 
 from tests.api.dashboard.conftest import PHONE, Show, Stack, Watched, assert_accessible, enter
@@ -222,6 +223,11 @@ async def test_all_that_matches_is_replayed(page: Page, stack: Stack, show: Show
     await page.get_by_role("link", name="a replay of many").click()
     await page.get_by_role("link", name="Replays").click()
     await expect(page.get_by_role("row").nth(1)).to_contain_text("completed")
+
+    async with stack.bench.runtime.engine.begin() as connection:
+        await connection.execute(text("UPDATE replays SET total = 5"))
+    await page.get_by_role("row").nth(1).get_by_role("link").click()
+    await expect(page.get_by_text("2 events, deleted by retention during the replay")).to_be_visible()
 
     await page.goto(f"/sources/{source.key}/logs?search=evt_&period=1h")
     await page.get_by_role("button", name="Replay these").click()

@@ -435,7 +435,7 @@ async def test_the_log_is_read_through_indexes(
     """At any time of day, whether the partitions of a day are full or as good as empty."""
     # As few for a log of this size as the product's for one of millions.
     monkeypatch.setattr(logs, "FEW_ACTIONS", 200)
-    async with runtime.engine.begin() as connection:
+    async with runtime.engine.connect() as connection:
         for days in (0, 4):
             await connection.run_sync(create_partitions, BEGINNING.date() + timedelta(days=days))
     filled = 0

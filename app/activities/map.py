@@ -72,7 +72,7 @@ def evaluate_mapping(
         action_type=mapping.action_type,
         parameters=mapping.parameters,
         payload=payload,
-        idempotency_key=None if payload is None else _idempotency_key(event, mapping, payload),
+        idempotency_key=None if payload is None else _idempotency_key(event, mapping, payload, original),
         status=outcome.status,
         error=outcome.error,
         finished_at=None if outcome.status is ActionStatus.PENDING else now(),
@@ -95,10 +95,12 @@ def _position(event: StoredEvent, mapping: ActiveMapping, original: UUID) -> Pos
     )
 
 
-def _idempotency_key(event: StoredEvent, mapping: ActiveMapping, payload: dict[str, object]) -> str:
-    """The same for a retry, a crash after the call, and the next event that repeats this one; not for a
-    rehearsal or a replay, which are asked for by hand."""
-    delivery = event.idempotency_key if event.origin is None else None
+def _idempotency_key(
+    event: StoredEvent, mapping: ActiveMapping, payload: dict[str, object], original: UUID
+) -> str:
+    """The same for a retry, a crash after the call, the next event that repeats this one, and the replay of
+    one that did not succeed; not for a rehearsal or the replay of a success, which are asked for by hand."""
+    delivery = None if event.is_by_hand else event.idempotency_key or str(original)
     return digest_of(
         event.environment,
         event.source_key,

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.events.channel import CHANNEL
 from app.events.ordering import BLOCKER, LOCK, QUEUE, Turns, check_parks
-from app.models.types import digest_of
+from app.models.types import digest_of, time_of
 
 SWEEP_BATCH = 100
 # Events of a source that one claim parks at most.
@@ -24,7 +24,7 @@ POSTPONED = timedelta(seconds=5)
 
 # What a claim returns of an event, whatever came of it.
 _CLAIMED = """id, source_key, event_type, idempotency_key, received_at, workflow_id, run_id, origin,
-    traceparent, ordering_keys IS NOT NULL AS is_ordered"""
+    takes_key, replay_of, traceparent, ordering_keys IS NOT NULL AS is_ordered"""
 
 # What may be claimed: the predicate of the index `events_ready`.
 _READY = "(CASE WHEN waiting_for IS NULL THEN status END) = 'received'"
@@ -175,11 +175,21 @@ class Claimed:
     workflow_id: str | None
     run_id: str | None
     origin: str | None = None
+    takes_key: bool = False
+    replay_of: UUID | None = None
     was_claimed: bool = False
     traceparent: str | None = None
     is_ordered: bool = False
     holds_keys: bool = True
     blocker: UUID | None = None
+
+    @property
+    def asked_at(self) -> datetime:
+        """What the idempotency window is measured to. A second try belongs where its original was received:
+        any success since then is the one that it asks for."""
+        if self.takes_key and self.replay_of is not None:
+            return time_of(self.replay_of)
+        return self.received_at
 
 
 @dataclass(frozen=True)
@@ -202,10 +212,12 @@ class Run:
 def workflow_id(environment: str, event: Claimed, *, enforce_idempotency: bool) -> str:
     """The id of the workflow that executes an event: the same for all events of one idempotency tuple.
 
-    Rehearsals and replays are asked for by hand: each of them runs.
+    Rehearsals and replays of a success are asked for by hand: each of them runs. The replay of an event that
+    did not succeed is its next try.
     """
     prefix = f"event/{environment}/{event.source_key}"
-    if event.idempotency_key is None or not enforce_idempotency or event.origin is not None:
+    is_by_hand = event.origin is not None and not event.takes_key
+    if event.idempotency_key is None or not enforce_idempotency or is_by_hand:
         return f"{prefix}/{event.id}"
     return f"{prefix}/{digest_of(event.event_type or '', event.idempotency_key).hex()}"
 

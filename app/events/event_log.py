@@ -36,7 +36,7 @@ ROW_BYTES = 4096
 _LOAD = text("""
 SELECT e.id, e.environment, e.source_key, e.event_type, e.idempotency_key, e.verification_status,
        e.verification_reason, e.received_at, e.occurred_at, e.error, e.origin, e.replay_of,
-       e.replay_mappings,
+       e.replay_mappings, e.takes_key,
        e.received_through, p.body, p.headers, p.sensitive_headers, p.preprocess_output
 FROM events e LEFT JOIN event_payloads p ON p.id = e.id AND p.id = ANY(CAST(:ids AS uuid[]))
 WHERE e.id = ANY(CAST(:ids AS uuid[]))
@@ -136,6 +136,12 @@ class StoredEvent:
     origin: str | None = None
     replay_of: UUID | None = None
     replay_mappings: str | None = None
+    takes_key: bool = False
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether it runs whatever its idempotency key says: it was asked for, and is no second try."""
+        return self.origin is not None and not self.takes_key
 
     def received_body(self) -> bytes:
         """The body as received.

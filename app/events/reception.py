@@ -72,6 +72,7 @@ class ReceivedEvent:
     replay_of: UUID | None = None
     replay_mappings: ReplayMappings | None = None
     replay_id: UUID | None = None
+    takes_key: bool = False
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class Timelines:
             workflow_id=None,
             run_id=None,
             origin=event.origin,
+            takes_key=event.takes_key,
         )
         enforced = endpoint.enforce_idempotency if endpoint else True
         return workflow_id(event.environment, claimed, enforce_idempotency=enforced)

@@ -94,6 +94,8 @@ class Event(SQLModel, table=True):
     replay_of: UUID | None = None
     # Of a replay: whether the mappings of now are evaluated or what was evaluated for the original is sent.
     replay_mappings: str | None = text_field(default=None)
+    # Of a replay: whether it stands for its original, which did not succeed, under its idempotency key.
+    takes_key: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     # The replay of many events that made it, if one did.
     replay_id: UUID | None = None
     duplicate_of: UUID | None = None

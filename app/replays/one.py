@@ -1,7 +1,8 @@
 """Events that no service sent: rehearsals of a payload, and replays of an event that is in the log.
 
 Both are rows of the event log like any other, marked by their `origin`, and go the same way from there
-(`app/worker/events.py`). Idempotency does not hold them back: each was asked for by hand.
+(`app/worker/events.py`). Idempotency does not hold back a rehearsal or the replay of a success: each was
+asked for by hand. The replay of an event that did not succeed is its next try, under its idempotency key.
 """
 
 import asyncio
@@ -50,6 +51,9 @@ from app.sources.store import get_configured
 # waits.
 REHEARSAL_DEADLINE = 20.0
 POLL_INTERVAL = 0.05
+
+# Ends after which an event's replay is its next try.
+UNSUCCESSFUL = (EventStatus.FAILED, EventStatus.REJECTED, EventStatus.IGNORED)
 
 _STATUS = text("SELECT status FROM events WHERE id = :id")
 
@@ -209,6 +213,7 @@ async def replay_event(
             replay_of=original.id,
             replay_mappings=mappings,
             replay_id=replay_id,
+            takes_key=_is_next_try(original),
             **(_as_then(original) if mappings is ReplayMappings.ORIGINAL else {}),
         )
         for each in await _again(runtime, endpoint, original, payload)
@@ -217,6 +222,11 @@ async def replay_event(
     if mappings is ReplayMappings.ORIGINAL:
         await _copy_actions(session, original, received[0].id)
     return received[0].id
+
+
+def _is_next_try(original: Event) -> bool:
+    """Whether a replay stands for its original. A forced replay that failed had keys of its own."""
+    return original.status in UNSUCCESSFUL and (original.origin is None or original.takes_key)
 
 
 def _as_then(original: Event) -> dict[str, Any]:

@@ -24,6 +24,10 @@ TIMEOUT = 2.0
 # Of a process that was asked to stop: it finishes what is in flight.
 STOPPING = "is stopping"
 
+_CHANGED_AT = text("""
+SELECT changed_at FROM temporal_namespaces WHERE name = :name AND changed_at > now() - interval '1 day'
+""")
+
 
 async def postgres_problem(runtime: Runtime) -> str | None:
     """Why Postgres cannot be used now, or None."""
@@ -56,6 +60,34 @@ async def temporal_problem(client: "Client | None") -> str | None:
     return None if healthy else "not serving"
 
 
+async def namespace_problem(client: "Client") -> str | None:
+    """Why Temporal's namespace cannot be used now, with what mends it, or None."""
+    from app.runtime import temporal
+
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            return await temporal.namespace_problem(client)
+    except TimeoutError:
+        return f"no answer within {TIMEOUT:g} s"
+
+
+async def namespace_notice(state: "WorkerState") -> str | None:
+    """That the namespace has been another one for less than a day, if so: its runs before are gone."""
+    if state.temporal is None:
+        return None
+    try:
+        async with asyncio.timeout(TIMEOUT), state.runtime.engine.connect() as connection:
+            changed_at = await connection.scalar(_CHANGED_AT, {"name": state.temporal.namespace})
+    except (TimeoutError, SQLAlchemyError, OSError):
+        return None
+    if changed_at is None:
+        return None
+    return (
+        f"namespace {state.temporal.namespace} is another one since {changed_at:%Y-%m-%d %H:%M:%SZ}: what "
+        "Temporal knew before is gone; events that it was executing then are executed again"
+    )
+
+
 async def services_problems(
     runtime: Runtime, connect: Callable[[], Awaitable["Client"]]
 ) -> dict[str, str | None]:
@@ -80,11 +112,20 @@ def report(problems: dict[str, str | None]) -> tuple[int, dict[str, object]]:
 
 @dataclass
 class WorkerState:
-    """What a worker's probes look at."""
+    """What a worker's probes look at. `is_working`: it executes events."""
 
     runtime: Runtime
     stop: asyncio.Event
     temporal: "Client | None" = None
+    is_working: bool = False
+
+    async def temporal_problem(self) -> str | None:
+        """Why nothing can be executed by Temporal now, or None."""
+        if problem := await temporal_problem(self.temporal):
+            return problem
+        if self.temporal and (problem := await namespace_problem(self.temporal)):
+            return problem
+        return None if self.is_working else "not connected yet"
 
 
 @asynccontextmanager
@@ -109,9 +150,11 @@ def _worker_app(state: WorkerState) -> Starlette:
             {
                 "process": STOPPING if state.stop.is_set() else None,
                 "postgres": await postgres_problem(state.runtime),
-                "temporal": await temporal_problem(state.temporal),
+                "temporal": await state.temporal_problem(),
             }
         )
+        if notice := await namespace_notice(state):
+            body["notice"] = notice
         return JSONResponse(body, status)
 
     return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz)])

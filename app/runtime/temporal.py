@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from temporalio.api.enums.v1 import IndexedValueType
@@ -10,7 +12,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client, TLSConfig
 from temporalio.common import SearchAttributeKey
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from app.core.errors import ConfigurationError
 from app.core.settings import Settings
@@ -71,22 +73,79 @@ async def connect_when_up(settings: Settings, stop: asyncio.Event) -> Client | N
     return None
 
 
+async def prepare_when_there(client: Client, configuration: Configuration, stop: asyncio.Event) -> bool:
+    """As `prepare_namespace`, as soon as the namespace can be used; False when asked to stop before."""
+    while not stop.is_set():
+        try:
+            await prepare_namespace(client, configuration)
+            return True
+        except RPCError as error:
+            logger.warning("waiting_for_namespace", extra={"error": namespace_refusal(client, error)})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RECONNECT_AFTER):
+                await stop.wait()
+    return False
+
+
 async def prepare_namespace(client: Client, configuration: Configuration) -> None:
     """Register the search attributes, and check that closed runs are kept as long as idempotency looks back.
 
     Raises:
         ConfigurationError: the namespace does not fit; the message says what to do.
+        RPCError: the namespace cannot be used.
     """
-    await _register_search_attributes(client)
+    await register_search_attributes(client)
     await _check_retention(client, configuration)
 
 
-async def _register_search_attributes(client: Client) -> None:
+async def namespace_problem(client: Client) -> str | None:
+    """Why events cannot be executed in the namespace now, with the command that mends it, or None."""
     try:
-        known = await client.operator_service.list_search_attributes(
-            ListSearchAttributesRequest(namespace=client.namespace)
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+    except RPCError as error:
+        return namespace_refusal(client, error)
+    try:
+        missing = await _missing_search_attributes(client)
+    except RPCError:
+        # Temporal Cloud keeps its operator service to itself.
+        return None
+    if not missing:
+        return None
+    return (
+        f"namespace {client.namespace} lacks search attributes: `{search_attribute_command(client, missing)}`"
+    )
+
+
+def namespace_refusal(client: Client, error: RPCError) -> str:
+    """What an operator is told of a call about the namespace that Temporal refused."""
+    if error.status is RPCStatusCode.NOT_FOUND:
+        command = f"temporal operator namespace create --namespace {client.namespace}"
+        return f"namespace {client.namespace} does not exist: `{command}`"
+    if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED):
+        return (
+            f"Temporal does not let this process use namespace {client.namespace} ({error.message}): check "
+            "DOORBELL_TEMPORAL_API_KEY or the client certificate"
         )
-        missing = [key.name for key in SEARCH_ATTRIBUTES if key.name not in known.custom_attributes]
+    return f"{error.status.name.lower()}: {error.message}"
+
+
+def search_attribute_command(client: Client, names: Sequence[str]) -> str:
+    """The command that makes search attributes by hand."""
+    given = " ".join(f"--name {name} --type Keyword" for name in names)
+    return f"temporal operator search-attribute create --namespace {client.namespace} {given}"
+
+
+async def _missing_search_attributes(client: Client) -> list[str]:
+    known = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace)
+    )
+    return [key.name for key in SEARCH_ATTRIBUTES if key.name not in known.custom_attributes]
+
+
+async def register_search_attributes(client: Client) -> None:
+    """Make the search attributes that the namespace lacks; a log line says how when that is not allowed."""
+    try:
+        missing = await _missing_search_attributes(client)
         if missing:
             await client.operator_service.add_search_attributes(
                 AddSearchAttributesRequest(
@@ -96,11 +155,8 @@ async def _register_search_attributes(client: Client) -> None:
             )
     except RPCError as error:
         # Temporal Cloud keeps its operator service to itself; there they are made by hand, once.
-        names = " ".join(f"--name {key.name} --type Keyword" for key in SEARCH_ATTRIBUTES)
-        logger.warning(
-            "search_attributes_not_registered",
-            extra={"error": error.message, "command": f"temporal operator search-attribute create {names}"},
-        )
+        command = search_attribute_command(client, [key.name for key in SEARCH_ATTRIBUTES])
+        logger.warning("search_attributes_not_registered", extra={"error": error.message, "command": command})
 
 
 async def _check_retention(client: Client, configuration: Configuration) -> None:

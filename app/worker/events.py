@@ -243,10 +243,11 @@ class Dispatcher:
             with tracing.dispatching(event.id, self.environment, event.traceparent):
                 run = await self._starter.start(event)
         except RPCError as error:
-            if error.status is RPCStatusCode.INVALID_ARGUMENT:
-                # Its own fault: it would be refused each time, and must not hold up the others.
+            if is_too_large(error):
+                # It would be refused each time, and must not hold up the others.
                 await self._fail(event, f"Temporal refused it: {error.message}")
             else:
+                # The installation's fault, as far as can be known: the event waits until that is mended.
                 await self._give_back(event, error)
         except (SQLAlchemyError, OSError) as error:
             await self._give_back(event, error)
@@ -264,7 +265,7 @@ class Dispatcher:
         """Let it be claimed again, claim nothing for a moment, and say so once."""
         if _clock() >= self._paused_until:
             logger.warning(
-                "dispatcher_pauses", extra={"environment": self.environment, "error": type(error).__name__}
+                "dispatcher_pauses", extra={"environment": self.environment, "error": _named(error)}
             )
         self._paused_until = _clock() + BACKOFF
         self.release(event.id)
@@ -298,6 +299,20 @@ class Dispatcher:
         """Free the slots of events that another worker process finished."""
         for event_id in await self._claims.ended(self._in_flight):
             self.release(event_id)
+
+
+def is_too_large(error: RPCError) -> bool:
+    """Whether Temporal refused a start for the size of what the event brought. Every other refusal may be
+    the installation's fault."""
+    said = error.message.lower()
+    return error.status is RPCStatusCode.INVALID_ARGUMENT and "size" in said and "exceeds" in said
+
+
+def _named(error: Exception) -> str:
+    """An error for the log; of Temporal, what it said."""
+    if isinstance(error, RPCError):
+        return f"{error.status.name.lower()}: {error.message}"
+    return type(error).__name__
 
 
 def _clock() -> float:

@@ -12,7 +12,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from temporalio.workflow import SandboxImportNotificationPolicy
 
 from app.activities.failures import ActivityFailures
-from app.activities.maintenance import TASK_QUEUE, ensure_schedule
+from app.activities.maintenance import TASK_QUEUE
 from app.activities.served import (
     Activities,
     event_activities,
@@ -36,11 +36,12 @@ from app.runtime import health, tracing
 from app.runtime.process import stop_requested
 from app.runtime.resources import Runtime, open_runtime
 from app.runtime.scrape import serve_metrics
-from app.runtime.temporal import connect_when_up, prepare_namespace, task_queue
+from app.runtime.temporal import connect_when_up, prepare_when_there, task_queue
 from app.worker.alerts import AlertDispatcher
 from app.worker.bulk_operations import BulkDispatcher
 from app.worker.erasures import ErasureDispatcher
 from app.worker.events import Dispatcher
+from app.worker.namespace import NamespaceWatch
 from app.worker.replays import ReplayDispatcher
 from app.worker.rows import RowDispatcher
 from app.worker.runs import RunDispatcher
@@ -66,12 +67,14 @@ async def serve(settings: Settings, environments: Sequence[str]) -> None:
         client = await connect_when_up(settings, stop)
         if client is None:
             return
+        state.temporal = client
         if not await _loaded(runtime, stop):
             return
-        await prepare_namespace(client, runtime.configuration)
-        await ensure_schedule(client)
-        async with run_workers(runtime, client, environments):
-            state.temporal = client
+        if not await prepare_when_there(client, runtime.configuration, stop):
+            return
+        watch = NamespaceWatch(runtime.engine, client)
+        async with background(watch.run()), run_workers(runtime, client, environments):
+            state.is_working = True
             logger.info("worker_started", extra={"environments": list(environments)})
             await stop.wait()
             logger.info("worker_stopping", extra={"environments": list(environments)})

@@ -1,9 +1,9 @@
 """How an event's workflow is started, or the event settled without one of its own: the second half of stage
 3.
 
-The workflow's id derives from the idempotency tuple and Temporal refuses a second execution, so Temporal
-itself is the record of what ran. An event whose id is taken is idempotent, waits for the run that has it, or
-starts after it.
+The event log knows what succeeded and is asked first: Temporal may have lost it. The workflow's id derives
+from the idempotency tuple and Temporal refuses a second execution, so that concurrent copies are kept apart.
+An event whose id is taken is idempotent, waits for the run that has it, or starts after it.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from app.events.claims import Claimed, Claims, Run, workflow_id
 from app.events.event_log import EventLog, Finished
+from app.events.successes import Success, Successes
 from app.models.contracts import EventOutcome, EventRef
 from app.models.source import DEFAULT_IDEMPOTENCY_WINDOW
 from app.models.status import EventStatus
@@ -73,6 +74,7 @@ class EventStarter:
         self._configuration = configuration
         self._events = events
         self._claims = claims
+        self._successes = Successes(engine)
         self._repeating = asyncio.Semaphore(MAXIMUM_REPEATS)
 
     async def start(self, event: Claimed) -> Run | None:
@@ -85,6 +87,9 @@ class EventStarter:
             self._environment, event, enforce_idempotency=endpoint.enforce_idempotency if endpoint else True
         )
         window = endpoint.idempotency_window if endpoint else DEFAULT_IDEMPOTENCY_WINDOW
+        if success := await self._successes.of(event, identifier, window):
+            await self._mark_idempotent(event, success)
+            return None
         if not event.holds_keys:
             if not await self._is_repeat(event, identifier, window):
                 await self._claims.queue_again(event)
@@ -126,7 +131,7 @@ class EventStarter:
         if description.status is not WorkflowExecutionStatus.COMPLETED:
             return False, None
         if _inside(window, event, description) and not await self._ran_nothing(description):
-            await self._mark_idempotent(event, description, owner)
+            await self._mark_idempotent(event, _success(description, owner))
             return True, None
         async with self._repeating:
             return await self._start_again(event, identifier, window)
@@ -144,7 +149,7 @@ class EventStarter:
             return False
         if not _inside(window, event, description) or await self._ran_nothing(description):
             return False
-        await self._mark_idempotent(event, description, owner)
+        await self._mark_idempotent(event, _success(description, owner))
         return True
 
     async def _start_again(
@@ -272,20 +277,22 @@ class EventStarter:
         logger.info("event_postponed", extra={"event_id": str(event.id)})
         await self._claims.postpone(event.id)
 
-    async def _mark_idempotent(
-        self, event: Claimed, description: WorkflowExecutionDescription, owner: UUID | None
-    ) -> None:
+    async def _mark_idempotent(self, event: Claimed, success: Success) -> None:
         await self._events.finish(
             Finished(
                 id=event.id,
                 status=EventStatus.IDEMPOTENT,
                 finished_at=now(),
-                workflow_id=description.id,
-                run_id=description.run_id,
-                duplicate_of=owner,
+                workflow_id=success.workflow_id,
+                run_id=success.run_id,
+                duplicate_of=success.event_id,
             )
         )
         metrics.count_idempotent(self._environment, event.source_key, 1)
+
+
+def _success(description: WorkflowExecutionDescription, owner: UUID | None) -> Success:
+    return Success(owner, description.id, description.run_id)
 
 
 def _capped(summary: str) -> str:
@@ -300,4 +307,4 @@ async def _owner(description: WorkflowExecutionDescription) -> UUID | None:
 
 def _inside(window: timedelta, event: Claimed, description: WorkflowExecutionDescription) -> bool:
     """Whether the event came within the window after the successful execution."""
-    return description.close_time is not None and event.received_at - description.close_time < window
+    return description.close_time is not None and event.asked_at - description.close_time < window

@@ -57,6 +57,21 @@ async def past_events(source: BenchSource, number: int, status: str = "failed") 
     return events
 
 
+async def settled(source: BenchSource, replay: dict[str, Any], number: int) -> dict[str, int]:
+    """What became of the events of a replay, once all of them have their end."""
+
+    async def look() -> dict[str, int] | None:
+        rows = await source.bench.rows(
+            "SELECT status, count(*) AS number FROM events WHERE replay_id = :id "
+            "AND status NOT IN ('received', 'processing') GROUP BY status",
+            id=UUID(replay["id"]),
+        )
+        found = {row["status"]: row["number"] for row in rows}
+        return found if sum(found.values()) == number else None
+
+    return await eventually(look) or {}
+
+
 async def switch_off(bench: Bench, action_type: str) -> None:
     async with bench.runtime.engine.begin() as connection:
         await connection.execute(
@@ -213,11 +228,15 @@ async def test_original_sends_what_failed_then_and_current_maps_as_now(
     assert (await over(source, then["replay"]))["outcomes"] == {"succeeded": 1}, "no rehearsals"
     assert [call.idempotency_key for call in knock.calls[2:]] == keys
 
+    knock.answers.extend([error(422, "invalid_params", "no"), error(422, "invalid_params", "no")])
+    assert (await bench.final(await source.send("invoice.paid")))["status"] == "failed"
     await switch_off(bench, "users_identify")
     _, current = await ask(source, filter={"status": "failed"}, mappings="current")
-    assert (await over(source, current["replay"]))["outcomes"] == {"succeeded": 1}
-    assert [call.path for call in knock.calls[4:]] == ["/v1/workflows/paid/trigger"]
-    assert knock.calls[4].idempotency_key not in keys
+    outcomes = (await over(source, current["replay"]))["outcomes"]
+    assert outcomes == {"idempotent": 1, "succeeded": 1}, "the first one has succeeded by now"
+    assert [call.path for call in knock.calls[6:]] == ["/v1/workflows/paid/trigger"]
+    [before] = [call.idempotency_key for call in knock.calls[4:6] if call.path.endswith("/trigger")]
+    assert knock.calls[6].idempotency_key == before, "the destination can tell that it is the same"
 
     none = await bench.final(await source.send("invoice.paid", type="charge.refunded"))
     _, empty = await ask(source, filter={"status": "ignored"}, mappings="original")
@@ -289,6 +308,55 @@ def due_ends(history: WorkflowHistory) -> list[float]:
         if due > now:
             found.append(due.timestamp())
     return found
+
+
+@pytest.mark.usefixtures("worker")
+async def test_failed_events_of_one_key_are_executed_once(
+    source: BenchSource, knock: KnockServer, bench: Bench
+) -> None:
+    """Every try of a key is the same call, whoever asks for it, and its success is the one of the key."""
+    tries = {f"evt_{number}": 2 + number for number in range(3)}
+    knock.answers.extend([error(422, "invalid_params", "no")] * (2 * sum(tries.values())))
+    for key, number in tries.items():
+        for _ in range(number):
+            assert (await bench.final(await source.send("invoice.paid", id=key)))["status"] == "failed"
+    keys_before = {call.idempotency_key for call in knock.calls}
+    assert len(keys_before) == 2 * len(tries)
+    tried = len(knock.calls)
+
+    _, started = await ask(source, filter={"status": "failed"})
+    outcomes = await settled(source, started["replay"], sum(tries.values()))
+    assert outcomes == {"succeeded": len(tries), "idempotent": sum(tries.values()) - len(tries)}
+    keys = [call.idempotency_key for call in knock.calls[tried:]]
+    assert sorted(keys) == sorted(keys_before), "one call for each action of each key"
+
+    _, again = await ask(source, filter={"status": "failed"})
+    assert await settled(source, again["replay"], sum(tries.values())) == {"idempotent": sum(tries.values())}
+    for key in tries:
+        repeat = await bench.final(await source.send("invoice.paid", id=key))
+        assert repeat["status"] == "idempotent", "the success holds the key for the sender, too"
+    assert len(knock.calls) == tried + len(keys)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_forced_replay_has_keys_of_its_own_and_leaves_the_window_alone(
+    source: BenchSource, knock: KnockServer, bench: Bench
+) -> None:
+    original = await bench.final(await source.send("invoice.paid", id="evt_done"))
+    before = {call.idempotency_key for call in knock.calls}
+    for _ in range(2):
+        answer = await bench.api.post(
+            f"/v1/sources/{source.key}/logs/{original['id']}/replay",
+            params={"environment": bench.environment},
+        )
+        assert answer.status_code < 300, answer.text
+    forced = [row["id"] for row in await bench.rows("SELECT id FROM events WHERE origin = 'replay'")]
+    assert {(await bench.final(each))["status"] for each in forced} == {"succeeded"}
+    after = [call.idempotency_key for call in knock.calls[2:]]
+    assert len({*after}) == 4
+    assert not before & {*after}
+    repeat = await bench.final(await source.send("invoice.paid", id="evt_done"))
+    assert (repeat["status"], repeat["duplicate_of"]) == ("idempotent", original["id"])
 
 
 @pytest.mark.usefixtures("worker")

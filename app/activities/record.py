@@ -39,6 +39,8 @@ class RecordOutcome:
             workflow_id=info.workflow_id,
             run_id=info.workflow_run_id,
             ran_nothing=outcome.ran_nothing,
+            # One that came to its end counted each of its actions.
+            actions_ended=not outcome.cancelled and outcome.problem is None,
         )
         await self._events.finish(finished)
         metrics.count_finished(event.environment, event.source_key, outcome.status, event.received_at)

@@ -70,7 +70,7 @@ left_pending AS MATERIALIZED (
     WHERE id = ANY(ARRAY(SELECT id FROM left_pending WHERE status = 'idempotent' AND NOT was_tried))
       AND status = 'pending'
 ), ended_actions AS (
-    UPDATE actions SET finished_at = now(),
+    UPDATE actions SET finished_at = now(), next_attempt_at = NULL,
         status = CASE left_pending.status WHEN 'succeeded' THEN 'succeeded' ELSE 'failed' END,
         error = CASE WHEN left_pending.status <> 'succeeded' THEN concat_ws('; last attempt: ',
             CASE left_pending.status WHEN 'idempotent' THEN 'not run any more: the event repeats another one'

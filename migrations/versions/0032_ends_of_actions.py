@@ -1,4 +1,4 @@
-"""Actions of events that have ended are ended too.
+"""Actions of events that have ended are ended too, and an action says when it is tried again.
 
 Those of events that were cancelled, terminated or found to repeat another one stayed pending, and nothing
 looks after the actions of an event that has ended.
@@ -11,6 +11,7 @@ down_revision = "0024"
 
 
 def upgrade() -> None:
+    op.execute("ALTER TABLE actions ADD COLUMN next_attempt_at timestamptz")
     end_actions()
 
 
@@ -34,4 +35,5 @@ def end_actions() -> None:
 
 
 def downgrade() -> None:
-    """The previous version reads ended actions as they are."""
+    # The previous version reads ended actions as they are.
+    op.execute("ALTER TABLE actions DROP COLUMN next_attempt_at")

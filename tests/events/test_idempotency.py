@@ -356,8 +356,8 @@ async def test_the_actions_of_a_repeat_end_with_it(
         await change(
             runtime,
             "INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, status, attempts, "
-            "calls, contested, error) VALUES (:id, :event, :event, 'users_identify', '{}', 'pending', :attempts, 0, "
-            "false, CASE :attempts WHEN 1 THEN 'down' END)",
+            "calls, contested, error) VALUES (:id, :event, :event, 'users_identify', '{}', 'pending', "
+            ":attempts, 0, false, CASE :attempts WHEN 1 THEN 'down' END)",
             id=derived_id(repeat, str(attempts)),
             event=repeat,
             attempts=attempts,

@@ -2,7 +2,7 @@
 log."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from temporalio import activity
@@ -29,7 +29,7 @@ class RecordOutcome:
     async def record_outcome(self, outcome: EventOutcome) -> EventOutcome:
         event = await self._events.load(outcome.event_id)
         if outcome.gave_up:
-            metrics.count_gave_up(event.environment, await self._actions.give_up(outcome.gave_up))
+            metrics.count_gave_up(event.environment, await self._give_up(outcome))
         info = activity.info()
         finished = Finished(
             id=event.id,
@@ -39,12 +39,17 @@ class RecordOutcome:
             workflow_id=info.workflow_id,
             run_id=info.workflow_run_id,
             ran_nothing=outcome.ran_nothing,
+            # One that came to its end counted each of its actions.
+            actions_ended=not outcome.cancelled and outcome.problem is None,
         )
         await self._events.finish(finished)
         metrics.count_finished(event.environment, event.source_key, outcome.status, event.received_at)
         self._on_finished(event.id)
         _log(event, outcome, finished)
         return outcome
+
+    async def _give_up(self, outcome: EventOutcome) -> Sequence[str]:
+        return await self._actions.give_up(outcome.gave_up, outcome.gave_up_by)
 
     async def _error(self, event: StoredEvent, outcome: EventOutcome) -> str | None:
         """Why the event is as it is, and what its reception noted."""

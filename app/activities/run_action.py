@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 from temporalio import activity
+from temporalio.common import RetryPolicy
 
 from app.actions.base import ActionType, Payload
 from app.actions.registry import action_types
@@ -30,6 +31,7 @@ from app.outbound.destinations import Destinations
 from app.outbound.knock import attempt
 from app.outbound.rate_limits import KnockRateLimits, Limit, NotYet
 from app.runtime import metrics, tracing
+from app.workflows import policies
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +188,10 @@ class RunAction:
         except Permanent as error:
             status, problem = ActionStatus.FAILED, str(error)
         except Retryable as error:
-            await self._record(action, ActionStatus.PENDING, sending, progress, str(error))
+            next_attempt_at = _next_attempt_at(error, retried=retried)
+            await self._record(
+                action, ActionStatus.PENDING, sending, progress, str(error), next_attempt_at=next_attempt_at
+            )
             metrics.count_retry(environment, action_type.name, error.code)
             # Without the error's text, which may repeat the payload.
             seen = {"event_id": str(action.event_id), "action_type": action_type.name, "code": error.code}
@@ -234,13 +239,21 @@ class RunAction:
     ) -> NoReturn:
         """Try again in a while: soon at first, at last at the end of the time that it waits."""
         since = action.parent_missing_since or now()
-        await self._record(action, ActionStatus.PENDING, sending, progress, str(error), missing_since=since)
-        metrics.count_retry(sending.environment, action_type.name, error.code)
-        await self._on_wait(action.event_id)
         assert action_type.waits_for_parent is not None
         waited = now() - since
         left = action_type.waits_for_parent - waited
         error.retry_after = min(max(waited / 2, FIRST_WAIT), LAST_WAIT, left).total_seconds()
+        await self._record(
+            action,
+            ActionStatus.PENDING,
+            sending,
+            progress,
+            str(error),
+            missing_since=since,
+            next_attempt_at=now() + timedelta(seconds=error.retry_after),
+        )
+        metrics.count_retry(sending.environment, action_type.name, error.code)
+        await self._on_wait(action.event_id)
         raise tried_later(error, "the action log") from None
 
     async def _send(
@@ -369,6 +382,7 @@ class RunAction:
         error: str | None = None,
         *,
         missing_since: datetime | None = None,
+        next_attempt_at: datetime | None = None,
     ) -> bool:
         """As `ActionLog.record`."""
         changed = AppliedBy(
@@ -385,6 +399,7 @@ class RunAction:
                 error,
                 left_out=progress.left_out,
                 parent_missing_since=missing_since,
+                next_attempt_at=next_attempt_at,
                 applied=changed if progress.changes else None,
             )
         )
@@ -395,6 +410,22 @@ def _key_of(rest: Rest, idempotency_key: str) -> str:
     if not rest.left_out:
         return idempotency_key
     return digest_of(idempotency_key, to_json(rest.payload)).hex()
+
+
+def _next_attempt_at(error: Retryable, *, retried: bool) -> datetime:
+    """When an action is tried again that this error ended an attempt of: as the workflow and its policy
+    have it."""
+    if error.retry_after:
+        return now() + timedelta(seconds=error.retry_after)
+    if not retried:
+        return now() + policies.ACTION_FIRST_BACKOFF
+    policy: RetryPolicy = policies.ACTION["retry_policy"]
+    assert policy.maximum_interval is not None
+    # Bounded, so that the power is a number of usual size.
+    doublings = min(activity.info().attempt - 1, 30)
+    return now() + min(
+        policy.initial_interval * policy.backoff_coefficient**doublings, policy.maximum_interval
+    )
 
 
 def _waited_enough(action_type: ActionType, action: StoredAction, error: ParentMissing) -> str | None:

@@ -19,6 +19,7 @@ from app.cli import (
     processes,
     replays,
     retention,
+    retries,
     signing_secrets,
     sources,
     statistics,
@@ -47,6 +48,7 @@ for command in (
     statistics.stats,
     logs.logs,
     replays.replay,
+    retries.retry,
     retention.retention,
 ):
     cli.command()(command)

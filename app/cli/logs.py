@@ -136,6 +136,8 @@ def show_entry(entry: dict[str, Any], console: Console, *, as_json: bool) -> Non
             _took(action),
             plain(result),
         )
+        if action.get("next_attempt_at"):
+            print_line(console, "      tried again", time_text(action["next_attempt_at"]))
         for each in action.get("left_out") or ():
             print_line(console, "      left out", named(each), each["reason"])
 

@@ -121,10 +121,12 @@ WITH given AS MATERIALIZED (
         left_out = v.left_out, started_at = coalesce(actions.started_at, v.started_at),
         finished_at = CASE WHEN contested.action IS NULL THEN v.finished_at END,
         contested = actions.contested OR contested.action IS NOT NULL,
-        parent_missing_since = coalesce(actions.parent_missing_since, v.parent_missing_since)
+        parent_missing_since = coalesce(actions.parent_missing_since, v.parent_missing_since),
+        next_attempt_at = v.next_attempt_at
     FROM json_to_recordset(CAST(:rows AS json)) AS v (
         id uuid, status text, result text, error text, attempts integer, calls integer, left_out jsonb,
-        started_at timestamptz, finished_at timestamptz, parent_missing_since timestamptz)
+        started_at timestamptz, finished_at timestamptz, parent_missing_since timestamptz,
+        next_attempt_at timestamptz)
     LEFT JOIN contested ON contested.action = v.id
     WHERE actions.id = v.id AND actions.id >= :first AND actions.id <= :last AND actions.status = 'pending'
 )
@@ -135,7 +137,10 @@ _ALONE = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
 _GIVE_UP = text("""
 UPDATE actions SET status = 'failed', finished_at = now(),
-    error = 'gave up after ' || attempts || ' attempts: ' || coalesce(error, 'no attempt was recorded')
+    next_attempt_at = NULL,
+    error = coalesce(CAST(:by AS text) || ' gave up', 'gave up') || ' after ' || attempts ||
+        CASE attempts WHEN 1 THEN ' attempt: ' ELSE ' attempts: ' END ||
+        coalesce(error, 'no attempt was recorded')
 WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'pending'
 RETURNING action_type
 """)
@@ -188,6 +193,7 @@ class Attempt:
     error: str | None = None
     left_out: list[dict[str, Any]] | None = field(default=None, repr=False)
     parent_missing_since: datetime | None = None
+    next_attempt_at: datetime | None = None
     applied: "AppliedBy | None" = field(default=None, repr=False)
 
 
@@ -288,10 +294,11 @@ class ActionLog:
             (is_settled,) = await _write(connection, [nothing])
         return is_settled
 
-    async def give_up(self, action_ids: Sequence[UUID]) -> Sequence[str]:
-        """Mark actions as failed that are not tried again; the types of those that were pending."""
+    async def give_up(self, action_ids: Sequence[UUID], by: str | None = None) -> Sequence[str]:
+        """Mark actions as failed that are not tried again; the types of those that were pending. `by`: who
+        asked for that."""
         async with self._engine.connect() as connection:
-            gave_up = await connection.scalars(_GIVE_UP, {"ids": list(action_ids)})
+            gave_up = await connection.scalars(_GIVE_UP, {"ids": list(action_ids), "by": by})
             return gave_up.all()
 
     def _remember(self, action: StoredAction) -> None:
@@ -432,6 +439,7 @@ def _attempt_row(attempt: Attempt) -> dict[str, object]:
         "calls": attempt.calls,
         "left_out": attempt.left_out or None,
         "parent_missing_since": attempt.parent_missing_since,
+        "next_attempt_at": attempt.next_attempt_at,
         "started_at": attempt.started_at,
         "finished_at": attempt.finished_at,
     }

@@ -53,8 +53,37 @@ WITH RECURSIVE replayed (id) AS (
 SELECT id FROM replayed ORDER BY id LIMIT 1
 """)
 
+# The actions of events that have come to their end, which nobody runs any more: those of an event that
+# repeats another one and sent nothing are deleted. Found by the millisecond of their event.
+END_ACTIONS = """
+left_pending AS MATERIALIZED (
+    SELECT action.id, action.attempts > 0 AS was_tried, ended.status, ended.error
+    FROM ended CROSS JOIN LATERAL (
+        SELECT id, attempts FROM actions
+        WHERE actions.id >= CAST(left(CAST(ended.id AS text), 13) || '-0000-0000-000000000000' AS uuid)
+          AND actions.id <= CAST(left(CAST(ended.id AS text), 13) || '-ffff-ffff-ffffffffffff' AS uuid)
+          AND actions.event_id = ended.id AND actions.status = 'pending'
+        OFFSET 0
+    ) AS action
+), never_run AS (
+    DELETE FROM actions
+    WHERE id = ANY(ARRAY(SELECT id FROM left_pending WHERE status = 'idempotent' AND NOT was_tried))
+      AND status = 'pending'
+), ended_actions AS (
+    UPDATE actions SET finished_at = now(), next_attempt_at = NULL,
+        status = CASE left_pending.status WHEN 'succeeded' THEN 'succeeded' ELSE 'failed' END,
+        error = CASE WHEN left_pending.status <> 'succeeded' THEN concat_ws('; last attempt: ',
+            CASE left_pending.status WHEN 'idempotent' THEN 'not run any more: the event repeats another one'
+            ELSE 'not run any more: ' || coalesce(left_pending.error, 'the event ended') END,
+            actions.error) END
+    FROM left_pending
+    WHERE actions.id = ANY(ARRAY(SELECT id FROM left_pending WHERE status <> 'idempotent' OR was_tried))
+      AND actions.id = left_pending.id AND actions.status = 'pending'
+)
+"""
+
 # The bounds let Postgres look into the partitions that hold the batch only; final states stay as they are.
-_FINISH = text("""
+_FINISHED = """
 UPDATE events SET status = v.status, error = coalesce(v.error, events.error), finished_at = v.finished_at,
     workflow_id = v.workflow_id, run_id = v.run_id, duplicate_of = v.duplicate_of, lease_expires_at = NULL,
     waiting_for = NULL
@@ -64,13 +93,18 @@ FROM unnest(CAST(:ids AS uuid[]), CAST(:statuses AS text[]), CAST(:errors AS tex
     AS v (id, status, error, finished_at, workflow_id, run_id, duplicate_of)
 WHERE events.id = v.id AND events.id >= :first AND events.id <= :last
   AND events.status IN ('received', 'processing')
-RETURNING events.id, events.ordering_keys IS NOT NULL AS is_ordered
+RETURNING events.id, events.status, events.error, events.ordering_keys IS NOT NULL AS is_ordered
+"""
+_FINISH = text(_FINISHED)
+_FINISH_WITH_ACTIONS = text(f"""
+WITH ended AS ({_FINISHED}), {END_ACTIONS}
+SELECT id, is_ordered FROM ended
 """)
 
 # Those that wait for a run whose event has its outcome: they share a success. After a failure, and after a
 # run in which nothing ran, they go back, and the next one executes (`app/worker/start.py`).
 _SETTLE = text(f"""
-WITH ended AS (
+WITH run AS (
     SELECT events.id, events.finished_at, v.workflow_id, v.run_id,
            events.status = 'succeeded' AND NOT v.ran_nothing AS is_shared
     FROM unnest(CAST(:ids AS uuid[]), CAST(:workflow_ids AS text[]), CAST(:run_ids AS text[]),
@@ -82,16 +116,19 @@ WITH ended AS (
 ), settled AS (
     UPDATE events SET
         status = CASE WHEN is_shared THEN 'idempotent' ELSE 'received' END,
-        duplicate_of = CASE WHEN is_shared THEN ended.id END,
-        finished_at = CASE WHEN is_shared THEN ended.finished_at END,
-        workflow_id = CASE WHEN is_shared THEN ended.workflow_id END,
-        run_id = CASE WHEN is_shared THEN ended.run_id END,
+        duplicate_of = CASE WHEN is_shared THEN run.id END,
+        finished_at = CASE WHEN is_shared THEN run.finished_at END,
+        workflow_id = CASE WHEN is_shared THEN run.workflow_id END,
+        run_id = CASE WHEN is_shared THEN run.run_id END,
         lease_expires_at = NULL
-    FROM ended
-    WHERE events.run_id = ended.run_id AND events.status = 'processing' AND events.id <> ended.id
-    RETURNING events.id, events.environment, events.source_key, events.status, events.ordering_keys,
-        events.received_order
-), turns AS ({QUEUE.format(queued="(SELECT * FROM settled WHERE status = 'received')")})
+    FROM run
+    WHERE events.run_id = run.run_id AND events.status = 'processing' AND events.id <> run.id
+    RETURNING events.id, events.environment, events.source_key, events.status, events.error,
+        events.ordering_keys, events.received_order
+), turns AS ({QUEUE.format(queued="(SELECT * FROM settled WHERE status = 'received')")}
+), ended AS (
+    SELECT id, status, error FROM settled WHERE status = 'idempotent'
+), {END_ACTIONS}
 SELECT environment, source_key, count(*) FILTER (WHERE status = 'idempotent') AS idempotent,
     array_agg(id) FILTER (WHERE status = 'idempotent' AND ordering_keys IS NOT NULL) AS freed,
     CASE WHEN bool_or(status = 'received') THEN pg_notify(:channel, environment) END
@@ -172,6 +209,8 @@ class Finished:
     duplicate_of: UUID | None = None
     # That it is no success which those that wait for its run share.
     ran_nothing: bool = False
+    # That each of its actions has its final state already.
+    actions_ended: bool = False
 
 
 class EventLog:
@@ -205,8 +244,8 @@ class EventLog:
         await asyncio.gather(*map(self.load, event_ids), return_exceptions=True)
 
     async def finish(self, finished: Finished) -> None:
-        """Write a final state, and settle the events that wait for its run. An event that already has one
-        keeps it.
+        """Write a final state, end the actions that are left, and settle the events that wait for its run. An
+        event that already has a final state keeps it.
 
         Done again after a crash between the two, it does what is left.
         """
@@ -271,21 +310,11 @@ class EventLog:
     async def _end(self, connection: AsyncConnection, batch: list[Finished]) -> set[UUID]:
         """Write final states; the events whose keys are to be let go of: also those that had theirs before,
         because a crash may have come in between."""
-        rows = await connection.execute(
-            _FINISH,
-            {
-                "first": min(each.id for each in batch),
-                "last": max(each.id for each in batch),
-                "ids": [each.id for each in batch],
-                "statuses": [each.status.value for each in batch],
-                "errors": [each.error for each in batch],
-                "finished_ats": [each.finished_at for each in batch],
-                "workflow_ids": [each.workflow_id for each in batch],
-                "run_ids": [each.run_id for each in batch],
-                "duplicates_of": [each.duplicate_of for each in batch],
-            },
-        )
-        unordered = {row.id for row in rows if not row.is_ordered}
+        unordered = set[UUID]()
+        for actions_ended, query in ((True, _FINISH), (False, _FINISH_WITH_ACTIONS)):
+            if part := [each for each in batch if each.actions_ended is actions_ended]:
+                rows = await connection.execute(query, _finished_rows(part))
+                unordered.update(row.id for row in rows if not row.is_ordered)
         return {each.id for each in batch} - unordered
 
     async def _settle(self, connection: AsyncConnection, runs: list[Finished]) -> set[UUID]:
@@ -307,6 +336,20 @@ class EventLog:
             metrics.count_idempotent(row.environment, row.source_key, row.idempotent)
             freed.update(row.freed or ())
         return freed
+
+
+def _finished_rows(batch: Sequence[Finished]) -> dict[str, object]:
+    return {
+        "first": min(each.id for each in batch),
+        "last": max(each.id for each in batch),
+        "ids": [each.id for each in batch],
+        "statuses": [each.status.value for each in batch],
+        "errors": [each.error for each in batch],
+        "finished_ats": [each.finished_at for each in batch],
+        "workflow_ids": [each.workflow_id for each in batch],
+        "run_ids": [each.run_id for each in batch],
+        "duplicates_of": [each.duplicate_of for each in batch],
+    }
 
 
 def _size(event: StoredEvent) -> int:

@@ -67,6 +67,7 @@ class LogAction:
     calls: int
     started_at: datetime | None
     finished_at: datetime | None
+    next_attempt_at: datetime | None
 
 
 @dataclass

@@ -32,12 +32,16 @@ class Timelines:
 
     async def of_event(self, event: Event) -> Timeline:
         """The timeline of an event's run. Never fails: when there is none, it says why."""
-        identifier = event.workflow_id
-        if identifier is None and event.status == EventStatus.PROCESSING:
-            identifier = self._expected_id(event)
+        identifier = self.workflow_id_of(event)
         if identifier is None:
             return Timeline(reason="the event has no workflow run")
         return await self._read(identifier, event.run_id)
+
+    def workflow_id_of(self, event: Event) -> str | None:
+        """The id of the workflow that an event waits for; None when it waits for none."""
+        if event.workflow_id is None and event.status == EventStatus.PROCESSING:
+            return self._expected_id(event)
+        return event.workflow_id
 
     def _expected_id(self, event: Event) -> str:
         """The log gets to know the run when it ends or takes long; its id follows from the event."""

@@ -59,3 +59,5 @@ class Action(SQLModel, table=True):
     calls: int = 0
     started_at: datetime | None = time_field(default=None)
     finished_at: datetime | None = time_field(default=None)
+    # When it is tried again, while it is tried again.
+    next_attempt_at: datetime | None = time_field(default=None)

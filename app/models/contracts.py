@@ -73,6 +73,8 @@ class EventOutcome(BaseModel):
     failed: int = 0
     # Actions that Temporal stopped retrying; their rows still say pending.
     gave_up: list[UUID] = []
+    # Who asked for that, when Temporal did not stop by itself.
+    gave_up_by: str | None = None
 
     @classmethod
     def of(cls, event_id: UUID, mapped: MappedEvent) -> "EventOutcome":

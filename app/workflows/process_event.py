@@ -31,13 +31,30 @@ with workflow.unsafe.imports_passed_through():
 @workflow.defn(name="ProcessEvent")
 class ProcessEvent:
     """One execution of one event. It fails when the event is rejected or an action failed, so that Temporal
-    lets the next event with the same idempotency key execute."""
+    lets the next event with the same idempotency key execute.
+
+    While actions are tried again, people may ask to try now, or to give up."""
+
+    def __init__(self) -> None:
+        self._asked = Asked()
+
+    @workflow.signal
+    def try_now(self) -> None:
+        """Try what waits for its next attempt at once."""
+        self._asked.tries += 1
+        self._asked.interrupt()
+
+    @workflow.signal
+    def give_up(self, by: str) -> None:
+        """Try nothing any more. `by`: who asked for it."""
+        self._asked.gave_up_by = by
+        self._asked.interrupt()
 
     @workflow.run
     async def run(self, event: EventRef) -> EventOutcome:
         try:
             first = await _try_once(event)
-            outcome = first.outcome or await _process(event, first)
+            outcome = first.outcome or await _process(event, first, self._asked)
         except BaseException as error:
             cancelled, problem = is_cancelled_exception(error), permanent_problem(error)
             if not cancelled and problem is None:
@@ -53,6 +70,33 @@ class ProcessEvent:
         return outcome
 
 
+class Asked:
+    """What people asked for while actions are tried again. Without it, the commands are those of a wait and
+    an activity."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self.gave_up_by: str | None = None
+        self.retries: set[workflow.ActivityHandle[ActionOutcome]] = set()
+
+    def interrupt(self) -> None:
+        """End the waits between attempts. An attempt that is under way ends by itself, and is not heard."""
+        for each in self.retries:
+            each.cancel()
+
+    def has_changed(self, tries: int) -> bool:
+        """Whether something was asked for since there were so many tries."""
+        return self.tries != tries or self.gave_up_by is not None
+
+    async def wait(self, duration: timedelta) -> None:
+        """Wait so long, or until something is asked for."""
+        tries = self.tries
+        try:
+            await workflow.wait_condition(lambda: self.has_changed(tries), timeout=duration)
+        except TimeoutError:
+            return
+
+
 async def _try_once(event: EventRef) -> FirstTry:
     """The first try of all steps; nothing is known of one that failed as a whole."""
     try:
@@ -66,7 +110,7 @@ async def _try_once(event: EventRef) -> FirstTry:
         return FirstTry()
 
 
-async def _process(event: EventRef, first: FirstTry) -> EventOutcome:
+async def _process(event: EventRef, first: FirstTry, asked: Asked) -> EventOutcome:
     """What the first try left to do."""
     mapped = first.mapped
     if mapped is None:
@@ -77,23 +121,28 @@ async def _process(event: EventRef, first: FirstTry) -> EventOutcome:
     outcome = EventOutcome.of(event.event_id, mapped)
     tried = {each.action_id: each for each in first.tried}
     for kind in mapped.kinds:
-        results = await asyncio.gather(*(_finish_action(each, tried.get(each.action_id)) for each in kind))
+        results = await asyncio.gather(
+            *(_finish_action(each, tried.get(each.action_id), asked) for each in kind)
+        )
         for action, status in zip(kind, results, strict=True):
             outcome.count(action.action_id, status)
+    outcome.gave_up_by = asked.gave_up_by if outcome.gave_up else None
     return outcome
 
 
-async def _finish_action(action: ActionRef, tried: TriedAction | None) -> ActionStatus | None:
-    """How an action ends, or None when Temporal gives up on it."""
+async def _finish_action(action: ActionRef, tried: TriedAction | None, asked: Asked) -> ActionStatus | None:
+    """How an action ends, or None when Temporal or a person gives up on it."""
     if tried is None:
-        return await _run_action(action)
+        return await _run_action(action, asked)
     if tried.status is not None:
         return tried.status
-    asked = None if tried.retry_after is None else timedelta(seconds=tried.retry_after)
-    return await _retry_action(action, asked)
+    after = None if tried.retry_after is None else timedelta(seconds=tried.retry_after)
+    return await _retry_action(action, after, asked)
 
 
-async def _run_action(action: ActionRef) -> ActionStatus | None:
+async def _run_action(action: ActionRef, asked: Asked) -> ActionStatus | None:
+    if asked.gave_up_by is not None:
+        return None
     try:
         outcome: ActionOutcome = await workflow.execute_local_activity(
             action.action_type, action, result_type=ActionOutcome, **policies.LOCAL_ACTION
@@ -102,29 +151,39 @@ async def _run_action(action: ActionRef) -> ActionStatus | None:
     except FailureError as error:
         if is_cancelled_exception(error):
             raise
-        asked = _asked(error)
-    return await _retry_action(action, asked)
+        after = _asked_delay(error)
+    return await _retry_action(action, after, asked)
 
 
-async def _retry_action(action: ActionRef, after: timedelta | None) -> ActionStatus | None:
-    """The tries after the first, the next one when the destination asked for it, or after the usual time."""
-    await workflow.sleep(after or policies.ACTION_FIRST_BACKOFF)
-    try:
-        outcome: ActionOutcome = await workflow.execute_activity(
+async def _retry_action(action: ActionRef, after: timedelta | None, asked: Asked) -> ActionStatus | None:
+    """The tries after the first, the next one when the destination asked for it, or after the usual time, or
+    when a person asks for it."""
+    await asked.wait(after or policies.ACTION_FIRST_BACKOFF)
+    end = workflow.now() + timedelta(seconds=action.give_up_after)
+    while asked.gave_up_by is None and workflow.now() < end:
+        tries = asked.tries
+        retry = workflow.start_activity(
             action.action_type,
             action,
             result_type=ActionOutcome,
-            schedule_to_close_timeout=timedelta(seconds=action.give_up_after),
+            schedule_to_close_timeout=end - workflow.now(),
             **policies.ACTION,
         )
-        return outcome.status
-    except ActivityError as error:
-        if is_cancelled_exception(error):
-            raise
-        return None
+        asked.retries.add(retry)
+        try:
+            outcome: ActionOutcome = await retry
+            return outcome.status
+        except ActivityError as error:
+            if not is_cancelled_exception(error):
+                return None
+            if not asked.has_changed(tries):
+                raise
+        finally:
+            asked.retries.discard(retry)
+    return None
 
 
-def _asked(error: FailureError) -> timedelta | None:
+def _asked_delay(error: FailureError) -> timedelta | None:
     """The wait that the destination asked for."""
     cause = raised(error)
     return cause.next_retry_delay if isinstance(cause, ApplicationError) else None

@@ -2,12 +2,16 @@
 indexes."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from sqlalchemy import Connection, text
 from sqlmodel import SQLModel
 
@@ -74,6 +78,40 @@ async def test_models_are_what_the_migrations_build(runtime: Runtime) -> None:
 
 async def test_upgrade_twice_changes_nothing(database_url: str) -> None:
     upgrade(database_url)
+
+
+async def test_the_migration_ends_the_actions_of_events_that_have_ended(runtime: Runtime) -> None:
+    (path,) = (Path(__file__).parents[2] / "migrations" / "versions").glob("*_ends_of_actions.py")
+    spec = spec_from_file_location("ends_of_actions", path)
+    assert spec is not None
+    assert spec.loader is not None
+    migration = module_from_spec(spec)
+    spec.loader.exec_module(migration)
+    expected = {"failed": "failed", "succeeded": "succeeded", "idempotent": None, "processing": "pending"}
+    events = {new_id(): status for status in expected}
+    async with runtime.engine.begin() as connection:
+        for identifier, status in events.items():
+            await connection.execute(
+                text(
+                    "WITH event AS (INSERT INTO events (id, environment, source_key, status, error, "
+                    "verification_status, received_at) VALUES (:id, 'nobody', 'some', :status, 'cancelled', "
+                    "'enforced:verified', now())) INSERT INTO actions (id, event_id, mapping_id, "
+                    "action_type, parameters, status, attempts, calls, contested) VALUES "
+                    "(:id, :id, :id, 'users_identify', '{}', 'pending', 0, 0, false)"
+                ),
+                {"id": identifier, "status": status},
+            )
+        await connection.run_sync(_apply, migration.end_actions)
+        rows = await connection.execute(text("SELECT event_id, status, error FROM actions"))
+        found = {events[row.event_id]: row for row in rows}
+    assert {status: found[status].status if status in found else None for status in expected} == expected
+    assert found["failed"].error == "not run any more: cancelled"
+    assert found["succeeded"].error is None
+
+
+def _apply(connection: Connection, step: Callable[[], None]) -> None:
+    with Operations.context(MigrationContext.configure(connection)):
+        step()
 
 
 async def test_a_day_has_24_hours_whatever_the_zone_of_the_server(runtime: Runtime) -> None:

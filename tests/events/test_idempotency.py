@@ -19,7 +19,7 @@ from app.events.claims import Leases
 from app.events.event_log import EventLog, Finished
 from app.events.reception import ReceivedEvent, receive_event
 from app.models.status import EventStatus
-from app.models.types import new_id, now
+from app.models.types import derived_id, new_id, now
 from app.providers.registry import providers
 from app.runtime.resources import Runtime
 from app.runtime.temporal import connect
@@ -335,6 +335,62 @@ async def test_what_a_crash_left_unsettled_is_settled_when_the_outcome_is_record
     assert row["status"] == status
     assert row["duplicate_of"] == (original if status == "idempotent" else None)
     assert (await source.bench.event(original))["status"] == outcome, "a final status stays"
+
+
+@pytest.mark.parametrize("settled", [True, False], ids=["with its run", "by itself"])
+async def test_the_actions_of_a_repeat_end_with_it(
+    source: BenchSource, runtime: Runtime, settled: bool
+) -> None:
+    """It had been mapped before its run was lost: what sent nothing is gone, what was tried says so."""
+    original, repeat = new_id(), new_id()
+    for identifier, state in ((original, "succeeded"), (repeat, "processing")):
+        await change(
+            runtime,
+            "INSERT INTO events (id, environment, source_key, status, verification_status, received_at, "
+            "run_id) VALUES (:id, 'nobody', :key, :state, 'enforced:verified', now(), 'r')",
+            id=identifier,
+            key=source.key,
+            state=state,
+        )
+    for attempts in (0, 1):
+        await change(
+            runtime,
+            "INSERT INTO actions (id, event_id, mapping_id, action_type, parameters, status, attempts, "
+            "calls, contested, error) VALUES (:id, :event, :event, 'users_identify', '{}', 'pending', "
+            ":attempts, 0, false, CASE :attempts WHEN 1 THEN 'down' END)",
+            id=derived_id(repeat, str(attempts)),
+            event=repeat,
+            attempts=attempts,
+        )
+    log = EventLog(runtime.engine, runtime.box)
+    if settled:
+        await log.finish(Finished(original, EventStatus.SUCCEEDED, now(), workflow_id="w", run_id="r"))
+    else:
+        await log.finish(Finished(repeat, EventStatus.IDEMPOTENT, now(), duplicate_of=original))
+    assert (await source.bench.event(repeat))["status"] == "idempotent"
+    (action,) = await source.bench.actions(repeat)
+    assert (action["attempts"], action["status"]) == (1, "failed")
+    assert action["error"] == "not run any more: the event repeats another one; last attempt: down"
+
+
+async def test_what_temporal_says_of_a_lost_outcome_holds_for_the_actions(
+    source: BenchSource, runtime: Runtime, temporal: Client, knock: KnockServer
+) -> None:
+    """The event log forgot an outcome, as one that was restored from a backup does."""
+    async with run_workers(runtime, temporal, [source.bench.environment]):
+        identifier = await source.send("invoice.paid")
+        event = await source.bench.final(identifier)
+        assert event["status"] == "succeeded"
+        await change(runtime, "UPDATE actions SET status = 'pending', finished_at = NULL")
+        await change(
+            runtime,
+            "UPDATE events SET status = 'processing', lease_expires_at = now(), finished_at = NULL "
+            "WHERE id = :id",
+            id=event["id"],
+        )
+        assert (await source.bench.final(identifier))["status"] == "succeeded"
+        assert [each["status"] for each in await source.bench.actions(identifier)] == ["succeeded"]
+    assert len(knock.calls) == 1
 
 
 def dispatcher(

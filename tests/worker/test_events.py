@@ -231,8 +231,13 @@ async def test_run_that_is_terminated_by_hand_ends_as_failed(
             id=UUID(identifier),
         )
         event = await source.bench.final(identifier)
+        (action,) = await source.bench.actions(identifier)
     assert event["status"] == "failed"
     assert "terminated in Temporal" in event["error"]
+    assert action["status"] == "failed"
+    assert action["error"].startswith(f"not run any more: {event['error']}; last attempt: ")
+    assert "down" in action["error"]
+    assert action["finished_at"] is not None
 
 
 @pytest.mark.usefixtures("worker")
@@ -248,6 +253,9 @@ async def test_run_that_is_cancelled_by_hand_ends_as_failed(
     event = await source.bench.final(identifier)
     assert event["status"] == "failed"
     assert event["error"] == "the workflow was cancelled in Temporal"
+    (action,) = await source.bench.actions(identifier)
+    assert action["status"] == "failed"
+    assert action["error"].startswith(f"not run any more: {event['error']}; last attempt: ")
 
 
 async def test_secret_removed_before_processing_rejects(

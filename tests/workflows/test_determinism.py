@@ -40,7 +40,14 @@ ALLOWED_IMPORTS = {
     "app.models.status",
     "app.workflows",
 }
-COMMANDS = {"execute_activity", "execute_local_activity", "execute_child_workflow", "sleep", "wait_condition"}
+COMMANDS = {
+    "execute_activity",
+    "execute_local_activity",
+    "execute_child_workflow",
+    "sleep",
+    "start_activity",
+    "wait_condition",
+}
 
 
 def imports_of(path: Path) -> set[str]:

@@ -36,6 +36,7 @@ class LogActionResponse(BaseModel):
         "and the `reason`."
     )
     attempts: int = Field(description="How often it was tried.")
+    next_attempt_at: Timestamp | None = Field(description="When it is tried again, while it is pending.")
     started_at: Timestamp | None
     finished_at: Timestamp | None
     duration_ms: int | None = Field(description="From the first attempt's start to the end.")
@@ -224,6 +225,7 @@ def _action_response(action: LogAction, received_at: datetime) -> LogActionRespo
         error=action.error,
         left_out=action.left_out,
         attempts=action.attempts,
+        next_attempt_at=action.next_attempt_at,
         started_at=action.started_at,
         finished_at=action.finished_at,
         duration_ms=_milliseconds(action.started_at, action.finished_at),

@@ -5,7 +5,7 @@ The previous version may run meanwhile: it does not note its rounds.
 
 from alembic import op
 
-revision = "0031"
+revision = "0025"
 down_revision = "0024"
 
 

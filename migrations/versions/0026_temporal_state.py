@@ -3,8 +3,8 @@ stands for its original under its idempotency key."""
 
 from alembic import op
 
-revision = "0030"
-down_revision = "0024"
+revision = "0026"
+down_revision = "0025"
 
 
 def upgrade() -> None:

@@ -6,8 +6,8 @@ looks after the actions of an event that has ended.
 
 from alembic import op
 
-revision = "0032"
-down_revision = "0024"
+revision = "0027"
+down_revision = "0026"
 
 
 def upgrade() -> None:

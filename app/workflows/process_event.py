@@ -36,7 +36,7 @@ class ProcessEvent:
     While actions are tried again, people may ask to try now, or to give up."""
 
     def __init__(self) -> None:
-        self._asked = Asked()
+        self._asked = AskedByPeople()
 
     @workflow.signal
     def try_now(self) -> None:
@@ -70,7 +70,7 @@ class ProcessEvent:
         return outcome
 
 
-class Asked:
+class AskedByPeople:
     """What people asked for while actions are tried again. Without it, the commands are those of a wait and
     an activity."""
 
@@ -110,7 +110,7 @@ async def _try_once(event: EventRef) -> FirstTry:
         return FirstTry()
 
 
-async def _process(event: EventRef, first: FirstTry, asked: Asked) -> EventOutcome:
+async def _process(event: EventRef, first: FirstTry, asked: AskedByPeople) -> EventOutcome:
     """What the first try left to do."""
     mapped = first.mapped
     if mapped is None:
@@ -130,7 +130,9 @@ async def _process(event: EventRef, first: FirstTry, asked: Asked) -> EventOutco
     return outcome
 
 
-async def _finish_action(action: ActionRef, tried: TriedAction | None, asked: Asked) -> ActionStatus | None:
+async def _finish_action(
+    action: ActionRef, tried: TriedAction | None, asked: AskedByPeople
+) -> ActionStatus | None:
     """How an action ends, or None when Temporal or a person gives up on it."""
     if tried is None:
         return await _run_action(action, asked)
@@ -140,7 +142,7 @@ async def _finish_action(action: ActionRef, tried: TriedAction | None, asked: As
     return await _retry_action(action, after, asked)
 
 
-async def _run_action(action: ActionRef, asked: Asked) -> ActionStatus | None:
+async def _run_action(action: ActionRef, asked: AskedByPeople) -> ActionStatus | None:
     if asked.gave_up_by is not None:
         return None
     try:
@@ -155,7 +157,9 @@ async def _run_action(action: ActionRef, asked: Asked) -> ActionStatus | None:
     return await _retry_action(action, after, asked)
 
 
-async def _retry_action(action: ActionRef, after: timedelta | None, asked: Asked) -> ActionStatus | None:
+async def _retry_action(
+    action: ActionRef, after: timedelta | None, asked: AskedByPeople
+) -> ActionStatus | None:
     """The tries after the first, the next one when the destination asked for it, or after the usual time, or
     when a person asks for it."""
     await asked.wait(after or policies.ACTION_FIRST_BACKOFF)

@@ -22,7 +22,7 @@ def field_errors(errors: Sequence[ErrorDetails], *, within: str = "body") -> lis
 
 
 def names_another_path(errors: Sequence[ErrorDetails]) -> bool:
-    """Whether what is wrong is a part of the path that stands for one of several paths: it is none of them."""
+    """Whether only a part of the path is wrong that stands for one of several paths: it is none of them."""
     return all(each["loc"][0] == "path" and each["type"] in ("literal_error", "enum") for each in errors)
 
 

@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 
 from app.api import documentation, errors, health, receive, tracking
 from app.api.dashboard import routes as dashboard
+from app.api.dashboard.request import unknown_page
 from app.api.directory import routes as directory
 from app.api.directory.app import DirectoryApp
 from app.api.management import routes as management
@@ -103,6 +104,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(EncodedSlashes)
     documentation.install(app)
     dashboard.install(app)
-    errors.install(app)
+    errors.install(app, page=unknown_page)
     app.add_middleware(SecurityHeaders, https=settings.base_url.startswith("https://"))
     return app

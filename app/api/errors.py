@@ -2,7 +2,7 @@
 them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -17,7 +17,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.errors import FieldError, Rejected, RequestError
-from app.core.validation import field_errors, invalid_fields
+from app.core.validation import field_errors, invalid_fields, names_another_path
 from app.runtime import metrics
 
 logger = logging.getLogger(__name__)
@@ -77,8 +77,14 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def install(app: FastAPI) -> None:
-    """Let the application answer all errors in Knock's error body."""
+# The answer to a person's browser, if there is one for it.
+Page = Callable[[Request, RequestError], Response | None]
+_PATHS_OF_PROGRAMS = ("/v1/", "/integrations/")
+
+
+def install(app: FastAPI, page: Page | None = None) -> None:
+    """Let the application answer all errors in Knock's error body; unknown paths to browsers with `page`."""
+    app.state.error_page = page
     app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(Rejected, _rejected)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -103,6 +109,8 @@ async def _rejected(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     details = error.errors()
+    if names_another_path(details):
+        return error_response(404, "not_found", f"There is nothing at {request.url.path}")
     if any(each["type"] == "json_invalid" for each in details):
         return error_response(400, "invalid_json", "The body is not JSON")
     # Locations start with `body`, `query` or `path`.
@@ -111,22 +119,41 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     return await _refused(request, invalid_fields(field_errors(details)))
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
-    """What Starlette refuses by itself: paths and methods that are not there."""
+async def _http_error(request: Request, error: Exception) -> Response:
+    """What Starlette refuses by itself: paths and methods that do not exist."""
     assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
+    refused = _in_our_words(request, error)
+    page: Page | None = getattr(request.app.state, "error_page", None)
+    shown = page(request, refused) if page is not None and _is_a_browser(request) else None
+    if shown is None:
+        return await _refused(request, refused)
+    shown.headers.update(refused.headers or {})
+    return shown
+
+
+def _in_our_words(request: Request, error: HTTPException) -> RequestError:
     match error.status_code:
         case 404:
-            return error_response(404, "not_found", f"There is nothing at {request.url.path}")
+            return RequestError(404, "not_found", f"There is nothing at {request.url.path}")
         case 405:
             allowed = ", ".join(_allowed(request))
             message = f"{request.method} is not possible here; allowed: {allowed}"
-            return error_response(405, "method_not_allowed", message, headers={"Allow": allowed})
-    return error_response(error.status_code, "invalid_request", str(error.detail), headers=headers)
+            return RequestError(405, "method_not_allowed", message, headers={"Allow": allowed})
+    message = _DESCRIPTIONS.get(error.status_code, "The request cannot be served.")
+    return RequestError(error.status_code, "invalid_request", message, headers=dict(error.headers or {}))
+
+
+def _is_a_browser(request: Request) -> bool:
+    if request.url.path.startswith(_PATHS_OF_PROGRAMS):
+        return False
+    return "hx-request" in request.headers or "text/html" in request.headers.get("accept", "")
 
 
 def _allowed(request: Request) -> list[str]:
     """The methods that a path has. Starlette names those of the first route only that has the path."""
+    if request.scope.get("root_path", "") != request.scope.get("app_root_path", ""):
+        # Mounted: files.
+        return ["GET", "HEAD"]
     routes = request.app.router.routes
     return [
         method

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api.storable import MAXIMUM_BODY_BYTES, check_storable, unstorable
 from app.core import exact_json
 from app.core.errors import FieldError, RequestError
+from app.core.validation import names_another_path
 from app.models.types import new_id
 
 # A larger body is parsed in a thread.
@@ -89,6 +90,8 @@ class DirectoryRoute(APIRoute):
             try:
                 response = await handle(request)
             except RequestValidationError as error:
+                if names_another_path(error.errors()):
+                    raise
                 raise invalid_parameters(error) from None
             response.headers["x-request-id"] = request.state.request_id
             return response

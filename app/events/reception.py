@@ -39,6 +39,7 @@ MAXIMUM_ORDERING_KEYS = 1000
 MAXIMUM_REJECTED_BODY = 16 * 1024
 # Segment's largest batch.
 MAXIMUM_EVENTS = 4000
+SCRIPT_FAILED = "the source's script failed"
 UNREAD = "the request was refused before its signature was checked"
 CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "x-write-key"})
 
@@ -390,7 +391,7 @@ def _identify(
 
 def _script_problem(run: ScriptRun) -> str | None:
     """Why there is nothing of the script."""
-    return None if run.error is None else f"the source's script failed: {run.error}"
+    return None if run.error is None else f"{SCRIPT_FAILED}: {run.error}"
 
 
 def _of_library(event: ReceivedEvent, endpoint: Endpoint, body: dict[str, Any]) -> ReceivedEvent:

@@ -28,6 +28,7 @@ provider = Provider(
         issued_by="you",
     ),
     default_mappings=reverse_etl.DEFAULT_MAPPINGS,
+    implicit_mappings=reverse_etl.IMPLICIT_MAPPINGS,
     examples=reverse_etl.EXAMPLES,
     setup=(
         reverse_etl.ISSUE_KEY,

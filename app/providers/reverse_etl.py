@@ -66,6 +66,9 @@ DEFAULT_MAPPINGS = (
             },
         },
     ),
+)
+# Its action is not in Knock's contract, so clients that check answers refuse a mapping of it.
+IMPLICIT_MAPPINGS = (
     DefaultMapping(
         "workflows:cancel",
         "workflows_cancel",

@@ -24,6 +24,7 @@ from app.core.validation import invalid_fields
 from app.events.applied import Position, event_time
 from app.events.assessment import assess, assess_tracking, refusal, status_of
 from app.events.reception import (
+    SCRIPT_FAILED,
     ReceivedEvent,
     Refusal,
     events_of_request,
@@ -158,8 +159,11 @@ async def _result(session: AsyncSession, event_id: UUID) -> Rehearsal:
         for each in actions
         if each.status in (ActionStatus.FAILED, ActionStatus.SKIPPED)
     ]
-    if not errors and event.error and (event.event_type is None or event.status == EventStatus.FAILED):
-        errors = [FieldError("event", event.error)]
+    if event.error and (
+        SCRIPT_FAILED in event.error
+        or (not errors and (event.event_type is None or event.status == EventStatus.FAILED))
+    ):
+        errors.insert(0, FieldError("event", event.error))
     return Rehearsal(
         event_id,
         actions=len(actions),

@@ -257,6 +257,13 @@ function written(value) {
   return found ? text.replace(new RegExp(`"${mark}(-?[0-9]+)"`, "g"), "$1") : text;
 }
 
+/** What a script added to the event that it returns: what it was given holds secrets, and stays out of the log. */
+function additions(ctx, given) {
+  const { body, rawBody } = ctx;
+  const added = Object.fromEntries(Object.entries(ctx).filter(([name]) => !given.has(name)));
+  return stringify(body) === stringify(parse(rawBody.replace(/^\ufeff/, ""))) ? added : { ...added, body };
+}
+
 /** Set the clock; what follows calls the script's main and gives its result as JSON text. */
 export default function begin(receivedAt) {
   const FixedDate = function Date(...given) {
@@ -269,15 +276,16 @@ export default function begin(receivedAt) {
     Object.defineProperty(FixedDate, name, { value, writable: true, configurable: true });
   define("Date", FixedDate);
 
-  return async function run(json, event) {
+  return async function run(json, event, exported) {
     // Nothing of the script runs before this: only what comes after is under the time limit.
     await null;
-    const main = globalEval("typeof main === 'function' ? main : undefined");
+    const main = exported ?? globalEval("typeof main === 'function' ? main : undefined");
     if (main === undefined) return '"main"';
     if (json === null) return '"ok"';
     const ctx = parse(json);
     ctx.body = parse((event ?? ctx.content ?? ctx.rawBody).replace(/^\ufeff/, ""));
     delete ctx.content;
+    const given = new Set(Object.keys(ctx));
     let output;
     try {
       output = await main(ctx);
@@ -285,6 +293,7 @@ export default function begin(receivedAt) {
       if (thrown instanceof Error) throw thrown;
       throw Object.assign(new Error(shown(thrown)), { name: "Thrown" });
     }
+    if (output === ctx) output = additions(ctx, given);
     const text = written(output);
     return typeof output === "object" && output !== null && text !== undefined && text.startsWith("{") ? text : '"output"';
   };

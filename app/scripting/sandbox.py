@@ -48,7 +48,9 @@ GRACE = 0.25
 NOTHING_LEFT = 0.02
 
 PRELUDE = Path(__file__).with_name("prelude.js").read_text()
-_LINE = re.compile(r"eval_script:(\d+)")
+# The engine has one name for all modules: lines of a script that is one come after those of the prelude.
+PRELUDE_LINES = PRELUDE.count("\n") + 1
+_LINE = re.compile(r"(eval_script|<module>):(\d+)")
 
 Answer = dict[str, Any]
 WARM_UP: Answer = {
@@ -102,6 +104,7 @@ class Script:
         self._context._engine_ctx._inst.store.set_limits(memory_size=WASM_MEMORY_LIMIT)
         self._call = _prepare(self._context, request["received_at"], console)
         self._is_evaluated = False
+        self._main: Handle | None = None
 
     def call(self, *given: str | None) -> str:
         """The result of `main` as JSON text; the script itself is evaluated first.
@@ -112,9 +115,10 @@ class Script:
         deadline = time.monotonic() + self._request["time_limit"]
         try:
             if not self._is_evaluated:
-                self._context.eval(self._request["source"])
+                self._main = _evaluate(self._context, self._request["source"])
                 self._is_evaluated = True
-            text = _settled(self._call.call(*given), self._runner, deadline)
+            message, event = (*given, None)[:2]
+            text = _settled(self._call.call(message, event, self._main), self._runner, deadline)
         except (QuickJSError, wasmtime.Trap, wasmtime.WasmtimeError) as error:
             raise _failure(error, self._context, self._request["time_limit"]) from None
         return _checked(text, self._request["output_limit"])
@@ -175,6 +179,29 @@ def _prepare(context: Context, received_at: int, console: Console) -> Handle:
     return context.eval_handle(PRELUDE, module=True).get("default").call(received_at)
 
 
+def _evaluate(context: Context, source: str) -> Handle | None:
+    """Evaluate a script. Its main, unless that is a global function: a module exports it, and a script that
+    returns at its top is the body of one that takes `event`."""
+    try:
+        context.eval(source)
+    except JSError as error:
+        if error.name == "SyntaxError" and error.message.startswith("unsupported keyword: export"):
+            return _exported(context.eval_handle("\n" * PRELUDE_LINES + source, module=True))
+        if error.name == "SyntaxError" and error.message.startswith("return not in a function"):
+            return context.eval_handle(f"(async (event) => {{{source}\n}})")
+        raise
+    return None
+
+
+def _exported(module: Handle) -> Handle | None:
+    """The function `main` of a module, else its default."""
+    for name in ("main", "default"):
+        found = module.get(name)
+        if found.type_of == "function":
+            return found
+    return None
+
+
 def _settled(promise: Handle, runner: asyncio.Runner, deadline: float) -> str:
     """The value of a promise. QuickJS runs a bounded number of jobs at a time: it goes on while there are
     some."""
@@ -214,9 +241,17 @@ def _failure(error: Exception, context: Context, time_limit: float) -> Failure:
     if isinstance(error, MemoryLimitError) or _is_out_of_memory(error, context):
         return Failure("MemoryLimitExceeded", f"the script needs more than {MEMORY_LIMIT // 2**20} MB")
     if isinstance(error, JSError):
-        line = _LINE.search(error.stack or "")
-        return Failure(error.name[:100], error.message, int(line[1]) if line else None)
+        return Failure(error.name[:100], error.message, _line_of(error.stack or ""))
     return Failure("InvalidOutput", f"main returned what is not JSON ({error})")
+
+
+def _line_of(stack: str) -> int | None:
+    """The line of the script that an error comes from."""
+    for kind, number in _LINE.findall(stack):
+        line = int(number) - (PRELUDE_LINES if kind == "<module>" else 0)
+        if line > 0:
+            return line
+    return None
 
 
 def _is_out_of_memory(error: Exception, context: Context) -> bool:

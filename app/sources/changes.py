@@ -38,6 +38,7 @@ MAXIMUM_MAPPINGS = 1000
 MAXIMUM_WINDOW_SECONDS = 30 * 24 * 3600
 MAXIMUM_SCRIPT_LENGTH = 64 * 1024
 MAXIMUM_RATE = 100_000
+MAXIMUM_SECRET_LENGTH = 4096
 # Deeper templates than this are not written by people, and are evaluated recursively.
 MAXIMUM_PARAMETER_DEPTH = 20
 
@@ -98,10 +99,8 @@ class MappingChange(Change):
     is_deleted: bool = Field(False, description="Whether to delete the mapping.")
     action_parameters: dict[str, Any] | None = Field(
         None,
-        validate_default=True,
-        description=(
-            'The action\'s parameters: a string is a path into the event, `{"value": ...}` a constant.'
-        ),
+        description='The action\'s parameters: a string is a path into the event, `{"value": ...}` a '
+        "constant. Null: none yet; events then skip the action.",
         examples=[{"key": "invoice-paid", "recipients": "body.data.object.customer", "data": "body"}],
     )
     active: bool = Field(True, description="Whether the mapping runs.")
@@ -137,8 +136,10 @@ class MappingChange(Change):
 
     @field_validator("action_parameters")
     @classmethod
-    def _fit_the_action(cls, given: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any]:
-        parameters = given or {}
+    def _fit_the_action(cls, given: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        if given is None:
+            return None
+        parameters = given
         action = action_types().get(info.data.get("action_type", ""))
         if action is None or info.data.get("is_deleted"):
             return parameters
@@ -264,6 +265,15 @@ class SettingsChange(Change):
     failure_alert: FailureAlertChange | None = Field(
         None, description="When failures are told of, and to whom; null for never."
     )
+    signing_secret: (
+        Annotated[str, StringConstraints(min_length=1, max_length=MAXIMUM_SECRET_LENGTH)] | None
+    ) = Field(
+        None,
+        exclude=True,
+        json_schema_extra={"writeOnly": True},
+        description="A secret that verifies the source's events: added to those that it has, unless it is "
+        "one of them. No answer shows it.",
+    )
     endpoint: ReadOnly
 
 
@@ -289,15 +299,19 @@ class SourceChange(Change):
     )
     preconfigured_provider: str | None = Field(
         None,
-        description="The provider whose defaults a new source starts with; `custom_http` if not given. "
-        "Without effect on a source that is there.",
+        description="The provider whose settings and default mappings a new source starts with. Not given, "
+        "it is of `provider`, else `custom_http`, and starts without mappings. Without effect on a source "
+        "that exists.",
         examples=["stripe"],
     )
     environment_settings: dict[str, EnvironmentChange] | None = Field(
         None, description="Settings and mappings by environment slug."
     )
+    provider: str | None = Field(
+        None,
+        description="What kind of source it is, as answers say it. A source that exists keeps its own.",
+    )
     key: ReadOnly
-    provider: ReadOnly
     created_at: ReadOnly
     updated_at: ReadOnly
 
@@ -336,17 +350,17 @@ class WrappedSourceChange(BaseModel):
 
 
 def check_change(
-    body: object, *, environments: Sequence[str], exists: bool
+    body: object, *, environments: Sequence[str], existing_provider: str | None
 ) -> tuple[SourceChange | None, list[FieldError]]:
-    """The change that a request's body asks for, and everything that is wrong with it."""
+    """The change that a request's body asks for, and everything that is wrong with it. `existing_provider` is
+    that of the source, if there is one already."""
     errors = []
     change = None
     try:
         change = WrappedSourceChange.model_validate(body).source
     except ValidationError as error:
         errors = field_errors(error.errors())
-    if not exists:
-        errors += _provider_errors(body)
+    errors += _provider_errors(body, existing_provider)
     known = ", ".join(environments)
     for slug, settings in _raw_environments(body):
         field = f"source.environment_settings.{slug}"
@@ -356,6 +370,15 @@ def check_change(
             settings.get("mappings") if isinstance(settings, dict) else None, f"{field}.mappings"
         )
     return change, errors
+
+
+def given_secrets(body: object) -> dict[str, str]:
+    """The signing secrets that a valid change adds, by environment."""
+    return {
+        slug: environment["settings"]["signing_secret"]
+        for slug, environment in _raw_environments(body)
+        if ((environment or {}).get("settings") or {}).get("signing_secret")
+    }
 
 
 async def script_errors(scripts: Scripts, body: object) -> list[FieldError]:
@@ -373,12 +396,21 @@ async def script_errors(scripts: Scripts, body: object) -> list[FieldError]:
     return errors
 
 
-def _provider_errors(body: object) -> Iterator[FieldError]:
+def _provider_errors(body: object, existing: str | None) -> Iterator[FieldError]:
     source = body.get("source") if isinstance(body, dict) else None
-    key = source.get("preconfigured_provider") if isinstance(source, dict) else None
-    if isinstance(key, str) and key not in providers():
-        known = ", ".join(providers())
-        yield FieldError("source.preconfigured_provider", f"{key!r} is not a provider; there are {known}")
+    given = source if isinstance(source, dict) else {}
+    kind, start = given.get("provider"), given.get("preconfigured_provider")
+    if existing is not None:
+        if isinstance(kind, str) and kind != existing:
+            message = f"is {existing!r} and cannot be changed: create a source under another key"
+            yield FieldError("source.provider", message)
+        return
+    for name, key in (("preconfigured_provider", start), ("provider", kind)):
+        if isinstance(key, str) and key not in providers():
+            known = ", ".join(providers())
+            yield FieldError(f"source.{name}", f"{key!r} is not a provider; there are {known}")
+    if isinstance(kind, str) and isinstance(start, str) and kind != start:
+        yield FieldError("source.provider", f"is not the preconfigured_provider {start!r}: give one of them")
 
 
 def _raw_environments(body: object) -> list[tuple[str, Any]]:

@@ -16,10 +16,10 @@ from app.core.secrets import SecretBox
 from app.models.alert import AlertSecret
 from app.models.source import SigningSecret, Source, SourceEnvironment
 from app.scripting.pool import Scripts
-from app.sources.changes import script_errors
+from app.sources.changes import given_secrets, script_errors
 from app.sources.endpoints import end_overlap, rotate_endpoint
 from app.sources.promotion import Promotion, promote
-from app.sources.signing_secrets import add_secret, delete_secret
+from app.sources.signing_secrets import add_secret, delete_secret, list_secrets
 from app.sources.store import ConfiguredSource, get_source, lock_source, shown_alert, upsert_source
 from app.sources.versions import check_match, source_version
 
@@ -33,8 +33,10 @@ async def edit_source(
     if_match: str | None,
     *,
     scripts: Scripts,
+    box: SecretBox,
 ) -> ConfiguredSource:
-    """Create or change a source as a request's body says. `scripts` tries whether its scripts can run.
+    """Create or change a source as a request's body says. `scripts` tries whether its scripts can run, `box`
+    keeps its secrets.
 
     Raises:
         RequestError: 403, it changes more than the caller may; 412, it is not as `if_match` says; 422, naming
@@ -51,7 +53,38 @@ async def edit_source(
     _check_limits(access, before, after)
     action = "source.created" if before is None else "source.updated"
     note_change(session, access, action, ("source", key), before=before, after=after)
+    for slug, value in given_secrets(body).items():
+        await _add_given_secret(session, access, box, source.environments[slug].settings, value)
     return source
+
+
+async def remove_source(session: AsyncSession, access: Access, key: str, if_match: str | None) -> None:
+    """Delete a source with its settings, mappings, secrets and keys in all environments. Its log stays.
+
+    Raises:
+        RequestError: 403, the caller is limited to some environments; 404, there is none; 412, it is not as
+            `if_match` says.
+    """
+    if access.environments is not None:
+        raise access.refused("deleting a source concerns all environments")
+    await lock_source(session, key)
+    found = await get_source(session, key)
+    check_match(if_match, source_version(found), f"Source {key!r}")
+    note_change(session, access, "source.deleted", ("source", key), before=source_snapshot(found))
+    await session.delete(found.source)
+    await session.flush()
+
+
+async def _add_given_secret(
+    session: AsyncSession, access: Access, box: SecretBox, configured: SourceEnvironment, value: str
+) -> None:
+    """Add a signing secret that came with the settings, unless the source has it."""
+    access.require(configured.environment)
+    present = await list_secrets(session, configured)
+    if all(box.decrypt(each.ciphertext).decode() != value for each in present):
+        await add_signing_secret(
+            session, access, box, configured, value, expires_at=None, expire_others_in_seconds=None
+        )
 
 
 async def rotate(session: AsyncSession, access: Access, configured: SourceEnvironment, seconds: int) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import select as sa_select
 from sqlalchemy import text
 from sqlmodel import SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -22,6 +23,7 @@ from app.core.changes import MAXIMUM_NAME_LENGTH
 from app.core.errors import FieldError, RequestError
 from app.core.secrets import without_password
 from app.core.validation import invalid_fields
+from app.database.pages import Page, PageRequest, fetch_page
 from app.models.environment import Environment
 from app.models.source import Mapping, Source, SourceEnvironment
 from app.models.types import now
@@ -64,6 +66,23 @@ async def list_sources(session: AsyncSession) -> list[ConfiguredSource]:
     """All sources by key."""
     sources = (await session.exec(select(Source).order_by(col(Source.key)))).all()
     return await _with_configuration(session, sources)
+
+
+async def page_of_sources(session: AsyncSession, request: PageRequest | None) -> Page[ConfiguredSource]:
+    """A page of the sources by key; all of them without a request.
+
+    Raises:
+        RequestError: 422, the cursor is not one of this list.
+    """
+    if request is None:
+        found = await list_sources(session)
+        return Page(found, len(found), after=None, before=None)
+    key = col(Source.key)
+    connection = await session.connection()
+    keys = await fetch_page(connection, sa_select(key), [key], request, lambda row: str(row.key))
+    query = select(Source).where(key.in_(keys.items)).order_by(key)
+    items = await _with_configuration(session, (await session.exec(query)).all())
+    return Page(items, keys.size, keys.after, keys.before)
 
 
 async def find_source(session: AsyncSession, key: str) -> Source:
@@ -135,17 +154,21 @@ async def upsert_source(
     environments = await list_environments(session)
     source = await session.get(Source, key)
     change, errors = check_change(
-        body, environments=[each.slug for each in environments], exists=source is not None
+        body,
+        environments=[each.slug for each in environments],
+        existing_provider=None if source is None else source.provider,
     )
     errors = [*_target_errors(key, environment, environments), *errors, *unusable_scripts]
     if errors or change is None:
         raise invalid_fields(errors)
+    is_bare = source is None and change.preconfigured_provider is None
     if source is None:
-        source = Source(key=key, name=change.name, provider=change.preconfigured_provider or DEFAULT_PROVIDER)
+        provider = change.preconfigured_provider or change.provider or DEFAULT_PROVIDER
+        source = Source(key=key, name=change.name, provider=provider)
         session.add(source)
         await session.flush()
     configured = (await _with_configuration(session, [source]))[0]
-    await _configure_missing(session, configured, environments)
+    await _configure_missing(session, configured, environments, with_mappings=not is_bare)
     await _apply(session, configured, change)
     await session.flush()
     return (await _with_configuration(session, [source]))[0]
@@ -183,7 +206,11 @@ async def _with_configuration(session: AsyncSession, sources: Sequence[Source]) 
 
 
 async def _configure_missing(
-    session: AsyncSession, configured: ConfiguredSource, environments: Iterable[Environment]
+    session: AsyncSession,
+    configured: ConfiguredSource,
+    environments: Iterable[Environment],
+    *,
+    with_mappings: bool = True,
 ) -> None:
     """Configure the source with its provider's defaults wherever it is not configured yet."""
     provider = providers().get(configured.source.provider)
@@ -193,7 +220,10 @@ async def _configure_missing(
             configured.environments[environment.slug] = defaults
             session.add(defaults.settings)
             await session.flush()
-            session.add_all(defaults.mappings)
+            if with_mappings:
+                session.add_all(defaults.mappings)
+            else:
+                defaults.mappings.clear()
     # So that a change in the same request may delete them again.
     await session.flush()
 
@@ -286,6 +316,8 @@ async def replace_mappings(
                 source_environment_id=target.settings.id,
                 event_type=change.event_type,
                 action_type=change.action_type,
+                created_at=moment,
+                updated_at=moment,
             )
             session.add(mapping)
             changed = True

@@ -40,6 +40,7 @@ async def connect(provider_key: str, visit: WriteVisit) -> Response:
             {"source": _source(visit, provider, form)},
             None,
             scripts=visit.runtime.scripts,
+            box=visit.runtime.box,
         )
     except RequestError as error:
         context: dict[str, Any] = {"values": form, "errors": field_messages(error, within="source")}

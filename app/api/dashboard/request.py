@@ -73,6 +73,14 @@ def error_page(request: Request, error: RequestError) -> Response:
     return render(request, "error.html", error.status, visit=visit, error=error)
 
 
+def unknown_page(request: Request, error: RequestError) -> Response | None:
+    """The page for what is no page of the dashboard; None when the dashboard is not built."""
+    try:
+        return secured(error_page(request, error))
+    except NotBuilt:
+        return None
+
+
 def page_request(request: Request, size: int = PAGE_SIZE) -> PageRequest:
     """Which page of a list the address asks for."""
     query = request.query_params

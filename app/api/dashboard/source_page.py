@@ -105,6 +105,7 @@ async def change_settings(
         {"source": change},
         if_match,
         scripts=visit.runtime.scripts,
+        box=visit.runtime.box,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
 from starlette.responses import Response
 
@@ -45,6 +46,18 @@ def missing(what: str) -> RequestError:
     return RequestError(404, "resource_missing", f"The {what} you requested does not exist")
 
 
+def identifier(given: str, what: str) -> UUID:
+    """The id of something in a path.
+
+    Raises:
+        RequestError: 404, nothing has such an id.
+    """
+    try:
+        return UUID(given)
+    except ValueError:
+        raise missing(what) from None
+
+
 def user(recipient: Recipient, *, preferences: bool = False) -> Json:
     shown = {
         "__typename": "User",
@@ -78,14 +91,14 @@ def tenant(recipient: Recipient, *, resolved: bool = False) -> Json:
     """A tenant. `resolved` shows its preference set even if it has none of its own: the environment has no
     defaults beside it."""
     stored = recipient.preferences.get(TENANT_PREFERENCE_SET)
-    preference_set = _preference_set("default", stored) if stored is not None or resolved else None
+    members = preference_set("default", stored) if stored is not None or resolved else None
     return {
         "__typename": "Tenant",
         "name": None,
         "created_at": None,
         **recipient.properties,
         "id": recipient.reference.id,
-        "settings": {**(recipient.properties.get("settings") or {}), "preference_set": preference_set},
+        "settings": {**(recipient.properties.get("settings") or {}), "preference_set": members},
         "updated_at": timestamp(recipient.updated_at),
     }
 
@@ -144,13 +157,19 @@ def reference(recipient: Reference) -> str | Json:
 def preference_sets(recipient: Recipient) -> Json:
     """The recipient's preference sets by id."""
     return {
-        name: _preference_set(name, each)
+        name: preference_set(name, each)
         for name, each in recipient.preferences.items()
         if name != TENANT_PREFERENCE_SET
     }
 
 
-def _preference_set(name: str, stored: Json | None) -> Json:
+def channel_data(channel_id: str, stored: Json) -> Json:
+    """What a recipient has for a channel."""
+    return {"__typename": "ChannelData", "channel_id": channel_id, "provider": None, "data": stored}
+
+
+def preference_set(name: str, stored: Json | None) -> Json:
+    """A preference set; one that is not stored is empty."""
     kept = {key: value for key, value in (stored or {}).items() if key != "__persistence_strategy__"}
     return {"categories": None, "channel_types": None, "workflows": None, **kept, "id": name}
 

@@ -1,7 +1,6 @@
 """Bulk operations: how far they are."""
 
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Path, Request
 
@@ -19,11 +18,12 @@ router = APIRouter(prefix="/v1/bulk_operations", tags=["Bulk operations"], route
     responses=schemas.answers(schemas.BulkOperationResponse, "The operation.", missing=True),
 )
 async def get_bulk_operation(
-    id: Annotated[UUID, Path(description="The operation's id.")], caller: CallerDep, request: Request
+    id: Annotated[str, Path(description="The operation's id.")], caller: CallerDep, request: Request
 ) -> Answer:
     """The operation as it stands."""
+    operation_id = answers.identifier(id, "bulk operation")
     async with caller.statement() as connection:
-        operation = await get_operation(connection, caller.environment, id)
+        operation = await get_operation(connection, caller.environment, operation_id)
     if operation is None:
         raise answers.missing("bulk operation")
     return Answer(answers.bulk_operation(operation, str(request.base_url)))

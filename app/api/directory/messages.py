@@ -130,10 +130,7 @@ def _for(wanted: MessageFilter, recipient: Reference) -> MessageFilter:
 
 
 async def _id(id: str) -> UUID:
-    try:
-        return UUID(id)
-    except ValueError:
-        raise answers.missing("message") from None
+    return answers.identifier(id, "message")
 
 
 IdDep = Annotated[UUID, Depends(_id)]

@@ -10,6 +10,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    StrictBool,
     StringConstraints,
     Tag,
 )
@@ -88,6 +89,40 @@ class IdentifyUserRequest(Identified):
     email: str | None = None
     phone_number: str | None = Field(None, description="In E.164.")
     avatar: str | None = None
+
+
+class PreferenceSetRequest(BaseModel):
+    """A preference set. It replaces the stored one, unless it says `__persistence_strategy__: merge`."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"workflows": {"invoice-paid": False}}},
+        serialize_by_alias=True,
+    )
+
+    id: str | None = Field(None, exclude=True, description="As answers have it; the path names the set.")
+    strategy: Literal["merge", "replace"] = Field(
+        "replace", alias="__persistence_strategy__", description="What becomes of the stored set."
+    )
+    categories: dict[str, StrictBool | Json] | None = None
+    channel_types: dict[str, StrictBool | Json] | None = None
+    channels: dict[str, StrictBool | Json] | None = None
+    commercial_subscribed: StrictBool | Json | None = None
+    workflows: dict[str, StrictBool | Json] | None = None
+
+    def stored(self) -> Json:
+        """The set as identifying a recipient would have it."""
+        return {**self.model_dump(exclude_unset=True), "__persistence_strategy__": self.strategy}
+
+
+class ChannelDataRequest(BaseModel):
+    """What a recipient has for a channel."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"data": {"tokens": ["device-token"]}}}
+    )
+
+    data: Json
 
 
 class InlineUser(IdentifyUserRequest):

@@ -7,6 +7,7 @@ from app.api.directory import (
     bulk_operations,
     messages,
     objects,
+    recipient_settings,
     schemas,
     tenants,
     users,
@@ -17,6 +18,7 @@ router = APIRouter(responses=schemas.ERRORS)
 router.include_router(users.router)
 router.include_router(objects.router)
 router.include_router(tenants.router)
+router.include_router(recipient_settings.router)
 router.include_router(audiences.router)
 router.include_router(workflows.router, responses=schemas.MISSING)
 router.include_router(messages.router)

@@ -33,6 +33,15 @@ class PreferenceSet(BaseModel):
     workflows: Json | None = None
 
 
+class ChannelDataResponse(BaseModel):
+    """What a recipient has for a channel."""
+
+    typename: Literal["ChannelData"] = Field(alias="__typename")
+    channel_id: str
+    provider: str | None = Field(None, description="Always null: Doorbell does not know the channel.")
+    data: Json
+
+
 class User(BaseModel):
     """A user, with its properties beside the named ones."""
 

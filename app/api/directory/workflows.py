@@ -1,7 +1,6 @@
 """Workflows: trigger and cancel, and the runs that came of it."""
 
 from typing import Annotated, Literal
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -166,10 +165,8 @@ async def list_workflow_run_steps(
 
 
 async def _run(connection: AsyncConnection, caller: Caller, id: str) -> RecipientRun:
-    try:
-        run = await get_run(connection, caller.environment, UUID(id))
-    except ValueError:
-        run = None
+    what = "workflow recipient run"
+    run = await get_run(connection, caller.environment, answers.identifier(id, what))
     if run is None:
-        raise answers.missing("workflow recipient run")
+        raise answers.missing(what)
     return run

@@ -16,7 +16,8 @@ from app.account.environments import list_environments, unknown_environment
 from app.account.tokens import Access, Scope, check_token
 from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.management.environment_limits import check_environments
-from app.core.errors import RequestError
+from app.core.errors import FieldError, RequestError
+from app.core.validation import invalid_fields
 from app.database.pages import PageRequest
 from app.models.environment import Environment
 from app.models.source import SourceEnvironment
@@ -33,11 +34,14 @@ async def admit(request: Request) -> None:
 
     Raises:
         RequestError: 401, without a token or with one that opens nothing; 403, with one of other
-            environments.
+            environments; 422, for a branch, which would be ignored.
     """
     runtime: Runtime = request.app.state.runtime
     async with AsyncSession(runtime.engine, expire_on_commit=False) as session:
         request.state.access = await _access(request, runtime, session, await BEARER(request))
+    if branch := request.query_params.get("branch"):
+        message = f"there is no branch {branch!r}: Doorbell has no branches, leave it out"
+        raise invalid_fields([FieldError("branch", message)])
 
 
 async def authenticate(
@@ -162,6 +166,14 @@ async def _page_request(
 
 
 PageDep = Annotated[PageRequest, Depends(_page_request)]
+
+
+async def _optional_page(request: Request, page: PageDep) -> PageRequest | None:
+    return page if request.query_params.keys() & {"after", "before", "limit"} else None
+
+
+# For lists that Knock's contract does not page and its command line does.
+OptionalPageDep = Annotated[PageRequest | None, Depends(_optional_page)]
 
 
 def separated(values: list[str]) -> list[str]:

@@ -270,7 +270,13 @@ class SourceSummary(BaseModel):
     """A source in the list of sources."""
 
     model_config = example(
-        key="stripe", name="Stripe", description=None, custom_image_url=None, provider="stripe"
+        key="stripe",
+        name="Stripe",
+        description=None,
+        custom_image_url=None,
+        provider="stripe",
+        created_at="2026-01-01T00:00:00Z",
+        updated_at="2026-01-01T00:00:00Z",
     )
 
     key: str
@@ -278,6 +284,8 @@ class SourceSummary(BaseModel):
     description: str | None
     custom_image_url: str | None
     provider: str = Field(description="What kind of source it is (Doorbell's own field).")
+    created_at: Timestamp
+    updated_at: Timestamp
     environment_settings: dict[str, EnvironmentSettingsResponse] | None = Field(
         None, description="Only there when `include` has it."
     )
@@ -301,7 +309,7 @@ def source_summary(
     found: ConfiguredSource, settings: Settings, environments: Sequence[str] | None
 ) -> SourceSummary:
     """The source with its settings in these environments, or without settings for None."""
-    summary = SourceSummary(**found.source.model_dump(exclude={"created_at", "updated_at"}))
+    summary = SourceSummary(**found.source.model_dump())
     if environments is not None:
         shown = _environment_settings(found, settings)
         summary.environment_settings = {slug: shown[slug] for slug in environments if slug in shown}
@@ -349,7 +357,10 @@ def _settings_response(configured: Configured, settings: Settings) -> SettingsRe
 
 
 def mapping_response(mapping: Mapping) -> MappingResponse:
-    return MappingResponse(**mapping.model_dump(exclude={"source_environment_id"}), is_deleted=False)
+    shown = mapping.model_dump(exclude={"source_environment_id"})
+    return MappingResponse(
+        **{**shown, "action_parameters": mapping.action_parameters or None}, is_deleted=False
+    )
 
 
 class SourceEventResponse(BaseModel):

@@ -13,20 +13,22 @@ from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
 from app.api.management.dependencies import (
     Annotate,
-    EnvironmentDep,
+    DefaultedEnvironmentDep,
     EnvironmentFilterDep,
     EnvironmentQuery,
     IfMatch,
+    OptionalPageDep,
     ReadAccess,
     WriteAccess,
     separated,
 )
 from app.api.management.request import ManagementRoute
 from app.api.management.schemas import (
-    Entries,
+    EntriesPage,
     SourceResponse,
     SourceSummary,
     WrappedSourceResponse,
+    page_of,
     source_response,
     source_summary,
 )
@@ -34,7 +36,7 @@ from app.logs.unfound_paths import unfound_paths
 from app.runtime.resources import save
 from app.sources import store as catalog
 from app.sources.changes import WrappedSourceChange
-from app.sources.edits import edit_source
+from app.sources.edits import edit_source, remove_source
 from app.sources.store import get_source
 from app.sources.versions import source_version
 
@@ -59,24 +61,25 @@ Include = Annotated[
 
 
 @router.get(
-    "", summary="List sources", response_model_exclude_unset=True, response_model=Entries[SourceSummary]
+    "", summary="List sources", response_model_exclude_unset=True, response_model=EntriesPage[SourceSummary]
 )
 async def list_sources(
     access: ReadAccess,
     session: SessionDep,
     runtime: RuntimeDep,
+    page: OptionalPageDep,
     environment: EnvironmentFilterDep = None,
     include: Include = [],  # noqa: B006
     annotate: Annotate = None,
-) -> Entries[SourceSummary]:
-    """All sources by key. `environment` limits the settings that `include=environment_settings` shows."""
+) -> EntriesPage[SourceSummary]:
+    """The sources by key: all of them, or a page with `limit`, `after` or `before`. `environment` limits the
+    settings that `include=environment_settings` shows."""
     known = [environment] if environment else [each.slug for each in await list_environments(session)]
     shown = [slug for slug in known if access.permits(slug)]
-    return Entries[SourceSummary](
-        entries=[
-            source_summary(each, runtime.settings, shown if include else None)
-            for each in await catalog.list_sources(session)
-        ]
+    return page_of(
+        await catalog.page_of_sources(session, page),
+        SourceSummary,
+        lambda each: source_summary(each, runtime.settings, shown if include else None),
     )
 
 
@@ -86,7 +89,7 @@ async def read_source(
     access: ReadAccess,
     session: SessionDep,
     runtime: RuntimeDep,
-    environment: EnvironmentDep,
+    environment: DefaultedEnvironmentDep,
     response: Response,
     annotate: Annotate = None,
 ) -> SourceResponse:
@@ -115,13 +118,31 @@ async def save_source(
     """A new source starts in every environment with the settings and default mappings of
     `preconfigured_provider`. Of a source that is there, the fields that are given are changed, and
     `mappings`, when given, is the whole list."""
-    source = await edit_source(session, access, key, environment, body, if_match, scripts=runtime.scripts)
+    source = await edit_source(
+        session, access, key, environment, body, if_match, scripts=runtime.scripts, box=runtime.box
+    )
     await save(session, runtime)
     response.headers["etag"] = source_version(source)
     return WrappedSourceResponse(
         source=source_response(source, runtime.settings, access),
         warnings=await _warnings(session, runtime, access, source),
     )
+
+
+@router.delete(
+    "/{key}",
+    summary="Delete a source",
+    status_code=204,
+    responses={status: RESPONSES[status] for status in (404, 412)},
+)
+async def delete_source(
+    key: str, access: WriteAccess, session: SessionDep, runtime: RuntimeDep, if_match: IfMatch = None
+) -> None:
+    """Delete the source in all environments, with its mappings, secrets and keys. Its URLs then answer 404.
+    Actions that were mapped still run; events that were not mapped yet end without actions. The log stays
+    for its retention, under `/v1/logs`. Doorbell's own."""
+    await remove_source(session, access, key, if_match)
+    await save(session, runtime)
 
 
 async def _warnings(

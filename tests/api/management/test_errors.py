@@ -78,8 +78,8 @@ async def test_unknown_paths_and_methods(client: httpx.AsyncClient) -> None:
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
     wrong = await client.patch("/v1/sources/shop")
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
-    assert wrong.headers["allow"] == "GET, PUT"
-    assert wrong.json()["message"] == "PATCH is not possible here; allowed: GET, PUT"
+    assert wrong.headers["allow"] == "GET, PUT, DELETE"
+    assert wrong.json()["message"] == "PATCH is not possible here; allowed: GET, PUT, DELETE"
 
 
 async def test_postgres_away(runtime: Runtime) -> None:

@@ -4,12 +4,14 @@ Values are coerced only where Knock's API does; anything else that does not fit 
 parameter, the path, what was found and what was expected.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from app.actions.base import ActionType, Parameter, Payload, ValueKind
+from app.actions.conditions import ConditionError, reason_unmet
 from app.actions.paths import (
     MISSING,
     DecodedEvent,
@@ -69,13 +71,21 @@ class Outcome:
     left_out: list[dict[str, Any]] = field(default_factory=list)
 
 
-def outcome_of(action: ActionType, configured: dict[str, Any], event: DecodedEvent) -> Outcome:
-    """What comes of a mapping before its action runs."""
+def outcome_of(
+    action: ActionType,
+    configured: dict[str, Any],
+    event: DecodedEvent,
+    conditions: dict[str, Any] | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> Outcome:
+    """What comes of a mapping before its action runs. `variables`: those that conditions may read."""
     try:
+        if conditions is not None and (reason := reason_unmet(conditions, event, variables)):
+            return Outcome(ActionStatus.SKIPPED, error=reason)
         evaluated = evaluate_action(action, configured, event)
     except MissingParameter as error:
         return Outcome(ActionStatus.SKIPPED, error=str(error))
-    except InvalidParameter as error:
+    except (InvalidParameter, ConditionError) as error:
         return Outcome(ActionStatus.FAILED, error=str(error))
     return Outcome(ActionStatus.PENDING, evaluated.payload, left_out=evaluated.left_out)
 

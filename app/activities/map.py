@@ -5,11 +5,13 @@ What is evaluated here is what is sent on every attempt. The actions' own activi
 """
 
 import asyncio
+from collections.abc import Mapping
 from itertools import groupby
 from uuid import UUID
 
 from temporalio import activity
 
+from app.actions.conditions import is_unmet
 from app.actions.parameters import outcome_of
 from app.actions.paths import DecodedEvent
 from app.actions.registry import action_types
@@ -45,7 +47,7 @@ class MapEvent:
         order = list(action_types())
         original = await self._events.original_of(stored)
         evaluated = [
-            evaluate_mapping(stored, decoded, mapping, original)
+            evaluate_mapping(stored, decoded, mapping, original, endpoint.variables.public)
             for mapping in sorted(mappings, key=lambda each: order.index(each.action_type))
         ]
         destination = self._configuration.destination(stored.environment).account or ""
@@ -58,12 +60,16 @@ class MapEvent:
 
 
 def evaluate_mapping(
-    event: StoredEvent, decoded: DecodedEvent, mapping: ActiveMapping, original: UUID
+    event: StoredEvent,
+    decoded: DecodedEvent,
+    mapping: ActiveMapping,
+    original: UUID,
+    variables: Mapping[str, str],
 ) -> StoredAction:
     """The action that a mapping makes of an event: pending, skipped or failed. `original`: the event that it
-    replays, or itself."""
+    replays, or itself. `variables`: those that its conditions may read."""
     action = action_types()[mapping.action_type]
-    outcome = outcome_of(action, mapping.parameters, decoded)
+    outcome = outcome_of(action, mapping.parameters, decoded, mapping.conditions, variables)
     payload = outcome.payload
     return StoredAction(
         id=derived_id(event.id, str(mapping.id)),
@@ -116,6 +122,7 @@ def _mapped(event: StoredEvent, actions: list[StoredAction]) -> MappedEvent:
         mapped=True,
         kinds=[[_reference(event, each) for each in kind] for _, kind in kinds],
         skipped=sum(each.status is ActionStatus.SKIPPED for each in actions),
+        decided=sum(each.status is ActionStatus.SKIPPED and is_unmet(each.error) for each in actions),
         failed=sum(each.status is ActionStatus.FAILED for each in actions),
     )
 

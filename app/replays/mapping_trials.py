@@ -5,7 +5,7 @@ The event is a payload that the caller brings, one of the log, or a sample. Whic
 `app/events/reception.py` as the source is configured now: provider, sensitive values, preprocessing, script.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import UUID
@@ -83,6 +83,8 @@ class TestedEvent:
     log_id: UUID | None
     event: ReceivedEvent
     decoded: DecodedEvent
+    # The variables that conditions may read.
+    variables: Mapping[str, str]
 
 
 async def try_mappings(
@@ -102,12 +104,12 @@ async def try_mappings(
     tested = await open_event(session, runtime, configured, event_type, log_id=log_id, payload=payload)
     active = endpoint.mappings.get(event_type, ())
     inactive = [
-        ActiveMapping(each.id, each.action_type, each.action_parameters)
+        ActiveMapping(each.id, each.action_type, each.action_parameters, conditions=each.conditions)
         for each in await list_mappings(session, configured)
         if each.event_type == event_type and not each.active and each.action_type in action_types()
     ]
     tried = [
-        try_mapping(mapping, tested.decoded, active=mapping not in inactive)
+        try_mapping(mapping, tested, active=mapping not in inactive)
         for mapping in sorted([*active, *inactive], key=_position)
     ]
     return MappingTest(tested.origin, tested.log_id, tested.event, tried)
@@ -145,7 +147,8 @@ async def open_event(
     if isinstance(event, Refusal):
         raise invalid_fields([FieldError("payload", event.rejected.message)])
     body = withheld(exact_json.loads(event.body), endpoint.provider.sensitive_paths)
-    return TestedEvent(origin, log_id, event, DecodedEvent(body, event.headers, event.preprocess_output))
+    decoded = DecodedEvent(body, event.headers, event.preprocess_output)
+    return TestedEvent(origin, log_id, event, decoded, endpoint.variables.public)
 
 
 def _position(mapping: ActiveMapping) -> int:
@@ -185,10 +188,11 @@ async def _receive(
     return await receive_event(unenforced, body, headers, runtime.box, runtime.scripts)
 
 
-def try_mapping(mapping: ActiveMapping, event: DecodedEvent, *, active: bool) -> TriedMapping:
+def try_mapping(mapping: ActiveMapping, tested: TestedEvent, *, active: bool) -> TriedMapping:
     """What would come of a mapping, saved or not."""
     action = action_types()[mapping.action_type]
-    outcome = outcome_of(action, mapping.parameters, event)
+    event = tested.decoded
+    outcome = outcome_of(action, mapping.parameters, event, mapping.conditions, tested.variables)
     parameters = list(_parameters(action.parameters, mapping.parameters, event))
     return TriedMapping(mapping, active, outcome.status, outcome.payload, outcome.error, parameters)
 

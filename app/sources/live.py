@@ -57,6 +57,7 @@ class ActiveMapping:
     action_type: str
     parameters: dict[str, Any]
     skip_older: bool = False
+    conditions: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,11 @@ class Configuration:
         for mapping in mappings:
             if mapping.active:
                 active = ActiveMapping(
-                    mapping.id, mapping.action_type, mapping.action_parameters, mapping.skip_older
+                    mapping.id,
+                    mapping.action_type,
+                    mapping.action_parameters,
+                    mapping.skip_older,
+                    mapping.conditions,
                 )
                 by_type.setdefault(mapping.event_type, []).append(active)
         provider = providers()[source.provider]

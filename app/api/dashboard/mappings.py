@@ -325,7 +325,7 @@ async def _sample(visit: Visit, page: SourcePage, event_type: str, wanted: str) 
 
 def _try(read: Read, tested: TestedEvent) -> TriedMapping:
     mapping = ActiveMapping(new_id(), read.shown.action_type, read.parameters)
-    return try_mapping(mapping, tested.decoded, active=read.shown.active)
+    return try_mapping(mapping, tested, active=read.shown.active)
 
 
 def _identifier(text: str) -> UUID:

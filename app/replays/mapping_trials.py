@@ -5,7 +5,7 @@ The event is a payload that the caller brings, one of the log, or a sample. Whic
 `app/events/reception.py` as the source is configured now: provider, sensitive values, preprocessing, script.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import UUID
@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.actions.base import Parameter
+from app.actions.liquid_values import with_rendered
 from app.actions.parameters import (
     InvalidParameter,
     MissingParameter,
@@ -83,8 +84,7 @@ class TestedEvent:
     log_id: UUID | None
     event: ReceivedEvent
     decoded: DecodedEvent
-    # The variables that conditions may read.
-    variables: Mapping[str, str]
+    endpoint: Endpoint
 
 
 async def try_mappings(
@@ -109,7 +109,7 @@ async def try_mappings(
         if each.event_type == event_type and not each.active and each.action_type in action_types()
     ]
     tried = [
-        try_mapping(mapping, tested, active=mapping not in inactive)
+        await try_mapping(runtime, mapping, tested, active=mapping not in inactive)
         for mapping in sorted([*active, *inactive], key=_position)
     ]
     return MappingTest(tested.origin, tested.log_id, tested.event, tried)
@@ -148,7 +148,7 @@ async def open_event(
         raise invalid_fields([FieldError("payload", event.rejected.message)])
     body = withheld(exact_json.loads(event.body), endpoint.provider.sensitive_paths)
     decoded = DecodedEvent(body, event.headers, event.preprocess_output)
-    return TestedEvent(origin, log_id, event, decoded, endpoint.variables.public)
+    return TestedEvent(origin, log_id, event, decoded, endpoint)
 
 
 def _position(mapping: ActiveMapping) -> int:
@@ -188,11 +188,21 @@ async def _receive(
     return await receive_event(unenforced, body, headers, runtime.box, runtime.scripts)
 
 
-def try_mapping(mapping: ActiveMapping, tested: TestedEvent, *, active: bool) -> TriedMapping:
-    """What would come of a mapping, saved or not."""
-    action = action_types()[mapping.action_type]
-    event = tested.decoded
-    outcome = outcome_of(action, mapping.parameters, event, mapping.conditions, tested.variables)
+async def try_mapping(
+    runtime: Runtime, mapping: ActiveMapping, tested: TestedEvent, *, active: bool
+) -> TriedMapping:
+    """What would come of a mapping, saved or not.
+
+    Raises:
+        RequestError: 503, too many templates wait.
+    """
+    action, endpoint = action_types()[mapping.action_type], tested.endpoint
+    variables, owner = endpoint.variables.public, (endpoint.environment, endpoint.source_key)
+    try:
+        event = await with_rendered(tested.decoded, mapping.liquid, runtime.templates, variables, owner)
+    except Busy as error:
+        raise RequestError(503, error.code, str(error), headers={"retry-after": "1"}) from error
+    outcome = outcome_of(action, mapping.parameters, event, mapping.conditions, variables)
     parameters = list(_parameters(action.parameters, mapping.parameters, event))
     return TriedMapping(mapping, active, outcome.status, outcome.payload, outcome.error, parameters)
 

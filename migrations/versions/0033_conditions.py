@@ -14,7 +14,7 @@ from alembic import op
 revision = "0033"
 down_revision = "0024"
 
-_KEYS = ({"$first_of"}, {"$literal"}, {"$object"}, {"$template"}, {"$template", "$as"})
+_KEYS = frozenset({"$first_of", "$literal", "$object", "$template"})
 _SUSPECTS = "SELECT id, action_parameters FROM mappings WHERE action_parameters::text LIKE '%\"$%'"
 
 
@@ -49,7 +49,7 @@ def _everywhere(change: Callable[[Any], Any], template: Any) -> Any:
 
 
 def _as_object(template: dict[str, Any]) -> dict[str, Any]:
-    return {"$object": template} if set(template) in _KEYS else template
+    return {"$object": template} if not _KEYS.isdisjoint(template) else template
 
 
 def _as_plain(template: dict[str, Any]) -> dict[str, Any]:

@@ -143,7 +143,8 @@ async def try_form(key: str, visit: WriteVisit) -> Response:
     # Before what a path gives on the sample: it gives nothing there, and a path in another language says why.
     unfit = problems_of(read.shown.action_type, read.parameters)
     sample = await _sample(visit, page, read.shown.event_type, form.text("sample"))
-    tried = None if sample.tested is None or read.shown.action is None else _try(read, sample.tested)
+    testable = sample.tested if read.shown.action is not None else None
+    tried = None if testable is None else await _try(visit, read, testable)
     return visit.part(
         "mappings/results.html", read=read, sample=sample, tried=tried, missing=MISSING, unfit=unfit
     )
@@ -323,9 +324,9 @@ async def _sample(visit: Visit, page: SourcePage, event_type: str, wanted: str) 
     return SampleChoice(event_type, tested, reason, recent, event_type in examples)
 
 
-def _try(read: Read, tested: TestedEvent) -> TriedMapping:
+async def _try(visit: Visit, read: Read, tested: TestedEvent) -> TriedMapping:
     mapping = ActiveMapping(new_id(), read.shown.action_type, read.parameters)
-    return try_mapping(mapping, tested, active=read.shown.active)
+    return await try_mapping(visit.runtime, mapping, tested, active=read.shown.active)
 
 
 def _identifier(text: str) -> UUID:

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.actions.base import Parameter
+from app.actions.conditions import is_unmet
 from app.actions.liquid_values import with_rendered
 from app.actions.parameters import (
     InvalidParameter,
@@ -64,6 +65,11 @@ class TriedMapping:
     payload: dict[str, Any] | None
     error: str | None
     parameters: list[TriedParameter]
+
+    @property
+    def met(self) -> bool:
+        """Whether its conditions are met."""
+        return not is_unmet(self.error)
 
 
 @dataclass(frozen=True)

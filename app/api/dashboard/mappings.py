@@ -109,6 +109,7 @@ async def show_new(key: str, visit: WriteVisit) -> Response:
             original.action_type,
             original.action_parameters,
             skip_older=original.skip_older,
+            conditions=original.conditions,
         )
     return await _editor_page(visit, page, form)
 
@@ -255,6 +256,7 @@ def _differences(base: str, current: Mapping) -> list[FieldDifference]:
         ("Action", before.get("action_type"), after["action_type"]),
         ("Active", before.get("active"), after["active"]),
         ("Skip older events", before.get("skip_older"), after["skip_older"]),
+        ("Conditions", before.get("conditions"), after["conditions"]),
     ]
     action = action_types().get(current.action_type)
     for name in {**parameters, **current.action_parameters}:
@@ -325,7 +327,7 @@ async def _sample(visit: Visit, page: SourcePage, event_type: str, wanted: str) 
 
 
 async def _try(visit: Visit, read: Read, tested: TestedEvent) -> TriedMapping:
-    mapping = ActiveMapping(new_id(), read.shown.action_type, read.parameters)
+    mapping = ActiveMapping(new_id(), read.shown.action_type, read.parameters, conditions=read.conditions)
     return await try_mapping(visit.runtime, mapping, tested, active=read.shown.active)
 
 

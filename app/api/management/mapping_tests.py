@@ -7,7 +7,6 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.actions.conditions import is_unmet
 from app.actions.paths import MISSING
 from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import RESPONSES
@@ -159,7 +158,7 @@ def _mapping(tried: TriedMapping) -> TestedMappingResponse:
         action_type=tried.mapping.action_type,
         active=tried.active,
         conditions=tried.mapping.conditions,
-        met=not is_unmet(tried.error),
+        met=tried.met,
         status="runs" if tried.status is ActionStatus.PENDING else tried.status.value,
         payload=tried.payload,
         error=tried.error,

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from sqlalchemy import text
@@ -33,6 +34,11 @@ class Variables:
 
     values: dict[str, str] = field(default_factory=dict, repr=False)
     secret: frozenset[str] = frozenset()
+
+    @cached_property
+    def public(self) -> dict[str, str]:
+        """Those that may be shown."""
+        return {key: value for key, value in self.values.items() if key not in self.secret}
 
     @property
     def secret_values(self) -> tuple[str, ...]:

@@ -4,22 +4,28 @@ Values are coerced only where Knock's API does; anything else that does not fit 
 parameter, the path, what was found and what was expected.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from app.actions.base import ActionType, Parameter, Payload, ValueKind
+from app.actions.conditions import ConditionError, reason_unmet
+from app.actions.liquid_values import MAXIMUM_LIQUIDS, liquid_problem
 from app.actions.paths import (
+    EXPRESSIONS,
     MISSING,
     DecodedEvent,
     PathError,
     TemplateError,
     evaluate,
     is_constant,
+    liquid_in,
     paths_in,
 )
 from app.actions.spelling import advice_on, check_path, looks_like_a_path
+from app.core import exact_json
 from app.core.errors import DoorbellError, FieldError
 from app.core.identifiers import identifier_of, may_be_rounded
 from app.core.moments import moment_of
@@ -69,13 +75,21 @@ class Outcome:
     left_out: list[dict[str, Any]] = field(default_factory=list)
 
 
-def outcome_of(action: ActionType, configured: dict[str, Any], event: DecodedEvent) -> Outcome:
-    """What comes of a mapping before its action runs."""
+def outcome_of(
+    action: ActionType,
+    configured: dict[str, Any],
+    event: DecodedEvent,
+    conditions: dict[str, Any] | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> Outcome:
+    """What comes of a mapping before its action runs. `variables`: those that conditions may read."""
     try:
+        if conditions is not None and (reason := reason_unmet(conditions, event, variables)):
+            return Outcome(ActionStatus.SKIPPED, error=reason)
         evaluated = evaluate_action(action, configured, event)
     except MissingParameter as error:
         return Outcome(ActionStatus.SKIPPED, error=str(error))
-    except InvalidParameter as error:
+    except (InvalidParameter, ConditionError) as error:
         return Outcome(ActionStatus.FAILED, error=str(error))
     return Outcome(ActionStatus.PENDING, evaluated.payload, left_out=evaluated.left_out)
 
@@ -197,9 +211,17 @@ def _template_errors(parameter: Parameter, template: Any) -> list[str]:
         return [advice_on(template)]
     try:
         paths = [] if parameter.is_literal(template) or template == "" else list(paths_in(template))
+        liquids = list(liquid_in(template))
     except TemplateError as error:
         return [str(error)]
-    return _path_errors(paths) if paths else _constant_errors(parameter, template)
+    errors = [*_path_errors(paths), *_liquid_errors(liquids)]
+    return errors if paths or liquids else _constant_errors(parameter, template)
+
+
+def _liquid_errors(sources: list[str]) -> list[str]:
+    if len(sources) > MAXIMUM_LIQUIDS:
+        return [f"has {len(sources)} Liquid templates, at most {MAXIMUM_LIQUIDS} are allowed"]
+    return [problem for each in sources if (problem := liquid_problem(each)) is not None]
 
 
 def _path_errors(paths: list[str]) -> list[str]:
@@ -475,6 +497,9 @@ LIST_KINDS = frozenset(_ITEMS)
 def _shown_template(template: Any) -> str:
     if isinstance(template, str):
         return template
+    if isinstance(template, dict) and len(template) <= 2 and any(each in template for each in EXPRESSIONS):
+        text = exact_json.dumps(template, default=str).decode()
+        return text if len(text) <= MAXIMUM_SHOWN else f"{text[:MAXIMUM_SHOWN]}..."
     return "the constant" if is_constant(template) else "the template"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from temporalio import activity
 
 from app.activities.failures import tried_later
+from app.core.conditions import TooMuchToCompare
 from app.core.errors import Permanent
 from app.directory.conditions import holds
 from app.directory.definition import AnyStep, DelayStep, EmailStep, FetchStep, InAppStep, WebhookStep
@@ -50,7 +51,11 @@ class FollowRun:
         if not await self._runs.begin(run.run_id):
             return RunPlan(steps=0)
         loaded = await self._runs.load(run.run_id)
-        met = holds(loaded.workflow.conditions, loaded.scope())
+        try:
+            met = holds(loaded.workflow.conditions, loaded.scope())
+        except TooMuchToCompare as error:
+            logger.warning("conditions_not_met", extra={"run_id": str(run.run_id), "error": str(error)})
+            met = False
         return RunPlan(steps=len(loaded.workflow.steps) if met else 0)
 
     @activity.defn

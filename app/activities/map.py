@@ -5,14 +5,18 @@ What is evaluated here is what is sent on every attempt. The actions' own activi
 """
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from uuid import UUID
 
 from temporalio import activity
 
+from app.actions.conditions import is_unmet
+from app.actions.liquid_values import with_rendered
 from app.actions.parameters import outcome_of
 from app.actions.paths import DecodedEvent
 from app.actions.registry import action_types
+from app.activities.failures import tried_later
 from app.database.engine import to_json
 from app.events.action_log import ActionLog, StoredAction
 from app.events.applied import Position, event_time, says_it_creates
@@ -21,16 +25,21 @@ from app.models.contracts import ActionRef, EventRef, MappedEvent
 from app.models.status import ActionStatus, ReplayMappings
 from app.models.types import derived_id, digest_of, now, time_of
 from app.runtime import metrics
-from app.sources.live import ActiveMapping, Configuration
+from app.scripting.templates import Templates
+from app.scripting.turns import Busy
+from app.sources.live import ActiveMapping, Configuration, Endpoint
 
 
 class MapEvent:
     """Evaluates the active mappings of an event's type."""
 
-    def __init__(self, events: EventLog, actions: ActionLog, configuration: Configuration) -> None:
+    def __init__(
+        self, events: EventLog, actions: ActionLog, configuration: Configuration, templates: Templates
+    ) -> None:
         self._events = events
         self._actions = actions
         self._configuration = configuration
+        self._templates = templates
 
     @activity.defn
     async def map_event(self, event: EventRef) -> MappedEvent:
@@ -42,10 +51,11 @@ class MapEvent:
         if endpoint is None or not mappings:
             return MappedEvent(mapped=False)
         decoded = stored.decoded(endpoint.provider.sensitive_paths)
+        decoded = await self._with_rendered(decoded, endpoint, mappings)
         order = list(action_types())
         original = await self._events.original_of(stored)
         evaluated = [
-            evaluate_mapping(stored, decoded, mapping, original)
+            evaluate_mapping(stored, decoded, mapping, original, endpoint.variables.public)
             for mapping in sorted(mappings, key=lambda each: order.index(each.action_type))
         ]
         destination = self._configuration.destination(stored.environment).account or ""
@@ -56,14 +66,35 @@ class MapEvent:
                 metrics.count_action(stored.environment, each.action_type, each.status)
         return _mapped(stored, actions)
 
+    async def _with_rendered(
+        self, decoded: DecodedEvent, endpoint: Endpoint, mappings: Sequence[ActiveMapping]
+    ) -> DecodedEvent:
+        """The event with the texts of the Liquid templates of its mappings.
+
+        Raises:
+            Busy: too many templates of the source wait already.
+        """
+        sources = [source for each in mappings for source in each.liquid]
+        if not sources:
+            return decoded
+        owner = (endpoint.environment, endpoint.source_key)
+        try:
+            return await with_rendered(decoded, sources, self._templates, endpoint.variables.public, owner)
+        except Busy as error:
+            raise tried_later(error, "the event's log entry") from None
+
 
 def evaluate_mapping(
-    event: StoredEvent, decoded: DecodedEvent, mapping: ActiveMapping, original: UUID
+    event: StoredEvent,
+    decoded: DecodedEvent,
+    mapping: ActiveMapping,
+    original: UUID,
+    variables: Mapping[str, str],
 ) -> StoredAction:
     """The action that a mapping makes of an event: pending, skipped or failed. `original`: the event that it
-    replays, or itself."""
+    replays, or itself. `variables`: those that its conditions may read."""
     action = action_types()[mapping.action_type]
-    outcome = outcome_of(action, mapping.parameters, decoded)
+    outcome = outcome_of(action, mapping.parameters, decoded, mapping.conditions, variables)
     payload = outcome.payload
     return StoredAction(
         id=derived_id(event.id, str(mapping.id)),
@@ -118,6 +149,7 @@ def _mapped(event: StoredEvent, actions: list[StoredAction]) -> MappedEvent:
         mapped=True,
         kinds=[[_reference(event, each) for each in kind] for _, kind in kinds],
         skipped=sum(each.status is ActionStatus.SKIPPED for each in actions),
+        decided=sum(each.status is ActionStatus.SKIPPED and is_unmet(each.error) for each in actions),
         failed=sum(each.status is ActionStatus.FAILED for each in actions),
     )
 

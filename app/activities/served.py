@@ -40,7 +40,7 @@ def event_activities(
 ) -> Activities:
     """The steps of an event. `release` is told of each event that needs no attention any more."""
     verify = VerifyEvent(events, runtime.configuration, runtime.scripts)
-    mapping = MapEvent(events, actions, runtime.configuration)
+    mapping = MapEvent(events, actions, runtime.configuration, runtime.templates)
     turns = Turns(runtime.engine)
     action = RunAction(
         actions, destinations, rate_limits, on_retry=release, on_wait=turns.release, on_return=turns.take

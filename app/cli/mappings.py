@@ -42,7 +42,7 @@ def evaluate_mappings(
     runs.
 
     Without an event, the latest of the type is taken, else the provider's example. Leaves with code 1 when
-    there is no active mapping or not every one of them would run.
+    no active mapping would run, or one would not for another reason than its conditions.
 
     Example: doorbell mappings test stripe invoice.paid
     """
@@ -72,7 +72,7 @@ def run_test(
     payload: Path | None,
     as_json: bool,
 ) -> int:
-    """Test the mappings and show the result; the exit code, which says whether all that are active would run.
+    """Test the mappings and show the result; the exit code, which says whether the active ones would run.
 
     Raises:
         CommandError: the payload cannot be read, or the server refuses.
@@ -92,7 +92,8 @@ def run_test(
         if not result["mappings"]:
             _show_mapped_types(client, source, environment, event_type, console)
     active = [each for each in result["mappings"] if each["active"]]
-    return 0 if active and all(each["status"] == "runs" for each in active) else NOT_ALL_RUN
+    runs = any(each["status"] == "runs" for each in active)
+    return 0 if runs and all(each["status"] == "runs" or not each["met"] for each in active) else NOT_ALL_RUN
 
 
 def read_payload(path: Path) -> dict[str, Any]:
@@ -131,6 +132,9 @@ def _show(result: dict[str, Any], console: Console) -> None:
         inactive = [] if mapping["active"] else [Text("(inactive)", style="dim")]
         line = [Text(mapping["action_type"], style="bold"), status_text(mapping["status"]), *inactive]
         console.print(Text("  ").join(line))
+        if not mapping["met"]:
+            why = mapping["error"].partition(": ")[2]
+            console.print(plain(f"  would run: no, because {why}"), style="yellow", soft_wrap=True)
         rows = [_row(each) for each in mapping["parameters"]]
         print_table(console, ("  parameter", "template", "value"), rows)
 

@@ -167,7 +167,7 @@ def _script_name(key: str, environment: str) -> str:
 
 
 def _mapping(answer: dict[str, Any]) -> dict[str, Any]:
-    """A mapping as a file has it: active ones do not say so, nor those that do not skip older events."""
+    """A mapping as a file has it: what is as it would be without saying so is left out."""
     mapping = {
         "event_type": answer["event_type"],
         "action_type": answer["action_type"],
@@ -177,6 +177,8 @@ def _mapping(answer: dict[str, Any]) -> dict[str, Any]:
         mapping["active"] = False
     if answer.get("skip_older"):
         mapping["skip_older"] = True
+    if answer.get("conditions") is not None:
+        mapping["conditions"] = answer["conditions"]
     return mapping
 
 
@@ -189,7 +191,7 @@ def _request_environment(configured: dict[str, Any]) -> dict[str, Any]:
     if settings.get(_SCRIPT) is not None:
         settings[_SCRIPT] = {"language": "javascript", "source": settings[_SCRIPT]}
     # What a file does not say is not so; the API would leave it as it is.
-    mappings = [{"skip_older": False, **each} for each in configured["mappings"]]
+    mappings = [{"skip_older": False, "conditions": None, **each} for each in configured["mappings"]]
     return {"settings": settings, "mappings": mappings}
 
 
@@ -235,6 +237,7 @@ def _read_environment(path: Path, slug: str, content: Any) -> dict[str, Any]:
             "action_parameters",
             "active",
             "skip_older",
+            "conditions",
         }:
             raise CommandError(f"{where}.mappings.{number}: {', '.join(sorted(unknown))}: no such field")
     return {"settings": settings, "mappings": [_mapping(each) for each in listed]}

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from app.core.changes import Change
-from app.directory.conditions import PREFIXES, look_up, moment_of
+from app.core.conditions import look_up, moment_of
+from app.directory.conditions import PREFIXES
 from app.models.types import in_utc
 
 # Knock's limit.

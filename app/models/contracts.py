@@ -42,12 +42,13 @@ class MappedEvent(BaseModel):
     """The result of `map_event`: the kinds of action in order, each with those that run together.
 
     `mapped` is False when no active mapping was found. `skipped` and `failed` count the actions that need no
-    call.
+    call; of the skipped ones, `decided` had conditions that were not met.
     """
 
     mapped: bool
     kinds: list[list[ActionRef]] = []
     skipped: int = 0
+    decided: int = 0
     failed: int = 0
 
 
@@ -82,7 +83,13 @@ class EventOutcome(BaseModel):
         if not mapped.mapped:
             return cls(event_id=event_id, status=EventStatus.IGNORED)
         status = EventStatus.FAILED if mapped.failed else EventStatus.SUCCEEDED
-        return cls(event_id=event_id, status=status, skipped=mapped.skipped, failed=mapped.failed)
+        return cls(
+            event_id=event_id,
+            status=status,
+            skipped=mapped.skipped,
+            decided=mapped.decided,
+            failed=mapped.failed,
+        )
 
     @property
     def ran_nothing(self) -> bool:

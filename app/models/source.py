@@ -117,5 +117,7 @@ class Mapping(SQLModel, table=True):
     active: bool = True
     # Whether an event that is older than what was applied changes nothing.
     skip_older: bool = False
+    # When an event runs the action (`app/actions/conditions.py`); None: always.
+    conditions: dict[str, Any] | None = json_field(default=None)
     created_at: datetime = time_field(default_factory=now)
     updated_at: datetime = time_field(default_factory=now)

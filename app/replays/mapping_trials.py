@@ -13,6 +13,8 @@ from uuid import UUID
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.actions.base import Parameter
+from app.actions.conditions import is_unmet
+from app.actions.liquid_values import with_rendered
 from app.actions.parameters import (
     InvalidParameter,
     MissingParameter,
@@ -64,6 +66,11 @@ class TriedMapping:
     error: str | None
     parameters: list[TriedParameter]
 
+    @property
+    def met(self) -> bool:
+        """Whether its conditions are met."""
+        return not is_unmet(self.error)
+
 
 @dataclass(frozen=True)
 class MappingTest:
@@ -83,6 +90,7 @@ class TestedEvent:
     log_id: UUID | None
     event: ReceivedEvent
     decoded: DecodedEvent
+    endpoint: Endpoint
 
 
 async def try_mappings(
@@ -102,12 +110,12 @@ async def try_mappings(
     tested = await open_event(session, runtime, configured, event_type, log_id=log_id, payload=payload)
     active = endpoint.mappings.get(event_type, ())
     inactive = [
-        ActiveMapping(each.id, each.action_type, each.action_parameters)
+        ActiveMapping(each.id, each.action_type, each.action_parameters, conditions=each.conditions)
         for each in await list_mappings(session, configured)
         if each.event_type == event_type and not each.active and each.action_type in action_types()
     ]
     tried = [
-        try_mapping(mapping, tested.decoded, active=mapping not in inactive)
+        await try_mapping(runtime, mapping, tested, active=mapping not in inactive)
         for mapping in sorted([*active, *inactive], key=_position)
     ]
     return MappingTest(tested.origin, tested.log_id, tested.event, tried)
@@ -145,7 +153,8 @@ async def open_event(
     if isinstance(event, Refusal):
         raise invalid_fields([FieldError("payload", event.rejected.message)])
     body = withheld(exact_json.loads(event.body), endpoint.provider.sensitive_paths)
-    return TestedEvent(origin, log_id, event, DecodedEvent(body, event.headers, event.preprocess_output))
+    decoded = DecodedEvent(body, event.headers, event.preprocess_output)
+    return TestedEvent(origin, log_id, event, decoded, endpoint)
 
 
 def _position(mapping: ActiveMapping) -> int:
@@ -185,10 +194,21 @@ async def _receive(
     return await receive_event(unenforced, body, headers, runtime.box, runtime.scripts)
 
 
-def try_mapping(mapping: ActiveMapping, event: DecodedEvent, *, active: bool) -> TriedMapping:
-    """What would come of a mapping, saved or not."""
-    action = action_types()[mapping.action_type]
-    outcome = outcome_of(action, mapping.parameters, event)
+async def try_mapping(
+    runtime: Runtime, mapping: ActiveMapping, tested: TestedEvent, *, active: bool
+) -> TriedMapping:
+    """What would come of a mapping, saved or not.
+
+    Raises:
+        RequestError: 503, too many templates wait.
+    """
+    action, endpoint = action_types()[mapping.action_type], tested.endpoint
+    variables, owner = endpoint.variables.public, (endpoint.environment, endpoint.source_key)
+    try:
+        event = await with_rendered(tested.decoded, mapping.liquid, runtime.templates, variables, owner)
+    except Busy as error:
+        raise RequestError(503, error.code, str(error), headers={"retry-after": "1"}) from error
+    outcome = outcome_of(action, mapping.parameters, event, mapping.conditions, variables)
     parameters = list(_parameters(action.parameters, mapping.parameters, event))
     return TriedMapping(mapping, active, outcome.status, outcome.payload, outcome.error, parameters)
 

@@ -11,17 +11,20 @@ provably little.
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation, localcontext
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from liquid import BoundTemplate, Environment, Mode, RenderContext
-from liquid.exceptions import LiquidError, ResourceLimitError
+from liquid.exceptions import FilterArgumentError, LiquidError, ResourceLimitError
 from liquid.filter import liquid_filter
 from markupsafe import Markup
 
 from app.core import exact_json
 from app.core.errors import InvalidTemplate, Permanent
+from app.core.moments import moment_of
 
 MAXIMUM_OUTPUT_BYTES = 1024 * 1024
 MAXIMUM_ITERATIONS = 10_000
@@ -39,6 +42,9 @@ _SMALL_NUMBER = 2**63
 _SMALL_DATE = 64
 _DATE_WORK = 100_000
 _KEPT_TEMPLATES = 256
+# Of the filter `number`: before and after the point.
+MAXIMUM_DIGITS = 60
+MAXIMUM_DECIMALS = 20
 
 # What they keep, write or repeat is not counted.
 _LARGE_TAGS = frozenset(
@@ -59,6 +65,7 @@ _SMALL_FILTERS = frozenset(
         "escape",
         "first",
         "floor",
+        "iso8601",
         "join",
         "json",
         "last",
@@ -66,6 +73,7 @@ _SMALL_FILTERS = frozenset(
         "map",
         "minus",
         "modulo",
+        "number",
         "plus",
         "prepend",
         "replace",
@@ -79,6 +87,7 @@ _SMALL_FILTERS = frozenset(
         "truncate",
         "upcase",
         "url_encode",
+        "where",
     }
 )
 _LOOP = re.compile(r"\{%-?\s*for\b")
@@ -104,6 +113,8 @@ class _Bounded(Environment):
             self.tags.pop(name, None)
         self.filters["json"] = _json
         self.filters["safe"] = _safe
+        self.filters["iso8601"] = _iso8601
+        self.filters["number"] = _number
         for name, function in self.filters.items():
             self.filters[name] = _bounded(name, function)
 
@@ -227,6 +238,37 @@ def _safe(value: object) -> str:
     return Markup(str(value))
 
 
+@liquid_filter
+def _iso8601(value: object, zone: object = "UTC") -> str:
+    """A moment in ISO 8601 with its zone: of seconds or milliseconds since 1970, or of ISO 8601 text."""
+    moment = moment_of(value)
+    if moment is None:
+        raise FilterArgumentError(f"iso8601: {str(value)[:40]!r} is no moment", token=None)
+    try:
+        local = moment.astimezone(ZoneInfo(str(zone)[:64]))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise FilterArgumentError(f"iso8601: there is no time zone {str(zone)[:40]!r}", token=None) from None
+    precision = "milliseconds" if local.microsecond else "seconds"
+    return local.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+@liquid_filter
+def _number(value: object, digits: object = 2, thousands: object = ",", point: object = ".") -> str:
+    """A number with so many digits after the point, and a sign between thousands."""
+    try:
+        found = Decimal(str(value))
+    except InvalidOperation:
+        raise FilterArgumentError(f"number: {str(value)[:40]!r} is no number", token=None) from None
+    if not found.is_finite() or found.adjusted() > MAXIMUM_DIGITS:
+        raise FilterArgumentError("number: has too many digits", token=None)
+    if not isinstance(digits, int) or not 0 <= digits <= MAXIMUM_DECIMALS:
+        raise FilterArgumentError(f"number: takes 0 to {MAXIMUM_DECIMALS} digits", token=None)
+    with localcontext(prec=MAXIMUM_DIGITS + MAXIMUM_DECIMALS + 2):
+        written = f"{found.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):,f}"
+    signs = {",": str(thousands), ".": str(point)}
+    return "".join(signs.get(each, each) for each in written)
+
+
 _TEXT = _Bounded(tolerance=Mode.STRICT, strict_filters=True)
 _HTML = _Bounded(tolerance=Mode.STRICT, strict_filters=True, autoescape=True)
 _SMALL_TEXT = _Small(tolerance=Mode.STRICT, strict_filters=True)
@@ -243,6 +285,22 @@ def parse(source: str) -> None:
         _TEXT.from_string(source)
     except (LiquidError, RecursionError) as error:
         raise InvalidTemplate(f"is not a Liquid template: {_first_line(error)}") from None
+
+
+def check(source: str, roots: Sequence[str]) -> None:
+    """Read a template whose names all begin with one of these roots, and whose filters there are.
+
+    Raises:
+        InvalidTemplate: it is none.
+    """
+    parse(source)
+    found = _TEXT.from_string(source).analyze()
+    if unknown := [each for each in found.filters if each not in _TEXT.filters]:
+        raise InvalidTemplate(f"has no filter {unknown[0]!r}; there are {', '.join(sorted(_TEXT.filters))}")
+    if unknown := [each for each in found.globals if each not in roots]:
+        raise InvalidTemplate(
+            f"reads {unknown[0]!r}: names begin with {', '.join(roots)}. Write body.{unknown[0]} for the body"
+        )
 
 
 def render(source: str, scope: Scope, *, html: bool) -> str:

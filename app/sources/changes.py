@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from app.actions.conditions import MappingConditions
 from app.actions.parameters import check_parameters
 from app.actions.paths import PathError
 from app.actions.registry import action_types
@@ -85,6 +86,11 @@ def known_action_type(name: str) -> str:
     return name
 
 
+def stored_conditions(conditions: MappingConditions | None) -> dict[str, Any] | None:
+    """Conditions as a mapping's row has them."""
+    return None if conditions is None else conditions.model_dump(exclude_none=True)
+
+
 PathText = Annotated[str, AfterValidator(_path)]
 
 
@@ -110,6 +116,11 @@ class MappingChange(Change):
         "user, object or tenant. For payloads that carry the whole thing. Not given, it stays as it is; null "
         "is false.",
     )
+    conditions: MappingConditions | None = Field(
+        None,
+        description="The action runs only if these are met. Not given, they stay as they are; null: always.",
+        examples=[{"all": [{"variable": "body.plan", "operator": "equal_to", "argument": "pro"}]}],
+    )
     created_at: ReadOnly
     updated_at: ReadOnly
 
@@ -123,6 +134,8 @@ class MappingChange(Change):
         }
         if "skip_older" in self.model_fields_set:
             columns["skip_older"] = bool(self.skip_older)
+        if "conditions" in self.model_fields_set:
+            columns["conditions"] = stored_conditions(self.conditions)
         return columns
 
     @field_validator("skip_older")
@@ -427,6 +440,8 @@ def _repeats(mappings: object, field: str) -> Iterator[FieldError]:
         if not isinstance(each, dict) or each.get("is_deleted") is True:
             continue
         what = [each.get("event_type"), each.get("action_type"), each.get("action_parameters") or {}]
+        # Of one that does not name its conditions, those that are stored stay: they may tell it apart.
+        what.append(each["conditions"] if "conditions" in each else each.get("id"))
         first = seen.setdefault(canonical(what), position)
         if first != position:
             yield FieldError(f"{field}.{position}", f"is the same as mapping {first}")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
@@ -20,6 +21,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.account.variables import Variables, read_variables
+from app.actions.paths import TemplateError, liquid_in
 from app.core.errors import Permanent
 from app.core.outages import Outage
 from app.core.secrets import SecretBox, token_hash
@@ -57,6 +59,16 @@ class ActiveMapping:
     action_type: str
     parameters: dict[str, Any]
     skip_older: bool = False
+    conditions: dict[str, Any] | None = None
+
+    @cached_property
+    def liquid(self) -> tuple[str, ...]:
+        """The Liquid templates of its parameters. One that is not written as one is met when it is
+        evaluated."""
+        try:
+            return tuple(liquid_in(self.parameters))
+        except TemplateError:
+            return ()
 
 
 @dataclass(frozen=True)
@@ -205,7 +217,11 @@ class Configuration:
         for mapping in mappings:
             if mapping.active:
                 active = ActiveMapping(
-                    mapping.id, mapping.action_type, mapping.action_parameters, mapping.skip_older
+                    mapping.id,
+                    mapping.action_type,
+                    mapping.action_parameters,
+                    mapping.skip_older,
+                    mapping.conditions,
                 )
                 by_type.setdefault(mapping.event_type, []).append(active)
         provider = providers()[source.provider]

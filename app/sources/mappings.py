@@ -17,7 +17,7 @@ from app.core.validation import invalid_fields
 from app.models.source import Mapping, Source, SourceEnvironment
 from app.models.types import now
 from app.sources.changes import MAXIMUM_MAPPINGS, MappingChange, canonical
-from app.sources.store import lock_source
+from app.sources.store import conditions_of, lock_source
 from app.sources.versions import check_match, mapping_version
 
 
@@ -121,7 +121,9 @@ def _refuse_repeat(existing: Sequence[Mapping], change: MappingChange) -> None:
 
 
 def _what(mapping: Mapping | MappingChange) -> bytes:
-    return canonical([mapping.event_type, mapping.action_type, mapping.action_parameters or {}])
+    return canonical(
+        [mapping.event_type, mapping.action_type, mapping.action_parameters or {}, conditions_of(mapping)]
+    )
 
 
 async def _touch(session: AsyncSession, configured: SourceEnvironment) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.actions.conditions import MappingConditions
 from app.core.errors import FieldError
 from app.core.validation import invalid_fields
 from app.models.source import Mapping, SourceEnvironment
@@ -107,16 +108,23 @@ def _what(mapping: Mapping) -> bytes:
 
 
 def _shown(mapping: Mapping) -> dict[str, Any]:
-    """A mapping as a difference shows it: those that do not skip older events do not say so."""
+    """A mapping as a difference shows it: without what it does not set of Doorbell's own."""
     what = mapping.model_dump(include={"event_type", "action_type", "action_parameters", "active"})
-    return {**what, "skip_older": True} if mapping.skip_older else what
+    own = {"skip_older": mapping.skip_older, "conditions": mapping.conditions}
+    return {**what, **{name: value for name, value in own.items() if value}}
+
+
+def _conditions(mapping: Mapping) -> MappingConditions | None:
+    return None if mapping.conditions is None else MappingConditions.model_validate(mapping.conditions)
 
 
 async def _apply(session: AsyncSession, found: ConfiguredSource, model: Configured, copy: Configured) -> None:
     moment = now()
     copy.settings.sqlmodel_update(_columns(model.settings))
     wanted = [
-        MappingChange.model_construct(**{"id": None, "skip_older": False, **_shown(each)})
+        MappingChange.model_construct(
+            **{"id": None, "skip_older": False, **_shown(each), "conditions": _conditions(each)}
+        )
         for each in model.mappings
     ]
     await replace_mappings(session, copy, wanted, moment)

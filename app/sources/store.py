@@ -40,6 +40,7 @@ from app.sources.changes import (
     SourceChange,
     canonical,
     check_change,
+    stored_conditions,
 )
 
 # Two requests that change one source wait for each other, also when it does not exist yet.
@@ -337,7 +338,7 @@ def _match(existing: Sequence[Mapping], wanted: Sequence[MappingChange]) -> list
     next one of the same event type and action type."""
     free = {str(each.id): each for each in existing}
     found: list[Mapping | None] = [free.pop(each.id, None) if each.id else None for each in wanted]
-    for same in (_identity, _kind):
+    for same in (_identity, _call, _kind):
         alike: defaultdict[Any, list[Mapping]] = defaultdict(list)
         for mapping in reversed(free.values()):
             alike[same(mapping)].append(mapping)
@@ -352,8 +353,19 @@ def _kind(mapping: Mapping | MappingChange) -> tuple[str, str]:
     return mapping.event_type, mapping.action_type
 
 
-def _identity(mapping: Mapping | MappingChange) -> tuple[str, str, bytes]:
+def _call(mapping: Mapping | MappingChange) -> tuple[str, str, bytes]:
     return *_kind(mapping), canonical(mapping.action_parameters or {})
+
+
+def _identity(mapping: Mapping | MappingChange) -> tuple[str, str, bytes, bytes]:
+    return *_call(mapping), canonical(conditions_of(mapping))
+
+
+def conditions_of(mapping: Mapping | MappingChange) -> dict[str, Any] | None:
+    """The conditions of a mapping as they are, or shall be, stored."""
+    if isinstance(mapping, Mapping):
+        return mapping.conditions
+    return stored_conditions(mapping.conditions)
 
 
 def _set(row: SQLModel, fields: dict[str, Any]) -> bool:

@@ -58,6 +58,8 @@ class MappingForm:
     active: bool
     fields: list[ParameterField]
     skip_older: bool = False
+    # As JSON; empty: the mapping has none.
+    conditions: str = ""
     identifier: str = ""
     version: str = ""
     base: str = ""
@@ -80,6 +82,7 @@ class Read:
     shown: MappingForm
     parameters: dict[str, Any]
     errors: dict[str, str]
+    conditions: Any = None
 
     def change(self) -> MappingChange:
         """The mapping as it shall be.
@@ -95,6 +98,7 @@ class Read:
                     "action_parameters": self.parameters,
                     "active": self.shown.active,
                     "skip_older": self.shown.skip_older and self.shown.sets_something,
+                    "conditions": self.conditions,
                 }
             )
         except ValidationError as error:
@@ -109,6 +113,7 @@ def form_of(mapping: Mapping, version: str) -> MappingForm:
         mapping.active,
         fields_of(mapping.action_type, mapping.action_parameters),
         mapping.skip_older,
+        conditions_text(mapping.conditions),
         identifier=str(mapping.id),
         version=version,
         base=exact_json.dumps(state_of(mapping)).decode(),
@@ -116,15 +121,26 @@ def form_of(mapping: Mapping, version: str) -> MappingForm:
 
 
 def new_form(
-    event_type: str, action_type: str, parameters: dict[str, Any], *, skip_older: bool = False
+    event_type: str,
+    action_type: str,
+    parameters: dict[str, Any],
+    *,
+    skip_older: bool = False,
+    conditions: dict[str, Any] | None = None,
 ) -> MappingForm:
     """The form of a mapping that is not there yet."""
-    return MappingForm(event_type, action_type, True, fields_of(action_type, parameters), skip_older)
+    fields = fields_of(action_type, parameters)
+    return MappingForm(event_type, action_type, True, fields, skip_older, conditions_text(conditions))
+
+
+def conditions_text(conditions: dict[str, Any] | None) -> str:
+    """Conditions as the form shows them."""
+    return "" if conditions is None else json_text(conditions)
 
 
 def state_of(mapping: Mapping) -> dict[str, Any]:
     """What people edit of a mapping."""
-    names = ("event_type", "action_type", "active", "skip_older", "action_parameters")
+    names = ("event_type", "action_type", "active", "skip_older", "conditions", "action_parameters")
     return {name: getattr(mapping, name) for name in names}
 
 
@@ -149,17 +165,26 @@ def read_mapping(form: Form) -> Read:
             parameters[each.name] = _template(shown)
         except orjson.JSONDecodeError as error:
             errors[field_name(each.name)] = f"is not JSON: {error}"
+    conditions = None
+    # A page of the previous version has no such field.
+    base = parse_base(form.raw("base"))
+    text = form.raw("conditions") if "conditions" in form else conditions_text(base.get("conditions"))
+    try:
+        conditions = exact_json.loads(text) if text.strip() else None
+    except orjson.JSONDecodeError as error:
+        errors["conditions"] = f"is not JSON: {error}"
     shown_form = MappingForm(
         form.text("event_type"),
         form.text("action_type"),
         form.is_on("active"),
         fields,
         form.is_on("skip_older"),
+        text,
         identifier=form.text("identifier"),
         version=form.text("version"),
         base=form.raw("base"),
     )
-    return Read(shown_form, parameters, errors)
+    return Read(shown_form, parameters, errors, conditions)
 
 
 def field_name(parameter: str) -> str:
@@ -176,6 +201,8 @@ def messages_of(error: Any, action_type: str) -> dict[str, str]:
         else {}
     )
     messages = field_messages(error, names=names)
+    for place in [each for each in messages if each.startswith("conditions.")]:
+        messages.setdefault("conditions", f"{place}: {messages.pop(place)}")
     if repeated := messages.pop("mapping", None):
         messages[""] = f"This mapping {repeated}"
     return messages

@@ -109,6 +109,7 @@ async def show_new(key: str, visit: WriteVisit) -> Response:
             original.action_type,
             original.action_parameters,
             skip_older=original.skip_older,
+            conditions=original.conditions,
         )
     return await _editor_page(visit, page, form)
 
@@ -143,7 +144,8 @@ async def try_form(key: str, visit: WriteVisit) -> Response:
     # Before what a path gives on the sample: it gives nothing there, and a path in another language says why.
     unfit = problems_of(read.shown.action_type, read.parameters)
     sample = await _sample(visit, page, read.shown.event_type, form.text("sample"))
-    tried = None if sample.tested is None or read.shown.action is None else _try(read, sample.tested)
+    testable = sample.tested if read.shown.action is not None else None
+    tried = None if testable is None else await _try(visit, read, testable)
     return visit.part(
         "mappings/results.html", read=read, sample=sample, tried=tried, missing=MISSING, unfit=unfit
     )
@@ -254,6 +256,7 @@ def _differences(base: str, current: Mapping) -> list[FieldDifference]:
         ("Action", before.get("action_type"), after["action_type"]),
         ("Active", before.get("active"), after["active"]),
         ("Skip older events", before.get("skip_older"), after["skip_older"]),
+        ("Conditions", before.get("conditions"), after["conditions"]),
     ]
     action = action_types().get(current.action_type)
     for name in {**parameters, **current.action_parameters}:
@@ -323,9 +326,9 @@ async def _sample(visit: Visit, page: SourcePage, event_type: str, wanted: str) 
     return SampleChoice(event_type, tested, reason, recent, event_type in examples)
 
 
-def _try(read: Read, tested: TestedEvent) -> TriedMapping:
-    mapping = ActiveMapping(new_id(), read.shown.action_type, read.parameters)
-    return try_mapping(mapping, tested.decoded, active=read.shown.active)
+async def _try(visit: Visit, read: Read, tested: TestedEvent) -> TriedMapping:
+    mapping = ActiveMapping(new_id(), read.shown.action_type, read.parameters, conditions=read.conditions)
+    return await try_mapping(visit.runtime, mapping, tested, active=read.shown.active)
 
 
 def _identifier(text: str) -> UUID:

@@ -69,6 +69,8 @@ class TestedMappingResponse(BaseModel):
     mapping_id: UUID
     action_type: str
     active: bool = Field(description="Whether it runs: inactive mappings are tested too.")
+    conditions: Json | None = Field(description="Its conditions; null: it always runs.")
+    met: bool = Field(description="Whether its conditions are met; if not, `error` says which and why.")
     status: Literal["runs", "skipped", "failed"] = Field(
         description="What a worker would do: run the action, or skip or fail it for `error`."
     )
@@ -94,6 +96,8 @@ class MappingTestResponse(BaseModel):
                 "mapping_id": "01a20df1-1111-72f9-a988-19f172a42afd",
                 "action_type": "workflows_trigger",
                 "active": True,
+                "conditions": None,
+                "met": True,
                 "status": "runs",
                 "payload": {"key": "invoice-paid", "recipients": ["cus_123"]},
                 "error": None,
@@ -153,6 +157,8 @@ def _mapping(tried: TriedMapping) -> TestedMappingResponse:
         mapping_id=tried.mapping.id,
         action_type=tried.mapping.action_type,
         active=tried.active,
+        conditions=tried.mapping.conditions,
+        met=tried.met,
         status="runs" if tried.status is ActionStatus.PENDING else tried.status.value,
         payload=tried.payload,
         error=tried.error,

@@ -114,6 +114,7 @@ _MAPPING = {
     },
     "active": True,
     "skip_older": False,
+    "conditions": None,
     "is_deleted": False,
     "created_at": "2026-01-01T00:00:00Z",
     "updated_at": "2026-01-01T00:00:00Z",
@@ -132,6 +133,9 @@ class MappingResponse(BaseModel):
     active: bool = Field(description="Whether it runs.")
     skip_older: bool = Field(
         description="Whether it is skipped when a later event was applied (Doorbell's own field)."
+    )
+    conditions: Json | None = Field(
+        description="It runs only when these are met; null: always (Doorbell's own field)."
     )
     is_deleted: bool = Field(description="Always false: deleted mappings are gone at once.")
     created_at: Timestamp

@@ -152,3 +152,29 @@ async def test_who_may_only_read_sees_mappings(
     watched.expect(403)
     await page.goto(f"/sources/{source.key}/mappings/new")
     await expect(page.get_by_role("alert")).to_contain_text("scope write")
+
+
+async def test_conditions_are_evaluated_and_saved(page: Page, stack: Stack, watched: Watched) -> None:
+    source = await stack.bench.source("stripe", mappings={})
+    await stack.bench.final(await source.send("customer.created"))
+    await page.goto(f"/sources/{source.key}/mappings/new?event_type=customer.created")
+    await field(page, "key").fill("welcome")
+    await field(page, "recipients").fill("body.data.object.id")
+    conditions = page.get_by_label("Conditions")
+    said = page.locator("#conditions-result")
+    condition = '{"all": [{"variable": "body.type", "operator": "%s", "argument": "customer.created"}]}'
+    await conditions.fill("{")
+    await expect(said).to_contain_text("is not JSON")
+    await conditions.fill(condition % "not_equal_to")
+    await expect(said).to_contain_text('would run: no, because body.type is "customer.created"')
+    await conditions.fill(condition % "equal_to")
+    await expect(said).to_contain_text("would run: yes")
+    watched.expect(422)
+    await conditions.fill(condition % "is")
+    await page.get_by_role("button", name="Create mapping").click()
+    await expect(said).to_contain_text("conditions.all.0.operator")
+    await conditions.fill(condition % "equal_to")
+    await page.get_by_role("button", name="Create mapping").click()
+    await expect(page.get_by_text("Mapping created")).to_be_visible()
+    (stored,) = await stack.bench.rows("SELECT * FROM mappings WHERE conditions IS NOT NULL")
+    assert stored["conditions"]["all"][0]["operator"] == "equal_to"

@@ -51,6 +51,7 @@ MAPPING_FIELDS = {
     "created_at",
     "updated_at",
     "skip_older",
+    "conditions",
 }
 TRIGGER = {"key": "welcome", "recipients": "body.user"}
 

@@ -11,8 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0033"
-down_revision = "0024"
+revision = "0028"
+down_revision = "0027"
 
 _KEYS = frozenset({"$first_of", "$literal", "$object", "$template"})
 _SUSPECTS = "SELECT id, action_parameters FROM mappings WHERE action_parameters::text LIKE '%\"$%'"

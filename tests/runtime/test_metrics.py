@@ -9,6 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from sqlalchemy import text
+from temporalio.client import Client
+from temporalio.service import RPCError
 
 from app.activities.maintenance import MaintenanceActivities
 from app.core.errors import ConfigurationError
@@ -63,10 +65,12 @@ async def scrape(client: httpx.AsyncClient) -> Scraped:
 
 @pytest.mark.usefixtures("api", "worker")
 async def test_each_stage_of_an_event_is_counted(
-    bench: Bench, knock: KnockServer, scraper: httpx.AsyncClient, api: Api
+    bench: Bench, knock: KnockServer, scraper: httpx.AsyncClient, api: Api, temporal: Client
 ) -> None:
     await bench.use_destination(knock.url)
     source = await bench.source("stripe")
+    with pytest.raises(RPCError):
+        await temporal.get_workflow_handle("nothing").describe()
     here, of_source = (
         {"environment": bench.environment},
         {"environment": bench.environment, "source": source.key},

@@ -29,6 +29,15 @@ Target = Annotated[str, Query(description="The environment slug.", examples=["pr
 class Commit(BaseModel):
     """A commit, of which there are none."""
 
+    model_config = example(
+        id="01a2263a-e821-727f-9f91-f04afa16073e",
+        author={"name": "Ada Example", "email": "ada@example.com"},
+        created_at="2026-01-15T12:00:00Z",
+        environment="development",
+        resource={"type": "workflow", "identifier": "welcome"},
+        commit_message=None,
+    )
+
     id: str
     author: Json
     created_at: str

@@ -57,6 +57,7 @@ ENTRY_FIELDS = {
     "waiting_for",
 }
 ACTION_FIELDS = {
+    "next_attempt_at",
     "id",
     "action_type",
     "action_status",

@@ -186,7 +186,7 @@ async def test_what_cannot_be_evaluated_is_refused_at_its_place(
     assert message in found[f"mapping.conditions{field}"]
 
 
-async def test_kept_until_named_tested_promoted_and_audited(source: BenchSource) -> None:
+async def test_kept_until_named_tested_and_audited(source: BenchSource) -> None:
     mapping = await mapped(source, "a", "users_identify", action_parameters=IDENTIFY, conditions=PRO)
     assert mapping["conditions"] == PRO
     # The same action without conditions, and with others, is another mapping; twice the same is none.
